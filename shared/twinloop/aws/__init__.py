@@ -1,0 +1,1 @@
+"""The only room that touches boto3 and awswrangler: one small module per service used."""

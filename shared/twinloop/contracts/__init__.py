@@ -1,0 +1,1 @@
+"""The words the rooms share: rows, requests, answers, manifests, and the design card of a system."""

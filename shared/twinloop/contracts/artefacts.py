@@ -1,0 +1,90 @@
+"""Manifests: what was made, from what, and the proof that it is what it says."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any
+
+from pydantic import Field
+
+from twinloop.contracts.model import Contract
+
+
+class FileEntry(Contract):
+    """One file of an immutable set."""
+
+    path: str
+    sha256: str = Field(pattern=r"^[0-9a-f]{64}$")
+    bytes: int = Field(ge=0)
+    rows: int | None = None
+
+
+class SnapshotManifest(Contract):
+    """An immutable, reproducible training set. `snapshot_id` is a hash of everything below but `created_at`."""
+
+    snapshot_id: str
+    system: str
+    created_at: datetime
+    lake_files: tuple[FileEntry, ...]
+    files: tuple[FileEntry, ...]
+    rows: dict[str, int] = Field(description="Rows of each split and table.")
+    first_event: datetime
+    last_event: datetime
+    split: dict[str, Any]
+    feature_versions: dict[str, str]
+    schema_hash: str
+
+
+class Parity(Contract):
+    """Proof that the ONNX output equals the framework's on held-out rows."""
+
+    max_abs_diff: float = Field(ge=0)
+    rows: int = Field(ge=1)
+    tolerance: float = 1e-4
+
+
+class ComponentManifest(Contract):
+    """One model file of a release: `retrieval`, `ranking`, or `model` where a system has only one."""
+
+    system: str
+    component: str
+    rung: str
+    framework: str
+    snapshot_id: str
+    schema_hash: str
+    feature_versions: dict[str, str]
+    seed: int
+    code_version: str
+    library_versions: dict[str, str]
+    hyperparameters: dict[str, str]
+    inputs: tuple[str, ...]
+    outputs: tuple[str, ...]
+    feature_names: tuple[str, ...] = Field((), description="Columns of the `features` tensor, in order.")
+    parity: Parity
+    trained_seconds: float = Field(ge=0)
+
+
+class ReleaseManifest(Contract):
+    """The models that serve together and move together."""
+
+    system: str
+    version: str
+    rung: str
+    snapshot_id: str
+    schema_hash: str
+    components: dict[str, str] = Field(description="Component name -> its version in the registry.")
+    created_at: datetime
+    metrics: dict[str, float] = Field(default_factory=dict)
+    verdict: str = ""
+
+
+class Case(Contract):
+    """One labelled request: what serving would have been asked, and what turned out to be right.
+
+    Snapshots write them (`cases/test.jsonl.gz`, one JSON object a line); the gate replays them through serving code.
+    """
+
+    case_id: str
+    request: dict[str, Any]
+    truth: dict[str, Any]
+    slices: dict[str, str] = Field(default_factory=dict)

@@ -1,0 +1,67 @@
+"""The design card of a system: what the rails need to know about it, as data."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field
+
+from twinloop.contracts.model import Contract
+
+
+class Split(Contract):
+    """How a snapshot is divided by time.
+
+    `per_user`: each user's events by time, the last `test` share is test, the share before it validation.
+    `global`: one moment for everybody. Shares are of the events (per user, or of all).
+    """
+
+    strategy: Literal["per_user", "global"] = "per_user"
+    validation: float = Field(0.1, ge=0, lt=0.5)
+    test: float = Field(0.1, gt=0, lt=0.5)
+    minimum_events: int = Field(5, ge=1, description="Users with fewer positive events are not judged.")
+
+
+class Rung(Contract):
+    """One step of the ladder: a training job and what it costs to prefer it."""
+
+    name: str = Field(pattern=r"^[a-z][a-z0-9_]{0,40}$", description="The folder under training_jobs/.")
+    framework: Literal["xgboost", "pytorch"] = Field(description="Which prebuilt SageMaker container runs it.")
+    complexity: int = Field(ge=0, description="Place on the ladder; 0 is the trivial baseline.")
+    extra_margin: float = Field(0.0, ge=0, description="Gain over the rung below that its cost asks for.")
+    hyperparameters: dict[str, str] = Field(default_factory=dict)
+    instance_type: str = "ml.m5.large"
+    max_runtime_s: int = Field(3600, gt=0, le=86400)
+
+
+class GatePolicy(Contract):
+    """When a candidate is promoted. Gains are absolute differences of the primary metric."""
+
+    primary: str
+    margin: float = Field(0.0, description="The lower bound of the gain's interval over the champion must exceed it.")
+    confidence: float = Field(0.95, gt=0.5, lt=1)
+    resamples: int = Field(2000, ge=200)
+    slices: tuple[str, ...] = ()
+    slice_tolerance: float = Field(0.01, ge=0, description="No slice may lose more than this to the champion.")
+    minimum_slice_cases: int = Field(50, ge=1)
+    latency_p99_ms: float = Field(20.0, gt=0, description="Of one case through the serving code, one thread.")
+    size_mb: float = Field(200.0, gt=0)
+    parity_tolerance: float = Field(1e-4, gt=0)
+    max_data_age_days: float | None = Field(None, description="Newest event of the snapshot may be this old.")
+
+
+class SystemSpec(Contract):
+    """What a system is, in the six steps of its design card, and how the rails run it."""
+
+    name: str = Field(pattern=r"^[a-z][a-z0-9-]{0,30}$")
+    verb: str = Field(description="POST /v1/<name>/<verb>")
+    requirements: str
+    framing: str
+    data: str
+    architecture: str
+    evaluation: str
+    deployment: str
+    split: Split
+    rungs: tuple[Rung, ...]
+    gate: GatePolicy
+    history_length: int = Field(200, gt=0, description="Events of a user kept for serving, newest last.")

@@ -1,0 +1,62 @@
+"""A system as the rails see it: its design card and the few functions that carry its meaning."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from twinloop.contracts.artefacts import Case, ComponentManifest
+from twinloop.contracts.features import Feature
+from twinloop.contracts.model import Contract
+from twinloop.contracts.spec import SystemSpec
+
+
+class Model(Protocol):
+    """One loaded component of a release."""
+
+    @property
+    def manifest(self) -> ComponentManifest:
+        """What the component says of itself."""
+        ...
+
+    def run(self, inputs: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
+        """Feed named tensors, return named tensors. Raises BadInputError where names or ranks do not fit."""
+        ...
+
+    def asset(self, name: str) -> bytes:
+        """Bytes of a file beside the model (a vocabulary, say). Raises NotFoundError."""
+        ...
+
+
+@dataclass(frozen=True)
+class Ranked:
+    """A predictor's ranking, best first: ids, scores (float32, same length), and why it may be worse than usual."""
+
+    ids: tuple[str, ...]
+    scores: NDArray[np.float32]
+    degraded: bool = False
+
+
+@dataclass(frozen=True)
+class System:
+    """One product problem on the rails. The rails are handed this; they never import a system.
+
+    Attributes:
+        spec: The design card.
+        tables: Row contract of each raw table.
+        features: The feature definitions.
+        strength_sql: DuckDB expression over an event row: 1 positive, 0 seen without liking, NULL no evidence.
+        predictor: Loaded components of one release by name -> an object with the system's own methods.
+        judge: (predictor, case) -> metrics of that case by name; higher is better for the gate's primary one.
+    """
+
+    spec: SystemSpec
+    tables: Mapping[str, type[Contract]]
+    features: tuple[Feature, ...]
+    strength_sql: str
+    predictor: Callable[[Mapping[str, Model]], Any]
+    judge: Callable[[Any, Case], Mapping[str, float]]

@@ -1,0 +1,32 @@
+"""The product problems, one package each, with the same file names inside each."""
+
+from __future__ import annotations
+
+import importlib
+import re
+
+from twinloop.contracts.system import System
+from twinloop.errors import NotFoundError
+
+_registered: dict[str, System] = {}
+
+
+def register(system: System) -> None:
+    """Make a system known under its spec's name; how a system that lives in another package joins."""
+    _registered[system.spec.name] = system
+
+
+def load(name: str) -> System:
+    """Return the system of that name; raises NotFoundError."""
+    if name in _registered:
+        return _registered[name]
+    if not re.fullmatch(r"[a-z][a-z0-9_]{0,30}", name):
+        raise NotFoundError(f"{name!r} is no system's name")
+    module = f"{__name__}.{name}"
+    try:
+        system: System = importlib.import_module(module).SYSTEM
+    except ModuleNotFoundError as error:
+        if error.name != module:
+            raise
+        raise NotFoundError(f"there is no system {name!r}") from error
+    return system
