@@ -47,6 +47,9 @@ class GatePolicy(Contract):
     latency_p99_ms: float = Field(20.0, gt=0, description="Of one case through the serving code, one thread.")
     size_mb: float = Field(200.0, gt=0)
     parity_tolerance: float = Field(1e-4, gt=0)
+    calibration_tolerance: float = Field(
+        0.1, gt=0, description="|predicted / observed - 1| may be this much, where the system's judge gives both."
+    )
     max_data_age_days: float | None = Field(None, description="Newest event of the snapshot may be this old.")
 
 

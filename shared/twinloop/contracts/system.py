@@ -4,15 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, Protocol
-
-import numpy as np
-from numpy.typing import NDArray
+from typing import TYPE_CHECKING, Any, Protocol
 
 from twinloop.contracts.artefacts import Case, ComponentManifest
 from twinloop.contracts.features import Feature
 from twinloop.contracts.model import Contract
 from twinloop.contracts.spec import SystemSpec
+
+if TYPE_CHECKING:  # functions that only know of rows carry no numpy
+    import numpy as np
+    from numpy.typing import NDArray
 
 
 class Model(Protocol):
@@ -41,6 +42,12 @@ class Ranked:
     degraded: bool = False
 
 
+def _no_evidence(event: Mapping[str, Any]) -> float | None:
+    """Say of every event that it speaks for nothing: the strength of a system without histories."""
+    del event
+    return None
+
+
 @dataclass(frozen=True)
 class System:
     """One product problem on the rails. The rails are handed this; they never import a system.
@@ -52,6 +59,8 @@ class System:
         strength_sql: DuckDB expression over an event row: 1 positive, 0 seen without liking, NULL no evidence.
         predictor: Loaded components of one release by name -> an object with the system's own methods.
         judge: (predictor, case) -> metrics of that case by name; higher is better for the gate's primary one.
+        strength: The rules of `strength_sql` over one event as a mapping; None means no evidence. Online histories
+            are made with it; the default keeps none.
     """
 
     spec: SystemSpec
@@ -60,3 +69,4 @@ class System:
     strength_sql: str
     predictor: Callable[[Mapping[str, Model]], Any]
     judge: Callable[[Any, Case], Mapping[str, float]]
+    strength: Callable[[Mapping[str, Any]], float | None] = _no_evidence

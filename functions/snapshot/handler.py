@@ -1,0 +1,46 @@
+"""Lambda `snapshot`: a training set from the lake, or the users' histories from the lake to the online store.
+
+In: {"system": "video"} or {"action": "materialise", "system": "video"}.
+"""
+
+import os
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from functools import cache
+from typing import Any
+
+from aws_lambda_powertools import Logger
+
+from twinloop import systems
+from twinloop.aws.objects import S3ObjectStore
+from twinloop.aws.online_store import DynamoOnlineStore
+from twinloop.features.materialise import materialise
+from twinloop.features.snapshot import Resources, make_snapshot, snapshot_answer
+
+logger = Logger(service="snapshot")
+
+
+@dataclass(frozen=True)
+class Settings:
+    """The function's environment."""
+
+    bucket: str
+    table: str
+    memory_mb: int
+
+
+@cache
+def settings() -> Settings:
+    # DuckDB gets six tenths of the function's memory; Arrow, Python and the upload's buffer share the rest.
+    memory = int(os.environ.get("AWS_LAMBDA_FUNCTION_MEMORY_SIZE", "3008"))
+    return Settings(os.environ["TWINLOOP_BUCKET"], os.environ["TWINLOOP_TABLE"], memory * 6 // 10)
+
+
+def handler(event: dict[str, Any], context: object) -> dict[str, Any]:
+    system, configured = systems.load(event["system"]), settings()
+    objects, resources = S3ObjectStore(configured.bucket), Resources(memory_mb=configured.memory_mb)
+    if event.get("action") == "materialise":
+        return materialise(system, objects, DynamoOnlineStore(configured.table), resources=resources)
+    manifest = make_snapshot(system, objects, now=datetime.now(UTC), resources=resources)
+    logger.info("snapshot", snapshot_id=manifest.snapshot_id, rows=manifest.rows)
+    return snapshot_answer(system, manifest)

@@ -1,0 +1,106 @@
+"""Make the project's environments from their locks: `python3 infra/environments.py [NAME...]`. Safe to repeat.
+
+Runs on any Python 3.8 or later with the standard library alone, because it runs before anything is installed.
+
+Variables:
+    TWINLOOP_TORCH_INDEX  address of a package index that has CPU builds of PyTorch, where pip's own sources have none
+"""
+
+import hashlib
+import os
+import platform
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+LOCKS = ROOT / "requirements"
+# name -> (folder, Python version, lock files in the order they are installed)
+ENVIRONMENTS = {
+    "dev": (ROOT / ".venv", "3.11", ("torch.txt", "dev.txt")),
+    "ministack": (ROOT / ".envs" / "ministack", "3.13", ("ministack.txt",)),
+    "sam": (ROOT / ".envs" / "sam", "3.11", ("sam.txt",)),
+}
+
+
+def main(names):
+    """Bring each named environment (all, where none is named) to the state of its locks."""
+    for name in names or ENVIRONMENTS:
+        if name not in ENVIRONMENTS:
+            sys.exit(f"there is no environment {name!r}; known: {', '.join(ENVIRONMENTS)}")
+        folder, version, locks = ENVIRONMENTS[name]
+        stamp = folder / ".locks"
+        wanted = _digest(locks)
+        if stamp.is_file() and stamp.read_text() == wanted:
+            continue
+        started = time.monotonic()
+        print(f"installing {name} into {folder.relative_to(ROOT)} ...", flush=True)
+        python = _create(folder, version)
+        for lock in locks:
+            _install_torch(python) if lock == "torch.txt" else _install(python, "--require-hashes", "-r", LOCKS / lock)
+        if name == "dev":
+            _install(python, "--no-build-isolation", "-e", ROOT)
+        stamp.write_text(wanted)
+        print(f"installed {name} in {time.monotonic() - started:.0f} s", flush=True)
+
+
+def _digest(locks):
+    content = b"".join((LOCKS / lock).read_bytes() for lock in locks) + (ROOT / "pyproject.toml").read_bytes()
+    return hashlib.sha256(content).hexdigest()
+
+
+def _create(folder, version):
+    """A fresh environment; a half-made or outdated one is replaced."""
+    if folder.exists():
+        shutil.rmtree(str(folder))
+    interpreter = find_python(version)
+    if interpreter:
+        subprocess.run([interpreter, "-m", "venv", str(folder)], check=True)
+    elif shutil.which("uv"):
+        subprocess.run(["uv", "venv", "--seed", "--python", version, str(folder)], check=True)
+    else:
+        sys.exit(
+            f"Python {version} is needed and was not found. Install it so that python{version} is on PATH, "
+            "or install uv, which brings it."
+        )
+    return folder / "bin" / "python"
+
+
+def find_python(version):
+    """Return a python of that version that really runs, or None. A shim on PATH may answer `command not found`."""
+    candidates = [shutil.which(f"python{version}"), sys.executable]
+    pyenv = Path(os.environ.get("PYENV_ROOT") or Path.home() / ".pyenv")
+    candidates += sorted(map(str, pyenv.glob(f"versions/{version}.*/bin/python{version}")), reverse=True)
+    check = f"import sys, venv; sys.exit('{version}' != '%d.%d' % sys.version_info[:2])"
+    for candidate in candidates:
+        if candidate and subprocess.run([candidate, "-c", check], capture_output=True, check=False).returncode == 0:
+            return candidate
+    return None
+
+
+def _install(python, *arguments):
+    command = [str(python), "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--no-deps"]
+    subprocess.run(command + [str(argument) for argument in arguments], check=True)
+
+
+def _install_torch(python):
+    """The CPU build, never CUDA by accident: on Linux x86_64 the plain name means several GB of CUDA libraries."""
+    requirement = (LOCKS / "torch.txt").read_text().strip()
+    index = os.environ.get("TWINLOOP_TORCH_INDEX")
+    if index:
+        return _install(python, "--index-url", index, requirement)
+    if platform.system() != "Linux" or platform.machine() != "x86_64":
+        return _install(python, requirement)
+    try:
+        _install(python, requirement + "+cpu")
+    except subprocess.CalledProcessError:
+        sys.exit(
+            f"pip finds no CPU build of {requirement}. Set TWINLOOP_TORCH_INDEX to a package index that has one "
+            "(PyTorch's installation page names its CPU index) and run this again."
+        )
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

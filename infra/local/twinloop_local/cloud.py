@@ -1,0 +1,195 @@
+"""`up`, `down` and `status` of one local stack."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import shutil
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from twinloop_local import processes, state
+from twinloop_local.components import Program, folders, programs
+from twinloop_local.errors import LocalCloudError, StartError
+from twinloop_local.settings import LocalSettings
+
+Progress = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Component:
+    """One program of a stack, as `status` sees it."""
+
+    name: str
+    pid: int
+    port: int
+    alive: bool
+    log: Path
+
+
+@dataclass(frozen=True)
+class Status:
+    """`running`: everything is up. `broken`: state of a crashed run; `up` or `down` cleans it. `down`: nothing there."""
+
+    state: str
+    endpoint: str
+    sagemaker_endpoint: str
+    components: tuple[Component, ...] = ()
+
+
+def up(
+    settings: LocalSettings, emulator: str = "ministack", *, progress: Progress = lambda _: None, patience: float = 60.0
+) -> Status:
+    """Start the stack, or leave it as it is where it runs already.
+
+    Args:
+        settings: Which stack, where.
+        emulator: What stands for AWS.
+        progress: Told in words what is being done.
+        patience: Seconds each program may take until it answers.
+
+    Raises:
+        PortInUseError: Names the port and the variable that changes it.
+        StartError: A program did not come up; nothing is left running.
+        LocalCloudError: The stack runs already on other ports.
+    """
+    with _locked(settings):
+        now = status(settings)
+        if now.state == "running":
+            _same_ports(settings)
+            progress(f"the local cloud {settings.stack} is up already")
+            return now
+        if now.state == "broken":
+            progress("cleaning up what a crashed run left behind")
+            _stop_all(settings)
+        wanted = programs(settings, emulator)
+        for program in wanted:
+            processes.check_port_free(program.port, program.port_variable)
+        try:
+            _start_all(settings, emulator, wanted, progress, patience)
+        except BaseException:
+            _stop_all(settings)
+            shutil.rmtree(settings.state_dir, ignore_errors=True)
+            raise
+    return status(settings)
+
+
+def down(settings: LocalSettings, *, progress: Progress = lambda _: None) -> None:
+    """Stop what `up` started and remove its state. Nothing to do is not an error."""
+    if not settings.state_dir.exists():
+        progress(f"the local cloud {settings.stack} is not up")
+        return
+    with _locked(settings):
+        progress(f"stopping the local cloud {settings.stack}")
+        _stop_all(settings)
+        shutil.rmtree(settings.state_dir)
+    with suppress(OSError):  # another stack's folder may be beside it
+        settings.state_dir.parent.rmdir()
+
+
+def status(settings: LocalSettings) -> Status:
+    """What runs; never changes anything."""
+    known = state.read(settings.state_dir)
+    if known is None:
+        word = "broken" if (settings.state_dir / "logs").exists() else "down"
+        return Status(word, settings.endpoint, settings.sagemaker_endpoint)
+    ports = {"sagemaker": known.sagemaker_port}
+    components = tuple(
+        Component(name, entry.pid, ports.get(name, known.port), entry.alive(), _log(settings, name))
+        for name, entry in known.processes.items()
+    )
+    complete = len(components) == 2 and all(component.alive for component in components)
+    host = f"http://{processes.HOST}"
+    word = "running" if complete else "broken"
+    return Status(word, f"{host}:{known.port}", f"{host}:{known.sagemaker_port}", components)
+
+
+def _start_all(
+    settings: LocalSettings, emulator: str, wanted: tuple[Program, ...], progress: Progress, patience: float
+) -> None:
+    for folder in folders(settings.state_dir):
+        folder.mkdir(parents=True, exist_ok=True)
+    current = state.StackState(settings.port, settings.sagemaker_port, emulator)
+    # All start at once and are then waited for: they need each other only when used.
+    for program in wanted:
+        log = _log(settings, program.name)
+        mark = str(settings.state_dir)
+        identity = processes.start(program.command, environment=program.environment, log=log, mark=mark)
+        current.processes[program.name] = identity
+        current.write(settings.state_dir)
+    for program in wanted:
+        began = time.monotonic()
+        _wait_ready(program, current.processes[program.name], _log(settings, program.name), patience)
+        progress(f"{program.name} answers on port {program.port} ({time.monotonic() - began:.1f} s)")
+
+
+def _wait_ready(program: Program, identity: processes.ProcessId, log: Path, patience: float) -> None:
+    deadline = time.monotonic() + patience
+    while time.monotonic() < deadline:
+        if not identity.alive():
+            raise StartError(f"{program.name} ended while starting. The end of its log:\n{processes.tail(log)}")
+        if _answers(program.health):
+            return
+        time.sleep(0.05)
+    raise StartError(
+        f"{program.name} did not answer within {patience:g} s on port {program.port}. "
+        f"The end of its log:\n{processes.tail(log)}"
+    )
+
+
+def _answers(url: str) -> bool:
+    try:
+        with urllib.request.urlopen(url, timeout=2) as answer:  # noqa: S310 - a fixed http address on this machine
+            return bool(answer.status == 200)
+    except (urllib.error.URLError, OSError):
+        return False
+
+
+def _stop_all(settings: LocalSettings) -> None:
+    known = state.read(settings.state_dir)
+    # Last started, first stopped: the executor still reports to the emulator while its jobs end.
+    for identity in reversed(list(known.processes.values() if known else [])):
+        processes.stop(identity)
+    processes.sweep(str(settings.state_dir))
+    for entry in settings.state_dir.glob("*"):
+        shutil.rmtree(entry, ignore_errors=True) if entry.is_dir() else entry.unlink(missing_ok=True)
+
+
+def _same_ports(settings: LocalSettings) -> None:
+    known = state.read(settings.state_dir)
+    if known and (known.port, known.sagemaker_port) != (settings.port, settings.sagemaker_port):
+        raise LocalCloudError(
+            f"the local cloud {settings.stack} runs on ports {known.port} and {known.sagemaker_port}; "
+            "run `twinloop down` first, or give the second one another name by TWINLOOP_STACK"
+        )
+
+
+def _log(settings: LocalSettings, name: str) -> Path:
+    return settings.state_dir / "logs" / f"{name}.log"
+
+
+@contextmanager
+def _locked(settings: LocalSettings) -> Iterator[None]:
+    """Hold the stack: two `up` of one stack at once would start it twice."""
+    while True:
+        settings.state_dir.mkdir(parents=True, exist_ok=True)
+        handle = os.open(settings.state_dir, os.O_RDONLY)
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX)
+            if _is(settings.state_dir, handle):  # a `down` that held it before has removed the folder
+                yield
+                return
+        finally:
+            os.close(handle)
+
+
+def _is(folder: Path, handle: int) -> bool:
+    try:
+        return os.path.samestat(folder.stat(), os.fstat(handle))
+    except FileNotFoundError:
+        return False

@@ -1,0 +1,100 @@
+"""The programs a stack consists of: how each is started and how it says that it is ready."""
+
+from __future__ import annotations
+
+import os
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+from twinloop_local.errors import LocalCloudError
+from twinloop_local.settings import ACCOUNT, HOST, PORT_VARIABLE, SAGEMAKER_PORT_VARIABLE, LocalSettings
+
+EMULATORS = ("ministack",)
+
+
+@dataclass(frozen=True)
+class Program:
+    """One program of the stack; `health` answers 200 once it serves."""
+
+    name: str
+    command: tuple[str, ...]
+    environment: dict[str, str]
+    port: int
+    port_variable: str
+    health: str
+
+
+def programs(settings: LocalSettings, emulator: str) -> tuple[Program, ...]:
+    """Programs in the order they start.
+
+    Raises:
+        LocalCloudError: The emulator is not one we know, or its environment is not installed.
+    """
+    if emulator not in EMULATORS:
+        raise LocalCloudError(f"unknown emulator {emulator!r}; there is: {', '.join(EMULATORS)}")
+    return (_ministack(settings), _executor(settings))
+
+
+def _ministack(settings: LocalSettings) -> Program:
+    python = settings.ministack_env / "bin" / "python"
+    if not python.exists():
+        raise LocalCloudError(
+            f"no MiniStack at {settings.ministack_env}: install it with `make install`, "
+            "or name its Python 3.13 environment by TWINLOOP_MINISTACK_ENV"
+        )
+    state = settings.state_dir
+    environment = {
+        **_base_environment(settings),
+        "PATH": os.pathsep.join([str(python.parent), "/usr/local/bin", "/usr/bin", "/bin"]),
+        "GATEWAY_PORT": str(settings.port),
+        "BIND_HOST": HOST,
+        "MINISTACK_HOST": "localhost",
+        "MINISTACK_REGION": settings.region,
+        "MINISTACK_ACCOUNT_ID": ACCOUNT,
+        "IOT_MTLS_ENABLED": "0",
+        "LAMBDA_EXECUTOR": "local",
+        "ATHENA_ENGINE": "duckdb",
+        "STATE_DIR": str(state / "emulator"),
+        "S3_DATA_DIR": str(state / "emulator" / "s3"),
+    }
+    command = (str(python), "-m", "ministack")
+    health = f"{settings.endpoint}/_ministack/health"
+    return Program("ministack", command, environment, settings.port, PORT_VARIABLE, health)
+
+
+def _executor(settings: LocalSettings) -> Program:
+    environment = {
+        **_base_environment(settings),
+        **settings.aws_environment(),
+        "PATH": os.pathsep.join([str(Path(sys.executable).parent), "/usr/local/bin", "/usr/bin", "/bin"]),
+        "MOTO_ACCOUNT_ID": ACCOUNT,
+        "PYTHONUNBUFFERED": "1",
+    }
+    command = (
+        *(sys.executable, "-m", "twinloop_local.executor"),
+        *("--port", str(settings.sagemaker_port)),
+        *("--jobs", str(settings.state_dir / "jobs")),
+        *("--slots", str(settings.training_slots)),
+        *("--grace", str(settings.stop_grace_s)),
+        *("--python", str(settings.job_python)),
+    )
+    health = f"{settings.sagemaker_endpoint}/health"
+    port = settings.sagemaker_port
+    return Program("sagemaker", command, environment, port, SAGEMAKER_PORT_VARIABLE, health)
+
+
+def _base_environment(settings: LocalSettings) -> dict[str, str]:
+    """Nothing of the caller's own: what handlers inherit here would otherwise differ from shell to shell."""
+    kept = {name: os.environ[name] for name in ("LANG", "LC_ALL", "TZ") if name in os.environ}
+    return {
+        **kept,
+        "HOME": str(settings.state_dir / "home"),
+        "TMPDIR": str(settings.state_dir / "tmp"),
+        "AWS_EC2_METADATA_DISABLED": "true",
+    }
+
+
+def folders(state_dir: Path) -> tuple[Path, ...]:
+    """Folders that must be there before the programs start."""
+    return tuple(state_dir / name for name in ("logs", "tmp", "home", "emulator", "jobs"))

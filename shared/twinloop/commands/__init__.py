@@ -1,0 +1,1 @@
+"""What `twinloop` can be told to do, one module per subject."""

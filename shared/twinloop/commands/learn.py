@@ -1,0 +1,122 @@
+"""`twinloop learn`: run the offline loop and follow it."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Annotated
+
+import typer
+from rich.live import Live
+from rich.table import Table
+
+from twinloop.aws import executions
+from twinloop.commands.models import System
+from twinloop.commands.screen import console, plainly
+from twinloop.commands.target import Deployment, deployment
+from twinloop.errors import TwinloopError
+
+_STEPS = {
+    "Snapshot": "snapshot: lake to a point-in-time training set",
+    "Ladder": "train every rung of the ladder",
+    "Judge": "gate: candidate v champion v the rung below v baseline",
+    "Promote": "promote",
+    "Keep": "keep the champion",
+    "Materialise": "users' histories to the online store",
+    "Tell": "tell",
+}
+
+
+@dataclass
+class Progress:
+    """When each step began, as far as it was seen from here, and the jobs as they are now."""
+
+    began: dict[str, float] = field(default_factory=dict)
+    jobs: list[executions.Job] = field(default_factory=list)
+    ended: float | None = None
+
+    def seconds(self) -> dict[str, float]:
+        """Return how long each step took, or has taken until now."""
+        times = [*self.began.values(), self.ended or time.monotonic()]
+        return {step: round(times[i + 1] - times[i], 1) for i, step in enumerate(self.began)}
+
+
+@plainly
+def learn(
+    system: System,
+    wait: Annotated[bool, typer.Option("--wait/--no-wait", help="Follow the run, or only print its ARN.")] = True,
+) -> None:
+    """Snapshot, train the ladder, judge, and promote what earned it."""
+    place = deployment()
+    if not wait:
+        console.print(start(place, system), soft_wrap=True)
+        return
+    result, _ = run(place, system)
+    console.print(result["verdict"])
+    if result.get("report_key"):
+        console.print(f"report: s3://{place.store.bucket}/{result['report_key']}", soft_wrap=True)
+
+
+def start(place: Deployment, system: str) -> str:
+    """Start the learning loop; returns the execution's ARN."""
+    return executions.start(place.outputs["LearnStateMachine"], {"system": system})
+
+
+def run(place: Deployment, system: str) -> tuple[dict[str, object], Progress]:
+    """Start the loop and follow it to its end; returns the gate's answer and what was seen on the way.
+
+    Raises:
+        TwinloopError: The execution failed; says at which step and why.
+    """
+    since, arn = time.time(), start(place, system)
+    progress = Progress()
+    with Live(console=console, refresh_per_second=4) as live:
+        prefix = f"{place.name}-{system}-"
+        follow(arn, progress, job_prefix=prefix, since=since, show=lambda: live.update(_table(system, progress)))
+    ended = executions.describe(arn)
+    if ended.output is None:
+        step = next(reversed(progress.began), "the start")
+        raise TwinloopError(f"the run ended as {ended.status} at {step}: {_innermost(ended.cause)}")
+    return ended.output, progress
+
+
+def follow(arn: str, progress: Progress, *, job_prefix: str, since: float, show: Callable[[], None]) -> None:
+    """Update `progress` and show it until the execution has ended; jobs count from `since` (epoch seconds)."""
+    while True:
+        ended = executions.describe(arn).ended
+        for name in executions.states_entered(arn):
+            if name in _STEPS:
+                progress.began.setdefault(name, time.monotonic())
+        if "Ladder" in progress.began and "Judge" not in progress.began:
+            progress.jobs = executions.jobs(job_prefix, since)
+        if ended:
+            progress.ended = time.monotonic()
+            show()
+            return
+        show()
+        time.sleep(0.5)
+
+
+def _table(system: str, progress: Progress) -> Table:
+    table = Table(title=f"learning {system}", title_justify="left", show_header=False, box=None)
+    seconds = progress.seconds()
+    for step, took in seconds.items():
+        running = progress.ended is None and step == next(reversed(seconds))
+        table.add_row("[yellow]…[/]" if running else "[green]✓[/]", _STEPS[step], f"{took:.0f} s")
+        if step == "Ladder":
+            for job in progress.jobs:
+                mark = {"Completed": "[green]✓[/]", "InProgress": "[yellow]…[/]"}.get(job.status, "[red]✗[/]")
+                table.add_row("", f"  {mark} {job.name}", job.reason or job.doing)
+    return table
+
+
+def _innermost(cause: str | None) -> str:
+    """A Lambda's failure arrives as JSON; its message is what a person can act on."""
+    if not cause:
+        return "no cause was given"
+    try:
+        return str(json.loads(cause).get("errorMessage", cause))
+    except (ValueError, AttributeError):
+        return cause

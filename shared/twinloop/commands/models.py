@@ -1,0 +1,54 @@
+"""`twinloop models`, `promote`, `rollback`: what is registered, what serves, and moving it."""
+
+from __future__ import annotations
+
+import getpass
+from typing import Annotated
+
+import typer
+from rich.table import Table
+
+from twinloop.commands.screen import console, plainly
+from twinloop.commands.target import deployment
+from twinloop.registry import Move, Registry, release_rows
+
+System = Annotated[str, typer.Argument(help="video, ...")]
+Why = Annotated[str, typer.Option("--why", help="Goes into the registry's history.")]
+
+
+@plainly
+def models(system: System) -> None:
+    """Show every release of a system: metrics with intervals, who points to it, and why."""
+    console.print(models_table(deployment().registry(system)))
+
+
+@plainly
+def promote(system: System, version: str, why: Why = "promoted by hand") -> None:
+    """Make a release the champion. Running functions take it up within 30 seconds."""
+    _tell(deployment().registry(system).promote(version, why=why, by=getpass.getuser()))
+
+
+@plainly
+def rollback(system: System, why: Why = "rolled back by hand") -> None:
+    """Give the champion's place back to the release before it, without a deployment."""
+    _tell(deployment().registry(system).rollback(why=why, by=getpass.getuser()))
+
+
+def models_table(registry: Registry) -> Table:
+    """Return the releases as a table, newest first."""
+    table = Table(title=f"{registry.system}: releases", title_justify="left", header_style="bold")
+    rows = release_rows(registry)
+    metrics = list(dict.fromkeys(name for row in rows for name in row.metrics))
+    for heading in ("version", "rung", "points here", *metrics, "p99 ms", "MB", "why"):
+        table.add_column(heading, overflow="fold", ratio=4 if heading == "why" else None)
+    for row in rows:
+        measured = [str(row.metrics[name]) if name in row.metrics else "" for name in metrics]
+        latency = "" if row.latency_p99_ms is None else f"{row.latency_p99_ms:.1f}"
+        size = "" if row.size_mb is None else f"{row.size_mb:.1f}"
+        style = "bold green" if "champion" in row.aliases else None
+        table.add_row(row.version, row.rung, ", ".join(row.aliases), *measured, latency, size, row.why, style=style)
+    return table
+
+
+def _tell(move: Move) -> None:
+    console.print(f"{move.alias}: {move.came_from or 'nothing'} -> [bold]{move.version}[/] ({move.why})")

@@ -1,0 +1,1 @@
+"""Metrics, intervals, slices, and the gate that a model must pass before it serves."""

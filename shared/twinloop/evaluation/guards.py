@@ -1,0 +1,83 @@
+"""Guardrails: what no gain in the primary metric can buy."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from twinloop.contracts.spec import GatePolicy
+from twinloop.evaluation.cases import CaseScores
+from twinloop.evaluation.intervals import ratio_interval
+from twinloop.evaluation.slices import SliceGain
+from twinloop.evaluation.verdict import Candidate, Veto
+
+# A judge that returns both, per case the sum of predicted probabilities and the number of positives, has the
+# calibration of its system guarded.
+PREDICTED, OBSERVED = "predicted", "observed"
+
+
+def serving_vetoes(policy: GatePolicy, candidate: Candidate, data_age_days: float | None) -> tuple[Veto, ...]:
+    """Return why a candidate cannot be served at all, whoever the champion is."""
+    return tuple(_serving(policy, candidate, data_age_days))
+
+
+def slice_vetoes(gains: Sequence[SliceGain], missing: Sequence[str], rival: str) -> tuple[Veto, ...]:
+    """Return the slices that lose to the rival, and the declared ones that nobody could measure."""
+    lost = [
+        Veto(
+            f"slice {gain.slice}={gain.label}",
+            f"slice {gain.slice}={gain.label} loses {-gain.gain.mean:.4f} to {rival} on {gain.cases} cases "
+            f"({gain.gain.low:+.4f} to {gain.gain.high:+.4f}); {gain.tolerance:.4f} is tolerated",
+        )
+        for gain in gains
+        if gain.lost
+    ]
+    blind = [
+        Veto(f"slice {name}", f"slice {name} is declared, and no case carries it: mend the spec or the snapshot")
+        for name in missing
+    ]
+    return (*lost, *blind)
+
+
+def _serving(policy: GatePolicy, candidate: Candidate, data_age_days: float | None) -> Iterator[Veto]:
+    p99 = candidate.scores.latency(99)
+    if p99 > policy.latency_p99_ms:
+        yield Veto("latency", f"latency p99 {p99:.1f} ms is over the budget of {policy.latency_p99_ms:g} ms")
+    if candidate.size_mb > policy.size_mb:
+        yield Veto("size", f"size {candidate.size_mb:.1f} MB is over the budget of {policy.size_mb:g} MB")
+    # Written so that a NaN, which compares with nothing, is a veto too.
+    if not candidate.parity <= policy.parity_tolerance:
+        yield Veto(
+            "parity",
+            f"the ONNX output differs from the framework's by {candidate.parity:.1e}; "
+            f"{policy.parity_tolerance:.1e} is tolerated",
+        )
+    if policy.max_data_age_days is not None:
+        if data_age_days is None:
+            yield Veto("freshness", "the age of the snapshot's newest event is not known")
+        elif data_age_days > policy.max_data_age_days:
+            yield Veto(
+                "freshness",
+                f"the newest event of the snapshot is {data_age_days:.1f} days old; "
+                f"{policy.max_data_age_days:g} are allowed",
+            )
+    yield from _calibration(policy, candidate.scores)
+
+
+def _calibration(policy: GatePolicy, scores: CaseScores) -> Iterator[Veto]:
+    if PREDICTED not in scores.metrics or OBSERVED not in scores.metrics:
+        return
+    if not scores.metrics[OBSERVED].sum() > 0:
+        yield Veto("calibration", "no case has a positive outcome, so calibration could not be measured")
+        return
+    ratio = ratio_interval(
+        scores.metrics[PREDICTED],
+        scores.metrics[OBSERVED],
+        confidence=policy.confidence,
+        resamples=policy.resamples,
+    )
+    if not abs(ratio.mean - 1) <= policy.calibration_tolerance:
+        yield Veto(
+            "calibration",
+            f"it predicts {ratio.mean:.3f} times what was observed ({ratio.low:.3f} to {ratio.high:.3f}); "
+            f"1 +- {policy.calibration_tolerance:g} is tolerated",
+        )

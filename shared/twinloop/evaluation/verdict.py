@@ -1,0 +1,142 @@
+"""What the gate is given and what it answers."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from twinloop.contracts.spec import GatePolicy, Rung
+from twinloop.evaluation.cases import CaseScores
+from twinloop.evaluation.intervals import Interval
+from twinloop.evaluation.slices import SliceGain
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A trained model of one rung and what was measured of it.
+
+    Attributes:
+        rung: Its place on the ladder.
+        version: Of its release.
+        scores: Case by case.
+        size_mb: Of everything that serving would read.
+        train_seconds: What its training took.
+        parity: Largest difference between the ONNX output and the framework's.
+    """
+
+    rung: Rung
+    version: str
+    scores: CaseScores
+    size_mb: float
+    train_seconds: float
+    parity: float
+
+
+@dataclass(frozen=True)
+class Champion:
+    """The release that serves now, judged on the same cases."""
+
+    rung: str
+    version: str
+    scores: CaseScores
+    size_mb: float
+
+
+@dataclass(frozen=True)
+class FailedRung:
+    """A rung without a model to judge, and why."""
+
+    rung: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """The gain over one rival on the primary metric; won where even the interval's lower bound is above the margin."""
+
+    rival: str
+    gain: Interval
+    margin: float
+
+    @property
+    def won(self) -> bool:
+        """Whether the gain is sure enough."""
+        return self.gain.low > self.margin
+
+
+@dataclass(frozen=True)
+class Veto:
+    """A guardrail that does not hold: which one, and by how much."""
+
+    guard: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class Measurements:
+    """What the report shows of any model, champion or candidate."""
+
+    metrics: Mapping[str, Interval]
+    latency_p50_ms: float
+    latency_p99_ms: float
+    size_mb: float
+
+
+@dataclass(frozen=True)
+class Judged:
+    """One candidate after judgement.
+
+    `over_simpler` is the comparison with the best simpler rung that held its place; `over_champion` decides. `earned`:
+    it can be served and pays for its complexity. `standing` says in words what became of it.
+    """
+
+    rung: Rung
+    version: str
+    measured: Measurements
+    train_seconds: float
+    parity: float
+    over_baseline: Comparison | None
+    over_simpler: Comparison | None
+    over_champion: Comparison | None
+    slices: tuple[SliceGain, ...]
+    vetoes: tuple[Veto, ...]
+    earned: bool
+    standing: str = ""
+
+
+@dataclass(frozen=True)
+class JudgedChampion:
+    """The champion on the same cases."""
+
+    rung: str
+    version: str
+    measured: Measurements
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """The gate's answer.
+
+    Attributes:
+        promote: Whether the champion changes.
+        rung: Of the release that serves from now on; None where there is none.
+        version: Of that release.
+        words: The whole verdict in words.
+        judged: The candidates, from simple to complex.
+        champion: The release that served until now, or None.
+        failed: Rungs that could not be judged.
+        notes: What a reader must know beside it.
+        cases: How many cases everything was measured on.
+        policy: By which it was judged.
+    """
+
+    promote: bool
+    rung: str | None
+    version: str | None
+    words: str
+    judged: tuple[Judged, ...]
+    champion: JudgedChampion | None
+    failed: tuple[FailedRung, ...]
+    notes: tuple[str, ...]
+    cases: int
+    policy: GatePolicy

@@ -1,0 +1,85 @@
+"""The verdict in words: what was decided, on which figures, and what became of everybody else."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from twinloop.contracts.spec import GatePolicy
+from twinloop.evaluation.intervals import Interval
+from twinloop.evaluation.verdict import Comparison, FailedRung, Judged, JudgedChampion
+
+
+def gain_words(comparison: Comparison) -> str:
+    """Say a gain, its interval and how it stands to its margin."""
+    gain = comparison.gain
+    relation = "above" if comparison.won else "not above"
+    return (
+        f"{gain.mean:+.4f} over {comparison.rival} ({gain.confidence:.0%} interval {gain.low:+.4f} to "
+        f"{gain.high:+.4f}; the lower bound is {relation} {comparison.margin:.4f})"
+    )
+
+
+def metric_words(name: str, interval: Interval) -> str:
+    """Say a metric with its interval."""
+    return f"{name} {interval.mean:.3f} ({interval.low:.3f} to {interval.high:.3f})"
+
+
+def standing(judged: Judged, champion: JudgedChampion | None) -> str:
+    """Say why a candidate that is not promoted is not."""
+    if champion and judged.version == champion.version:
+        return "is the champion already"
+    if judged.vetoes:
+        return "vetoed: " + "; ".join(veto.reason for veto in judged.vetoes)
+    if judged.over_baseline and not judged.over_baseline.won:
+        return "does not beat the trivial baseline: " + gain_words(judged.over_baseline)
+    if judged.over_simpler and not judged.over_simpler.won:
+        return "does not pay for its complexity: " + gain_words(judged.over_simpler)
+    if judged.over_champion and not judged.over_champion.won:
+        return "does not beat the champion: " + gain_words(judged.over_champion)
+    return "earned its place, and a better candidate earned it too"
+
+
+def promotion(policy: GatePolicy, winner: Judged, champion: JudgedChampion | None) -> str:
+    """Say why the winner is promoted."""
+    against = (
+        f" against the champion {champion.rung}'s {champion.measured.metrics[policy.primary].mean:.3f}"
+        if champion
+        else "; there is no champion yet"
+    )
+    reasons = [gain_words(c) for c in _distinct((winner.over_champion, winner.over_simpler, winner.over_baseline))]
+    guards = [
+        f"latency p99 {winner.measured.latency_p99_ms:.1f} of {policy.latency_p99_ms:g} ms",
+        f"size {winner.measured.size_mb:.1f} of {policy.size_mb:g} MB",
+        f"parity {winner.parity:.1e}",
+    ]
+    if winner.slices:
+        guards.append(f"{sum(gain.enough for gain in winner.slices)} slices without a loss")
+    gained = f" It gains {', and '.join(reasons)}." if reasons else ""
+    metric = metric_words(policy.primary, winner.measured.metrics[policy.primary])
+    return f"promote {winner.rung.name}: {metric}{against}.{gained} Guardrails hold: {', '.join(guards)}."
+
+
+def keeping(policy: GatePolicy, judged: Sequence[Judged], champion: JudgedChampion | None) -> str:
+    """Say why nothing is promoted."""
+    if champion is None:
+        return "promote nothing: no candidate may serve, and there is no champion. Answers come from the fallback."
+    metric = metric_words(policy.primary, champion.measured.metrics[policy.primary])
+    if any(entry.version == champion.version for entry in judged):
+        return f"keep the champion {champion.rung}: {metric}. This training made the same release again."
+    return f"keep the champion {champion.rung}: {metric}. No candidate is surely better by what its cost asks for."
+
+
+def others(judged: Sequence[Judged], failed: Sequence[FailedRung]) -> str:
+    """Say what became of the candidates that are not promoted, and of the rungs that failed."""
+    told = [f"{entry.rung.name} {entry.standing}." for entry in judged]
+    told += [f"{entry.rung} could not be judged: {entry.reason.rstrip('.')}." for entry in failed]
+    return "".join(" " + sentence for sentence in told)
+
+
+def _distinct(comparisons: Sequence[Comparison | None]) -> list[Comparison]:
+    """Drop what is not there, and comparisons that would say the same twice."""
+    found: list[Comparison] = []
+    for comparison in comparisons:
+        if comparison and all(comparison.gain != known.gain for known in found):
+            found.append(comparison)
+    return found

@@ -1,0 +1,90 @@
+"""Labelled requests out of a split: what serving would have been asked, and what the user then liked."""
+
+# ruff: noqa: S608  statements are put together from our own definitions and contracts; values of data are bound
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import duckdb
+
+from twinloop.contracts.artefacts import Case
+from twinloop.contracts.history import POSITIVE
+from twinloop.features.splits import PART_SQL, PARTS
+
+_TAGGED = f"""
+    SELECT events.*, {PART_SQL} AS part FROM events JOIN boundaries USING (user_id)
+    WHERE judged AND user_id BETWEEN $first AND $last
+"""
+
+
+def cases(
+    connection: duckdb.DuckDBPyConnection, part: str, chunks: Sequence[tuple[str, str]], *, length: int
+) -> Iterator[dict[str, Any]]:
+    """Yield a part's cases as JSON objects, by user id; users come in chunks that bound the memory.
+
+    The moment asked at is that of the user's first positive in the part; the history is what came in earlier parts;
+    relevant are the part's positives on items without an earlier event, since a recommendation is of something new.
+    Users without a relevant item have no case.
+    """
+    earlier = PARTS[: PARTS.index(part)]
+    edges = _activity_edges(connection, earlier)
+    query = f"""
+        WITH tagged AS ({_TAGGED}),
+        before AS (SELECT * FROM tagged WHERE list_contains($earlier, part)),
+        known AS (
+            SELECT user_id, count(*) AS events,
+                list([item_id, time_ms::VARCHAR, strength::VARCHAR] ORDER BY time_ms, item_id) AS entries
+            FROM before GROUP BY user_id
+        ),
+        wanted AS (
+            SELECT user_id, item_id, min(time_ms) AS time_ms FROM tagged
+            WHERE part = $part AND strength >= {POSITIVE} GROUP BY user_id, item_id
+        ),
+        fresh AS (
+            SELECT user_id, list(item_id ORDER BY time_ms, item_id) AS items FROM wanted
+            WHERE NOT EXISTS (
+                SELECT 1 FROM before WHERE before.user_id = wanted.user_id AND before.item_id = wanted.item_id)
+            GROUP BY user_id
+        ),
+        asked AS (SELECT user_id, min(time_ms) AS time_ms FROM wanted GROUP BY user_id)
+        SELECT user_id, asked.time_ms, coalesce(known.events, 0), known.entries[-{length}:], fresh.items
+        FROM fresh JOIN asked USING (user_id) LEFT JOIN known USING (user_id) ORDER BY user_id
+    """
+    for first, last in chunks:
+        values = {"first": first, "last": last, "part": part, "earlier": list(earlier)}
+        rows = connection.execute(query, values).fetchall()
+        for user_id, time_ms, events, entries, items in rows:
+            history = [[item_id, int(moment), float(strength)] for item_id, moment, strength in entries or ()]
+            case = Case(
+                case_id=user_id,
+                request={"user_id": user_id, "time_ms": time_ms, "history": history},
+                truth={"relevant": items},
+                slices={"activity": _activity(events, edges)},
+            )
+            yield case.model_dump()
+
+
+def _activity_edges(connection: duckdb.DuckDBPyConnection, earlier: Sequence[str]) -> tuple[int, int]:
+    """The numbers of earlier events that cut the judged users into thirds."""
+    row = connection.execute(
+        f"""
+        WITH tagged AS (
+            SELECT user_id, {PART_SQL} AS part FROM events JOIN boundaries USING (user_id) WHERE judged
+        ),
+        known AS (SELECT count(*) AS events FROM tagged WHERE list_contains($earlier, part) GROUP BY user_id)
+        SELECT quantile_disc(events, 1 / 3), quantile_disc(events, 2 / 3) FROM known
+        """,
+        {"earlier": list(earlier)},
+    ).fetchone()
+    light, medium = row if row is not None else (None, None)
+    return int(light or 0), int(medium or 0)
+
+
+def _activity(events: int, edges: tuple[int, int]) -> str:
+    if events == 0:
+        return "new"
+    light, medium = edges
+    if events <= light:
+        return "light"
+    return "medium" if events <= medium else "heavy"

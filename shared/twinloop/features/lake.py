@@ -1,0 +1,134 @@
+"""A system's lake as DuckDB tables: files fetched to a work folder, every event once, every entity's latest row."""
+
+# ruff: noqa: S608  statements are put together from our own definitions and contracts; values of data are bound
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import duckdb
+
+from twinloop.contracts.artefacts import FileEntry
+from twinloop.contracts.system import System
+from twinloop.errors import BadInputError
+from twinloop.ports import ObjectStore
+
+_PARALLEL_READS = 16
+_REQUIRED = ("event_id", "user_id", "item_id", "time", "type")
+
+
+def fetch(objects: ObjectStore, system: str, table: str, folder: Path) -> tuple[FileEntry, ...]:
+    """Copy a table's Parquet files into a folder; numbered names keep the order of their keys."""
+    keys = [key for key in sorted(objects.keys(f"lake/{system}/{table}/")) if key.endswith(".parquet")]
+    folder.mkdir(parents=True, exist_ok=True)
+
+    def copy(numbered: tuple[int, str]) -> FileEntry:
+        number, key = numbered
+        body = objects.read(key).body
+        (folder / f"{number:08d}.parquet").write_bytes(body)
+        return FileEntry(path=key, sha256=hashlib.sha256(body).hexdigest(), bytes=len(body))
+
+    with ThreadPoolExecutor(_PARALLEL_READS) as pool:
+        return tuple(pool.map(copy, enumerate(keys)))
+
+
+def open_database(folder: Path, *, memory_mb: int, threads: int) -> duckdb.DuckDBPyConnection:
+    """Return DuckDB on a file in the folder, which spills there past its memory."""
+    folder.mkdir(parents=True, exist_ok=True)
+    connection = duckdb.connect(str(folder / "work.duckdb"))
+    connection.execute(f"SET memory_limit = '{memory_mb}MB'")
+    connection.execute(f"SET temp_directory = '{folder / 'spill'}'")
+    connection.execute(f"SET threads = {threads}")
+    connection.execute("SET preserve_insertion_order = false")  # every query that needs an order says so
+    connection.execute("SET TimeZone = 'UTC'")
+    return connection
+
+
+def load_events(connection: duckdb.DuckDBPyConnection, system: System, folder: Path) -> None:
+    """Make `events(user_id, item_id, time_ms, strength)`: evidence only, in the order of users and their time.
+
+    Of rows with one event_id the first by file and row counts; events of one user, item and time are one event with
+    the greatest strength, as in a history.
+    """
+    files = str(folder / "*.parquet")
+    types = _column_types(connection, files)
+    missing = [column for column in _REQUIRED if column not in types]
+    if missing:
+        raise BadInputError(f"the lake's events have no column {', '.join(missing)}; load them again through the ETL")
+    # A column of the contract that no row ever filled may be absent from the files.
+    absent = "".join(f", NULL AS {quoted(c)}" for c in system.tables["events"].model_fields if c not in types)
+    connection.execute(f"""
+        CREATE TABLE events AS
+        WITH once AS (
+            SELECT *{absent} FROM read_parquet(
+                '{files}', union_by_name = true, hive_partitioning = false,
+                filename = 'lake_file', file_row_number = true)
+            QUALIFY row_number() OVER (PARTITION BY event_id ORDER BY lake_file, file_row_number) = 1
+        ),
+        evidence AS (
+            SELECT user_id::VARCHAR AS user_id, item_id::VARCHAR AS item_id,
+                {_milliseconds("time", types["time"])} AS time_ms, ({system.strength_sql})::DOUBLE AS strength
+            FROM once
+        )
+        SELECT user_id, item_id, time_ms, max(strength) AS strength FROM evidence
+        WHERE strength IS NOT NULL AND user_id IS NOT NULL AND item_id IS NOT NULL AND time_ms IS NOT NULL
+        GROUP BY ALL ORDER BY user_id, time_ms, item_id
+    """)
+
+
+def load_entities(connection: duckdb.DuckDBPyConnection, table: str, key: str, folder: Path) -> None:
+    """Make `items` or `users`: the latest row of each id, times as epoch milliseconds in `..._ms` columns.
+
+    Ids that only events name are there too, with nothing else known, so that every interaction finds its entities.
+    """
+    rows = "SELECT NULL::VARCHAR AS id WHERE false"
+    if any(folder.glob("*.parquet")):
+        files = str(folder / "*.parquet")
+        types = _column_types(connection, files)
+        if key not in types:
+            raise BadInputError(f"the lake's {table} have no column {key}; load them again through the ETL")
+        columns = "".join(", " + _entity_column(name, kind) for name, kind in types.items() if name != key)
+        rows = (
+            f"SELECT {key}::VARCHAR AS id{columns} FROM read_parquet('{files}', union_by_name = true,"
+            " filename = 'lake_file', file_row_number = true, hive_partitioning = false)"
+            f" WHERE {key} IS NOT NULL QUALIFY row_number() OVER"
+            f" (PARTITION BY {key} ORDER BY lake_file DESC, file_row_number DESC) = 1"
+        )
+    connection.execute(f"""
+        CREATE TABLE {table} AS
+        WITH known AS ({rows}), named AS (SELECT DISTINCT {key} AS id FROM events)
+        SELECT coalesce(known.id, named.id) AS {key}, known.* EXCLUDE (id)
+        FROM known FULL JOIN named ON known.id = named.id ORDER BY 1
+    """)
+
+
+def require_columns(connection: duckdb.DuckDBPyConnection, table: str, columns: Iterable[tuple[str, str]]) -> None:
+    """Give a table the columns it lacks, empty."""
+    present = {row[0] for row in connection.execute(f"DESCRIBE {table}").fetchall()}
+    for name, kind in columns:
+        if name not in present:
+            connection.execute(f"ALTER TABLE {table} ADD COLUMN {name} {kind}")
+
+
+def _column_types(connection: duckdb.DuckDBPyConnection, files: str) -> dict[str, str]:
+    query = f"DESCRIBE SELECT * FROM read_parquet('{files}', union_by_name = true, hive_partitioning = false)"
+    return {row[0]: str(row[1]) for row in connection.execute(query).fetchall()}
+
+
+def _entity_column(name: str, kind: str) -> str:
+    """The expression of one column of an entity; `published_at` becomes `published_ms`."""
+    column = quoted(name)
+    if kind.startswith("TIMESTAMP") or (name.endswith("_at") and kind == "BIGINT"):
+        return f"{_milliseconds(column, kind)} AS {quoted(name.removesuffix('_at') + '_ms')}"
+    return column
+
+
+def _milliseconds(column: str, kind: str) -> str:
+    return f"epoch_ms({column})" if kind.startswith("TIMESTAMP") else f"{column}::BIGINT"
+
+
+def quoted(name: str) -> str:
+    """Return a column's name as an SQL identifier."""
+    return '"' + name.replace('"', '""') + '"'

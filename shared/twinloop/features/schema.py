@@ -1,0 +1,36 @@
+"""The identity of a feature set: what must be equal for a model and its serving code to understand each other."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable
+
+from twinloop.contracts.features import Feature
+
+INTERACTION_COLUMNS = {"user_id": "string", "item_id": "string", "time_ms": "int64", "strength": "float32"}
+
+
+def column_type(feature: Feature) -> str:
+    """Return the Arrow type, by name, of a feature's column."""
+    return "list<string>" if feature.kind == "last_n" else "float64"
+
+
+def interaction_columns(features: Iterable[Feature]) -> dict[str, str]:
+    """Return the columns of a snapshot's interactions: name -> type, in order."""
+    return INTERACTION_COLUMNS | {feature.name: column_type(feature) for feature in features}
+
+
+def schema_hash(features: Iterable[Feature]) -> str:
+    """Return a hash of the definitions and of the columns they become; words for people do not count."""
+    features = tuple(features)
+    facts = {
+        "features": [feature.model_dump(exclude={"description", "owner"}) for feature in features],
+        "columns": list(interaction_columns(features).items()),
+    }
+    return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
+
+
+def feature_versions(features: Iterable[Feature]) -> dict[str, str]:
+    """Return name -> version of every definition."""
+    return {feature.name: str(feature.version) for feature in features}

@@ -1,0 +1,240 @@
+"""A snapshot: an immutable training set, the same bytes and the same id from the same state of the lake."""
+
+# ruff: noqa: S608  statements are put together from our own definitions and contracts; values of data are bound
+from __future__ import annotations
+
+import hashlib
+import tempfile
+from contextlib import ExitStack
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from twinloop.contracts.artefacts import SnapshotManifest
+from twinloop.contracts.system import System
+from twinloop.errors import AlreadyExistsError, BadInputError
+from twinloop.features import lake
+from twinloop.features.cases import cases
+from twinloop.features.files import ParquetFile, file_entry, write_json_lines
+from twinloop.features.offline import asof_sql
+from twinloop.features.schema import feature_versions, interaction_columns, schema_hash
+from twinloop.features.splits import PART_SQL, PARTS, make_boundaries
+from twinloop.ports import ObjectStore
+
+_ARROW = {
+    "string": pa.string(),
+    "int64": pa.int64(),
+    "float32": pa.float32(),
+    "float64": pa.float64(),
+    "list<string>": pa.list_(pa.string()),
+}
+# A chunk of users holds about this many events with their histories; it bounds the memory, not the result.
+_CHUNK_ENTRIES = 5_000_000
+_BATCH_ROWS = 20_000
+
+
+@dataclass(frozen=True)
+class Resources:
+    """What a snapshot may use of its machine. `folder` None: a temporary one, removed afterwards."""
+
+    memory_mb: int = 2048
+    threads: int = 2
+    folder: Path | None = None
+
+
+def snapshot_key(system: str, snapshot_id: str) -> str:
+    """Return the prefix of a snapshot's objects, with its final slash."""
+    return f"snapshots/{system}/{snapshot_id}/"
+
+
+def make_snapshot(
+    system: System,
+    objects: ObjectStore,
+    *,
+    now: datetime,
+    resources: Resources | None = None,
+    minimum_cases: int = 10,
+) -> SnapshotManifest:
+    """Build the snapshot of a system's lake and store it; where it exists already, return it as it was made.
+
+    Raises BadInputError where the lake does not hold enough to train and to judge, with what is missing.
+    """
+    resources = resources or Resources()
+    with tempfile.TemporaryDirectory(prefix="snapshot-", dir=resources.folder) as work:
+        folder = Path(work) / "files"
+        manifest = build_snapshot(
+            system, objects, folder, now=now, work=Path(work), resources=resources, minimum_cases=minimum_cases
+        )
+        return publish(objects, manifest, folder)
+
+
+def build_snapshot(
+    system: System,
+    objects: ObjectStore,
+    folder: Path,
+    *,
+    now: datetime,
+    work: Path,
+    resources: Resources,
+    minimum_cases: int = 10,
+) -> SnapshotManifest:
+    """Write the snapshot's files and its manifest to a folder, as a training job sees them."""
+    tables = {"events": "event_id", "items": "item_id", "users": "user_id"}
+    sources = {table: lake.fetch(objects, system.spec.name, table, work / "lake" / table) for table in tables}
+    if not sources["events"]:
+        raise BadInputError(
+            f"the lake has no events of {system.spec.name!r}; load data first: twinloop load {system.spec.name} PATH"
+        )
+    with lake.open_database(work / "duckdb", memory_mb=resources.memory_mb, threads=resources.threads) as connection:
+        lake.load_events(connection, system, work / "lake" / "events")
+        first, last = _time_range(connection)
+        make_boundaries(connection, system.spec.split)
+        rows = _write_interactions(connection, system, folder)
+        for table in ("items", "users"):
+            lake.load_entities(connection, table, tables[table], work / "lake" / table)
+            rows[f"{table}/{table}.parquet"] = _write_table(connection, table, tables[table], folder)
+        chunks = list(user_chunks(connection))
+        for part in ("validation", "test"):
+            path = f"cases/{part}.jsonl.gz"
+            lines = cases(connection, part, chunks, length=system.spec.history_length)
+            rows[path] = write_json_lines(folder / path, lines)
+    _check_enough(system, rows, minimum_cases)
+    draft = SnapshotManifest(
+        snapshot_id="",
+        system=system.spec.name,
+        created_at=now,
+        lake_files=tuple(entry for table in sorted(tables) for entry in sources[table]),
+        files=tuple(file_entry(folder, path, count) for path, count in sorted(rows.items())),
+        rows={_short(path): count for path, count in sorted(rows.items())},
+        first_event=first,
+        last_event=last,
+        split=system.spec.split.model_dump(),
+        feature_versions=feature_versions(system.features),
+        schema_hash=schema_hash(system.features),
+    )
+    manifest = draft.model_copy(update={"snapshot_id": content_id(draft)})
+    (folder / "manifest.json").write_text(manifest.model_dump_json(indent=1), encoding="utf-8")
+    return manifest
+
+
+def content_id(manifest: SnapshotManifest) -> str:
+    """Return the id that a manifest's content gives it."""
+    content = manifest.model_dump_json(exclude={"snapshot_id", "created_at"})
+    return hashlib.sha256(content.encode()).hexdigest()[:16]
+
+
+def publish(objects: ObjectStore, manifest: SnapshotManifest, folder: Path) -> SnapshotManifest:
+    """Store a built snapshot, its manifest last; a snapshot that is there already stays as it is and is returned."""
+    prefix = snapshot_key(manifest.system, manifest.snapshot_id)
+    key = prefix + "manifest.json"
+    if key not in objects.keys(key):
+        for entry in manifest.files:
+            objects.write(prefix + entry.path, (folder / entry.path).read_bytes())
+        try:
+            objects.write_new(key, (folder / "manifest.json").read_bytes(), content_type="application/json")
+            return manifest
+        except AlreadyExistsError:
+            pass  # somebody else made the same snapshot meanwhile, of the same bytes
+    return SnapshotManifest.model_validate_json(objects.read(key).body)
+
+
+def _time_range(connection: duckdb.DuckDBPyConnection) -> tuple[datetime, datetime]:
+    row = connection.execute("SELECT min(time_ms), max(time_ms) FROM events").fetchone()
+    if row is None or row[0] is None:
+        raise BadInputError(
+            "no event of the lake says anything about an item (only impressions?); "
+            "load more data: events of users who watched, rated, liked or clicked something"
+        )
+    return datetime.fromtimestamp(row[0] / 1000, UTC), datetime.fromtimestamp(row[1] / 1000, UTC)
+
+
+def user_chunks(connection: duckdb.DuckDBPyConnection) -> list[tuple[str, str]]:
+    """Ranges of user ids, first and last, in order, that together are all users."""
+    users = connection.execute(
+        "SELECT user_id, count(*) * least(count(*), 200) FROM events GROUP BY user_id ORDER BY user_id"
+    )
+    chunks: list[tuple[str, str]] = []
+    first, last, size = None, "", 0
+    while rows := users.fetchmany(100_000):
+        for user_id, entries in rows:
+            first = user_id if first is None else first
+            last, size = user_id, size + entries
+            if size >= _CHUNK_ENTRIES:
+                chunks.append((first, last))
+                first, size = None, 0
+    if first is not None:
+        chunks.append((first, last))
+    return chunks
+
+
+def _write_interactions(connection: duckdb.DuckDBPyConnection, system: System, folder: Path) -> dict[str, int]:
+    """Write the three parts' interactions with their features; returns rows by path."""
+    schema = pa.schema([(name, _ARROW[kind]) for name, kind in interaction_columns(system.features).items()])
+    features = asof_sql(system.features, events="chunk", labels="chunk", length=system.spec.history_length)
+    with ExitStack() as stack:
+        files = {
+            part: stack.enter_context(ParquetFile(folder / part / "interactions.parquet", schema)) for part in PARTS
+        }
+        for first, last in user_chunks(connection):
+            connection.execute(
+                f"CREATE OR REPLACE TEMP TABLE chunk AS SELECT events.*, {PART_SQL} AS part"
+                " FROM events LEFT JOIN boundaries USING (user_id) WHERE user_id BETWEEN ? AND ?",
+                [first, last],
+            )
+            ordered = connection.sql(f"SELECT * FROM ({features}) ORDER BY user_id, time_ms, item_id")
+            for batch in ordered.to_arrow_reader(_BATCH_ROWS):
+                for part, file in files.items():
+                    chosen = batch.filter(pc.equal(batch["part"], part))
+                    file.write(pa.Table.from_batches([chosen]).select(schema.names))
+    return {f"{part}/interactions.parquet": file.rows for part, file in files.items()}
+
+
+def _write_table(connection: duckdb.DuckDBPyConnection, table: str, key: str, folder: Path) -> int:
+    """Write items or users in the order of their ids, the id first, then the other columns by name."""
+    if table == "items":
+        lake.require_columns(
+            connection, table, (("title", "VARCHAR"), ("tags", "VARCHAR[]"), ("published_ms", "BIGINT"))
+        )
+    names = [row[0] for row in connection.execute(f"DESCRIBE {table}").fetchall() if row[0] != key]
+    columns = ", ".join([key, *(lake.quoted(name) for name in sorted(names))])
+    ordered = connection.sql(f"SELECT {columns} FROM {table} ORDER BY {key}")
+    reader = ordered.to_arrow_reader(_BATCH_ROWS)
+    with ParquetFile(folder / table / f"{table}.parquet", reader.schema) as file:
+        for batch in reader:
+            file.write(pa.Table.from_batches([batch]))
+    return file.rows
+
+
+def _short(path: str) -> str:
+    """The name of a file's rows in the manifest: `train`, `items`, `cases/test`."""
+    folder, _, name = path.partition("/")
+    return f"{folder}/{name.partition('.')[0]}" if folder == "cases" else folder
+
+
+def _check_enough(system: System, rows: dict[str, int], minimum_cases: int) -> None:
+    """Refuse a snapshot that nothing could be learnt or judged from."""
+    split = system.spec.split
+    judged = rows["cases/test.jsonl.gz"]
+    if judged < minimum_cases:
+        raise BadInputError(
+            f"only {judged} users can be judged, at least {minimum_cases} are needed; load more data: "
+            f"users with {split.minimum_events} or more positive events, some of them on items new to the user"
+        )
+    if not rows["train/interactions.parquet"]:
+        raise BadInputError("no event is left to train on; load more data: events from before the test's time")
+
+
+def snapshot_answer(system: System, manifest: SnapshotManifest) -> dict[str, Any]:
+    """Return what the learn state machine goes on with: where the snapshot is and which rungs to train on it."""
+    return {
+        "system": system.spec.name,
+        "snapshot_id": manifest.snapshot_id,
+        "snapshot_key": snapshot_key(system.spec.name, manifest.snapshot_id),
+        "rungs": [rung.model_dump(mode="json") for rung in system.spec.rungs],
+        "rows": manifest.rows,
+    }

@@ -1,0 +1,194 @@
+"""The registry of one system: immutable components and releases, and the aliases that point to releases."""
+
+from __future__ import annotations
+
+import json
+import uuid
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
+
+from pydantic import ValidationError
+
+from twinloop.contracts.artefacts import ReleaseManifest
+from twinloop.errors import BadInputError, IntegrityError, NotFoundError
+from twinloop.ports import ObjectStore
+from twinloop.registry import names
+from twinloop.registry.aliases import UNSET, Aliases, AliasState, Move, Unset
+from twinloop.registry.versions import Versions, content_of
+
+# What describes a release, and may be measured anew, is not what it consists of.
+_DESCRIPTION = frozenset({"manifest.json", "metrics.json", "card.html"})
+
+
+def utc_now() -> datetime:
+    """Return the present moment in UTC."""
+    return datetime.now(UTC)
+
+
+def _unique() -> str:
+    return uuid.uuid4().hex
+
+
+class Registry:
+    """What one system has ever trained, and what of it serves.
+
+    Args:
+        store: Where it lies, under `registry/<system>/`.
+        system: The system's name.
+        clock: Now, with a time zone.
+        new_id: A fresh unique id.
+    """
+
+    def __init__(
+        self,
+        store: ObjectStore,
+        system: str,
+        *,
+        clock: Callable[[], datetime] = utc_now,
+        new_id: Callable[[], str] = _unique,
+    ) -> None:
+        self.system = names.check_system(system)
+        self._store = store
+        self._clock = clock
+        self._releases = Versions(store, system, names.RELEASE, clock)
+        self._aliases = Aliases(store, system, clock, new_id)
+
+    def register_component(self, component: str, files: Mapping[str, bytes]) -> str:
+        """Store a model's files once and return their version; the same files again give the same version."""
+        if not files:
+            raise BadInputError(f"the component {component!r} has no files")
+        for name in files:
+            names.check_file(name)
+        versions = self._component(component)
+        version = versions.claim(content_of(files))
+        versions.write(version, files)
+        return version
+
+    def read_component(self, component: str, version: str) -> dict[str, bytes]:
+        """Return a component's files, verified; raises NotFoundError, IntegrityError."""
+        return self._component(component).read(version)
+
+    def draft_release(
+        self, *, rung: str, snapshot_id: str, schema_hash: str, components: Mapping[str, str]
+    ) -> ReleaseManifest:
+        """Return the manifest of a release to be, with its version id: the same components give the same id.
+
+        Nothing can be read under that id before `register_release`.
+        """
+        if not components:
+            raise BadInputError("a release consists of at least one component")
+        for component, version in components.items():
+            names.check_component(component)
+            names.check_version(version)
+        identity = {
+            "rung": rung,
+            "snapshot_id": snapshot_id,
+            "schema_hash": schema_hash,
+            "components": dict(components),
+        }
+        version = self._releases.claim(json.dumps(identity, sort_keys=True).encode())
+        return ReleaseManifest(
+            system=self.system,
+            version=version,
+            rung=rung,
+            snapshot_id=snapshot_id,
+            schema_hash=schema_hash,
+            components=dict(components),
+            created_at=self._clock(),
+        )
+
+    def register_release(self, manifest: ReleaseManifest, files: Mapping[str, bytes]) -> str:
+        """Store a drafted release with the files that describe it, and return its version.
+
+        Where the release is registered already, what was written first stays.
+
+        Raises:
+            BadInputError: The manifest is another system's, or `files` brings a manifest of its own.
+            NotFoundError, IntegrityError: One of its components is not whole in the registry.
+        """
+        if manifest.system != self.system:
+            raise BadInputError(f"a release of {manifest.system!r} does not belong to {self.system!r}")
+        if "manifest.json" in files:
+            raise BadInputError("manifest.json is written from the manifest that was given")
+        for component, version in manifest.components.items():
+            self.read_component(component, version)
+        body = manifest.model_dump_json(indent=1).encode()
+        self._releases.write(manifest.version, {**files, "manifest.json": body}, may_differ=_DESCRIPTION)
+        return manifest.version
+
+    def versions(self) -> list[str]:
+        """Return the ids of the complete releases, oldest first."""
+        return self._releases.all()
+
+    def release(self, version: str) -> ReleaseManifest:
+        """Return a release's manifest; raises NotFoundError, IntegrityError."""
+        body = self._releases.read_file(version, "manifest.json")
+        try:
+            manifest = ReleaseManifest.model_validate_json(body)
+        except ValidationError as error:
+            raise IntegrityError(f"the manifest of release {version} cannot be read by this version of twinloop") from (
+                error
+            )
+        if manifest.system != self.system or manifest.version != version:
+            raise IntegrityError(f"the manifest of release {version} speaks of {manifest.system} {manifest.version}")
+        return manifest
+
+    def release_file(self, version: str, name: str) -> bytes:
+        """Return one of the files that describe a release: metrics.json, card.html."""
+        return self._releases.read_file(version, name)
+
+    def read_release(self, version: str) -> dict[str, dict[str, bytes]]:
+        """Return all components of a release as {component: {file: content}}, verified."""
+        components = self.release(version).components
+        return {name: self.read_component(name, of) for name, of in components.items()}
+
+    def alias(self, name: str) -> AliasState | None:
+        """Return where an alias points, or None where it points nowhere."""
+        return self._aliases.state(name)
+
+    def move_alias(self, name: str, to: str | None, *, why: str, by: str, expected: str | Unset | None = UNSET) -> Move:
+        """Point an alias to a whole release (or, for challenger and shadow, nowhere) by compare-and-swap.
+
+        Args:
+            name: champion, challenger or shadow.
+            to: The release's version.
+            why: In words, for the history.
+            by: Who moves it.
+            expected: The version (None: nowhere) the alias must point to now; by default wherever it does.
+
+        Raises:
+            NotFoundError, IntegrityError: The release or one of its components is not whole.
+            ConflictError: Somebody else moved it first; the message says who, where to and why.
+        """
+        if to is not None:
+            self._require_whole(to)
+        elif name == "champion":
+            raise BadInputError("the champion cannot be taken away; promote another release")
+        return self._aliases.move(name, to, why=why, by=by, expected=expected)
+
+    def promote(self, version: str, *, why: str, by: str, expected: str | Unset | None = UNSET) -> Move:
+        """Make a release the champion and the old champion `previous`, in one atomic move."""
+        return self.move_alias("champion", version, why=why, by=by, expected=expected)
+
+    def rollback(self, *, why: str, by: str, expected: str | Unset | None = UNSET) -> Move:
+        """Make `previous` the champion again, and the champion `previous`; twice is back where it began."""
+        return self._aliases.move("champion", self._rollback_target, why=why, by=by, expected=expected)
+
+    def history(self, limit: int | None = None) -> list[Move]:
+        """Return who moved which alias when, where to and why, oldest first; the latest `limit` moves."""
+        return self._aliases.history(limit)
+
+    def _rollback_target(self, latest: Move | None) -> str:
+        if latest is None:
+            raise NotFoundError(f"{self.system} has no champion yet; there is nothing to roll back")
+        if latest.came_from is None:
+            raise NotFoundError(f"{latest.version} is the first champion of {self.system}; there is none before it")
+        self._require_whole(latest.came_from)
+        return latest.came_from
+
+    def _require_whole(self, version: str) -> None:
+        """Read every byte of a release: what is pointed at must be servable at that moment."""
+        self.read_release(version)
+
+    def _component(self, component: str) -> Versions:
+        return Versions(self._store, self.system, names.check_component(component), self._clock)

@@ -1,0 +1,171 @@
+"""Model bytes -> models that can be asked, or a refusal that says what does not fit."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import onnxruntime
+from numpy.typing import NDArray
+from pydantic import ValidationError
+
+from twinloop.contracts.artefacts import ComponentManifest
+from twinloop.contracts.system import Model
+from twinloop.errors import BadInputError, IntegrityError, NotFoundError
+
+MODEL_FILE = "model.onnx"
+MANIFEST_FILE = "manifest.json"
+
+
+class AssetsOnly:
+    """A component whose model was not opened: the files beside it can be read, it cannot be run."""
+
+    def __init__(self, manifest: ComponentManifest, assets: Mapping[str, bytes]) -> None:
+        self._manifest = manifest
+        self._assets = assets
+
+    @property
+    def manifest(self) -> ComponentManifest:
+        return self._manifest
+
+    def run(self, inputs: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
+        del inputs
+        raise IntegrityError(f"{self._name} was loaded without its model and cannot be run")
+
+    def asset(self, name: str) -> bytes:
+        if name not in self._assets:
+            raise NotFoundError(f"{self._name} has no file {name!r} beside the model")
+        return self._assets[name]
+
+    @property
+    def _name(self) -> str:
+        return f"component {self._manifest.component!r} ({self._manifest.rung})"
+
+
+class OnnxModel(AssetsOnly):
+    """A component run by ONNX Runtime on one thread: a request gets one core, and its latency is its own."""
+
+    def __init__(
+        self, manifest: ComponentManifest, assets: Mapping[str, bytes], session: onnxruntime.InferenceSession
+    ) -> None:
+        super().__init__(manifest, assets)
+        self._session = session
+        self._ranks = {tensor.name: len(tensor.shape) for tensor in session.get_inputs()}
+        self._outputs = [tensor.name for tensor in session.get_outputs()]
+        self._check_against_manifest()
+
+    def run(self, inputs: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
+        if inputs.keys() != self._ranks.keys():
+            raise BadInputError(f"{self._name} takes the inputs {sorted(self._ranks)}, not {sorted(inputs)}")
+        for name, rank in self._ranks.items():
+            if inputs[name].ndim != rank:
+                raise BadInputError(f"{self._name} takes {name} with {rank} dimensions, not {inputs[name].ndim}")
+        try:
+            values = self._session.run(self._outputs, dict(inputs))
+        except Exception as error:  # noqa: BLE001 - ONNX Runtime's errors share no other base
+            raise BadInputError(f"{self._name} cannot be run on these inputs: {_first_line(error)}") from error
+        return dict(zip(self._outputs, values, strict=True))
+
+    def _check_against_manifest(self) -> None:
+        said = self._manifest
+        for what, real, named in (
+            ("inputs", set(self._ranks), said.inputs),
+            ("outputs", set(self._outputs), said.outputs),
+        ):
+            if real != set(named):
+                raise IntegrityError(
+                    f"{self._name} has the {what} {sorted(real)}, but its manifest says {sorted(named)}"
+                )
+        if not said.feature_names:
+            return
+        for tensor in (*self._session.get_inputs(), *self._session.get_outputs()):
+            width = tensor.shape[-1] if tensor.shape else None
+            # A width that the graph leaves open (a name or None) is found out when the model runs.
+            if tensor.name == "features" and isinstance(width, int) and width != len(said.feature_names):
+                raise IntegrityError(
+                    f"{self._name} has {width} features, but its manifest names {len(said.feature_names)}"
+                )
+
+
+def load_models(files: Mapping[str, Mapping[str, bytes]], *, schema_hash: str | None = None) -> Mapping[str, Model]:
+    """Open every component of one release.
+
+    Args:
+        files: Component name -> file name -> bytes; each component has `model.onnx` and `manifest.json`.
+        schema_hash: The feature schema that the caller serves; components trained on another are refused.
+
+    Raises:
+        IntegrityError: A file is missing or broken, a model is not what its manifest says, components do not belong
+            together, or the feature schema is another.
+    """
+    if not files:
+        raise IntegrityError("the release has no component")
+    models: dict[str, Model] = {name: _open(name, parts) for name, parts in files.items()}
+    _check_together(models, schema_hash)
+    return models
+
+
+def load_assets(files: Mapping[str, Mapping[str, bytes]]) -> Mapping[str, Model]:
+    """Read the components without opening their models: enough for a baseline that lives in an asset.
+
+    Raises:
+        IntegrityError: A manifest is missing or broken.
+    """
+    return {name: AssetsOnly(_manifest(name, parts), _assets(parts)) for name, parts in files.items()}
+
+
+def _open(component: str, parts: Mapping[str, bytes]) -> OnnxModel:
+    return OnnxModel(_manifest(component, parts), _assets(parts), _session(component, parts))
+
+
+def _check_together(models: Mapping[str, Model], schema_hash: str | None) -> None:
+    manifests = [model.manifest for model in models.values()]
+    for field in ("system", "schema_hash"):
+        values = {str(getattr(manifest, field)) for manifest in manifests}
+        if len(values) > 1:
+            raise IntegrityError(f"the components of the release differ in {field}: {sorted(values)}")
+    named = {manifest.feature_names for manifest in manifests if manifest.feature_names}
+    if len(named) > 1:
+        raise IntegrityError("the components of the release name different columns for the features tensor")
+    if schema_hash is not None and manifests[0].schema_hash != schema_hash:
+        raise IntegrityError(
+            f"the release was trained on feature schema {manifests[0].schema_hash}, this code serves {schema_hash}; "
+            "learn anew, or deploy the code that belongs to the release"
+        )
+
+
+def _manifest(component: str, parts: Mapping[str, bytes]) -> ComponentManifest:
+    if MANIFEST_FILE not in parts:
+        raise IntegrityError(f"component {component!r} has no {MANIFEST_FILE}")
+    try:
+        manifest = ComponentManifest.model_validate_json(parts[MANIFEST_FILE])
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        where = ".".join(str(part) for part in first["loc"]) or "the whole file"
+        raise IntegrityError(f"{MANIFEST_FILE} of component {component!r}: {where}: {first['msg']}") from error
+    if manifest.component != component:
+        raise IntegrityError(f"component {component!r} holds the manifest of {manifest.component!r}")
+    return manifest
+
+
+def _session(component: str, parts: Mapping[str, bytes]) -> onnxruntime.InferenceSession:
+    if MODEL_FILE not in parts:
+        raise IntegrityError(f"component {component!r} has no {MODEL_FILE}")
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = 1
+    options.inter_op_num_threads = 1
+    options.log_severity_level = 4  # What goes wrong is raised; a line on stderr beside it helps nobody.
+    try:
+        return onnxruntime.InferenceSession(parts[MODEL_FILE], options, providers=["CPUExecutionProvider"])
+    except Exception as error:  # noqa: BLE001 - ONNX Runtime's errors share no other base
+        raise IntegrityError(
+            f"{MODEL_FILE} of component {component!r} cannot be opened: {_first_line(error)}"
+        ) from error
+
+
+def _assets(parts: Mapping[str, bytes]) -> dict[str, bytes]:
+    return {name: body for name, body in parts.items() if name != MODEL_FILE}
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).strip().split("\n", 1)[0][:300]

@@ -1,0 +1,1 @@
+"""What every training job needs once: settings, snapshot reading, splits, ONNX graphs, parity, artefacts."""

@@ -1,0 +1,103 @@
+"""Building ONNX graphs by hand: a few words over onnx.helper, and the head that every retrieval model ends in."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+from onnx import TensorProto, helper, numpy_helper
+
+OPSET = 17
+IR_VERSION = 8  # what ONNX Runtime has read since 2022; nothing newer is needed
+CANDIDATES = 150  # items that retrieval hands on
+RETRIEVAL_INPUTS = ("history", "times", "exclude")
+
+
+class Graph:
+    """An ONNX graph that grows node by node; every call returns the name of what it made."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+        self._nodes: list[onnx.NodeProto] = []
+        self._constants: dict[str, onnx.TensorProto] = {}
+        self._inputs: list[onnx.ValueInfoProto] = []
+        self._outputs: list[onnx.ValueInfoProto] = []
+
+    def input(self, name: str, dtype: int, shape: list[str | int]) -> str:
+        self._inputs.append(helper.make_tensor_value_info(name, dtype, shape))
+        return name
+
+    def output(self, value: str, name: str, dtype: int, shape: list[str | int]) -> None:
+        self._nodes.append(helper.make_node("Identity", [value], [name]))
+        self._outputs.append(helper.make_tensor_value_info(name, dtype, shape))
+
+    def constant(self, value: NDArray[Any] | float | int | list[int], dtype: Any = None) -> str:
+        array = np.asarray(value, dtype=dtype)
+        if array.dtype == np.float64:
+            array = array.astype(np.float32)
+        name = f"c{len(self._constants)}"
+        self._constants[name] = numpy_helper.from_array(np.ascontiguousarray(array).reshape(array.shape), name)
+        return name
+
+    def op(self, kind: str, *inputs: str, **attributes: Any) -> str:
+        return self.ops(kind, *inputs, outputs=1, **attributes)[0]
+
+    def ops(self, kind: str, *inputs: str, outputs: int, **attributes: Any) -> list[str]:
+        names = [f"v{len(self._nodes)}_{i}" for i in range(outputs)]
+        self._nodes.append(helper.make_node(kind, list(inputs), names, **attributes))
+        return names
+
+    def serialise(self) -> bytes:
+        """Check the graph and return its bytes; the same graph gives the same bytes."""
+        graph = helper.make_graph(
+            self._nodes, self._name, self._inputs, self._outputs, initializer=list(self._constants.values())
+        )
+        model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", OPSET)], producer_name="twinloop")
+        model.ir_version = IR_VERSION
+        onnx.checker.check_model(model)
+        return bytes(model.SerializeToString(deterministic=True))
+
+
+def retrieval_graph(name: str) -> Graph:
+    """Return a graph with the inputs that every retrieval model takes."""
+    graph = Graph(name)
+    graph.input("history", TensorProto.INT64, ["H"])
+    graph.input("times", TensorProto.INT64, ["H"])
+    graph.input("exclude", TensorProto.INT64, ["E"])
+    return graph
+
+
+def excluded(g: Graph, scores: str, n_items: int) -> str:
+    """Return float32[n] scores with -inf at the items of `exclude`; an index of -1 excludes nothing."""
+    # One slot past the end takes what excludes nothing: ONNX would read -1 as the last item.
+    exclude = g.op("Where", g.op("Less", "exclude", g.constant(0)), g.constant(n_items), "exclude")
+    open_slots = g.constant(np.zeros(n_items + 1, dtype=np.float32))
+    shut = g.op("Expand", g.constant(-np.inf, np.float32), g.op("Shape", exclude))
+    mask = g.op("ScatterElements", open_slots, exclude, shut, axis=0)
+    return g.op("Add", scores, g.op("Slice", mask, g.constant([0]), g.constant([n_items])))
+
+
+def top(g: Graph, scores: str, n_items: int) -> tuple[str, str]:
+    """Write the outputs `items` and `scores` from float32[n] scores; returns (scores, items) of the best."""
+    count = min(CANDIDATES, n_items)
+    best, items = g.ops("TopK", scores, g.constant([count]), outputs=2)
+    g.output(items, "items", TensorProto.INT64, [count])
+    g.output(best, "scores", TensorProto.FLOAT, [count])
+    return best, items
+
+
+def aged_weights(g: Graph, decay: float) -> str:
+    """Return float32[H]: decay ** (steps from the newest), 0 where `history` is -1."""
+    length = g.op("Squeeze", g.op("Shape", "history"))
+    steps = g.op("Sub", g.op("Sub", length, g.constant(1)), g.op("Range", g.constant(0), length, g.constant(1)))
+    weights = g.op("Pow", g.constant(decay, np.float32), g.op("Cast", steps, to=TensorProto.FLOAT))
+    known = g.op("Cast", g.op("GreaterOrEqual", "history", g.constant(0)), to=TensorProto.FLOAT)
+    return g.op("Mul", weights, known)
+
+
+def fold_in(g: Graph, weights: str, matrix: str) -> str:
+    """Return float32[n]: the weighted sum of the history's rows of an item x item matrix."""
+    rows = g.op("Gather", matrix, g.op("Max", "history", g.constant(0)), axis=0)
+    return g.op("Squeeze", g.op("MatMul", g.op("Unsqueeze", weights, g.constant([0])), rows), g.constant([0]))

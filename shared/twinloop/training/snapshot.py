@@ -1,0 +1,137 @@
+"""A snapshot folder -> arrays. Positives only, of the train and the validation split; a job never opens test."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+from pydantic import ValidationError
+
+from twinloop.contracts.artefacts import SnapshotManifest
+from twinloop.contracts.history import POSITIVE
+from twinloop.errors import BadInputError
+from twinloop.training.events import Events, Ints
+
+_COLUMNS = ["user_id", "item_id", "time_ms", "strength"]
+
+
+@dataclass(frozen=True)
+class Items:
+    """The model's vocabulary: items with at least one positive event, ordered by id. Index = the model's item index."""
+
+    ids: tuple[str, ...]
+    titles: tuple[str, ...]
+    tags: tuple[tuple[str, ...], ...]
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """What a job fits: `train` alone while it chooses, `everything` (train + validation) for what is served."""
+
+    manifest: SnapshotManifest
+    items: Items
+    train: Events
+    validation: Events
+
+    @property
+    def everything(self) -> Events:
+        """Train and validation events together."""
+        return Events.join(self.train, self.validation)
+
+
+def read_snapshot(folder: Path) -> Snapshot:
+    """Read what jobs may see.
+
+    Raises:
+        BadInputError: A file or column is missing or broken, or there is not one positive event to learn from.
+    """
+    manifest = _manifest(folder)
+    splits = {name: _positives(folder / name / "interactions.parquet") for name in ("train", "validation")}
+    both = pa.concat_tables(splits.values())
+    if not splits["train"].num_rows:
+        raise BadInputError(
+            f"snapshot {manifest.snapshot_id} has no positive event to train on: load events "
+            "(`twinloop load`), look at what was rejected (`twinloop lake`), then take a new snapshot"
+        )
+    item_ids = _vocabulary(both["item_id"])
+    user_ids = _vocabulary(both["user_id"])
+    events = [
+        Events.sort(
+            users=_indices(table["user_id"], user_ids),
+            items=_indices(table["item_id"], item_ids),
+            times=table["time_ms"].to_numpy(),
+            n_users=len(user_ids),
+            n_items=len(item_ids),
+        )
+        for table in splits.values()
+    ]
+    return Snapshot(manifest, _items(folder / "items" / "items.parquet", item_ids), *events)
+
+
+def _manifest(folder: Path) -> SnapshotManifest:
+    path = folder / "manifest.json"
+    if not path.exists():
+        raise BadInputError(f"{folder} is no snapshot: it has no manifest.json")
+    try:
+        return SnapshotManifest.model_validate_json(path.read_bytes())
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        raise BadInputError(f"manifest.json of the snapshot: {first['loc']}: {first['msg']}") from error
+
+
+def _table(path: Path, columns: Sequence[str]) -> pa.Table:
+    if not path.exists():
+        raise BadInputError(f"the snapshot has no {path.parent.name}/{path.name}")
+    try:
+        schema = pq.read_schema(path)
+        missing = sorted(set(columns) - set(schema.names))
+        if missing:
+            raise BadInputError(f"{path.parent.name}/{path.name} has no column {', '.join(missing)}")
+        return pq.read_table(path, columns=list(columns))
+    except (pa.ArrowInvalid, OSError) as error:
+        raise BadInputError(f"{path.parent.name}/{path.name} is not readable Parquet: {error}") from error
+
+
+def _positives(path: Path) -> pa.Table:
+    table = _table(path, _COLUMNS)
+    if any(table[name].null_count for name in _COLUMNS):
+        raise BadInputError(f"{path.parent.name}/{path.name} has rows without a value in one of {', '.join(_COLUMNS)}")
+    chosen = table.filter(pc.greater_equal(table["strength"], POSITIVE)).select(_COLUMNS[:3])
+    types = {"user_id": pa.string(), "item_id": pa.string(), "time_ms": pa.int64()}
+    return chosen.cast(pa.schema(list(types.items())))
+
+
+def _vocabulary(column: pa.ChunkedArray) -> pa.Array:
+    values = column.unique()
+    return values.take(pc.sort_indices(values))
+
+
+def _indices(column: pa.ChunkedArray, vocabulary: pa.Array) -> Ints:
+    return np.asarray(pc.index_in(column, vocabulary).to_numpy(), dtype=np.int64)
+
+
+def _items(path: Path, ids: pa.Array) -> Items:
+    """Attach titles and tags; an item that events name and the catalogue does not is known by its id."""
+    table = _table(path, ["item_id", "title", "tags"])
+    place = pc.index_in(ids, table["item_id"].combine_chunks())
+    titles = table["title"].take(place).to_pylist()
+    tags = table["tags"].take(place).to_pylist()
+    names = ids.to_pylist()
+    return Items(
+        tuple(names),
+        tuple(_clean(title) or name for name, title in zip(names, titles, strict=True)),
+        tuple(tuple(tag for tag in given or () if tag) for given in tags),
+    )
+
+
+def _clean(title: str | None) -> str:
+    return re.sub(r"\s+", " ", title or "").strip()
