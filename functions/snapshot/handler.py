@@ -1,13 +1,9 @@
-"""Lambda `snapshot`: a training set from the lake, or the users' histories from the lake to the online store.
-
-In: {"system": "video"} or {"action": "materialise", "system": "video"}.
-"""
+"""Lambda `snapshot`: {"system": ...} to a training set; with {"action": "materialise"} to the online store."""
 
 import os
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cache
-from typing import Any
+from typing import Any, NamedTuple
 
 from aws_lambda_powertools import Logger
 
@@ -20,8 +16,7 @@ from twinloop.features.snapshot import Resources, make_snapshot, snapshot_answer
 logger = Logger(service="snapshot")
 
 
-@dataclass(frozen=True)
-class Settings:
+class Settings(NamedTuple):
     """The function's environment."""
 
     bucket: str
@@ -31,14 +26,15 @@ class Settings:
 
 @cache
 def settings() -> Settings:
-    # DuckDB gets six tenths of the function's memory; Arrow, Python and the upload's buffer share the rest.
     memory = int(os.environ.get("AWS_LAMBDA_FUNCTION_MEMORY_SIZE", "3008"))
-    return Settings(os.environ["TWINLOOP_BUCKET"], os.environ["TWINLOOP_TABLE"], memory * 6 // 10)
+    return Settings(
+        os.environ["TWINLOOP_BUCKET"], os.environ["TWINLOOP_TABLE"], memory // 2
+    )  # Arrow, Python and the upload share the rest
 
 
 def handler(event: dict[str, Any], context: object) -> dict[str, Any]:
     system, configured = systems.load(event["system"]), settings()
-    objects, resources = S3ObjectStore(configured.bucket), Resources(memory_mb=configured.memory_mb)
+    objects, resources = S3ObjectStore(configured.bucket), Resources(configured.memory_mb)
     if event.get("action") == "materialise":
         return materialise(system, objects, DynamoOnlineStore(configured.table), resources=resources)
     manifest = make_snapshot(system, objects, now=datetime.now(UTC), resources=resources)

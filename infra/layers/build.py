@@ -67,7 +67,7 @@ def _bundle_jobs(target: Path) -> None:
     out = target / "twinloop_jobs"
     environment = {**os.environ, "PYTHONPATH": str(ROOT / "shared")}
     command = [sys.executable, "-m", "twinloop.training.bundle", str(ROOT / "training_jobs"), str(out)]
-    subprocess.run(command, check=True, env=environment)  # noqa: S603 - our own module, our own paths
+    subprocess.run(command, check=True, env=environment)
     (out / "__init__.py").write_text('"""Source bundles of the training jobs."""\n')
 
 
@@ -87,7 +87,7 @@ def _packages(layer: str) -> Path:
     for tag in ("manylinux_2_28_x86_64", "manylinux_2_27_x86_64", "manylinux_2_17_x86_64", "manylinux2014_x86_64"):
         command += ["--platform", tag]
     command += ["--python-version", "3.13", "--implementation", "cp", "-r", str(wanted)]
-    subprocess.run(command, check=True)  # noqa: S603 - pip of this interpreter with our own lock file
+    subprocess.run(command, check=True)
     for pattern in SLIM:
         for path in sorted(partial.glob(pattern), reverse=True):
             shutil.rmtree(path) if path.is_dir() else path.unlink()

@@ -1,4 +1,4 @@
-"""The SageMaker executor on a real local cloud: MiniStack holds S3, logs, events and queues; jobs are real processes."""
+"""The SageMaker executor on a real local cloud: MiniStack holds S3, logs, events, queues; jobs are real processes."""
 
 from __future__ import annotations
 
@@ -19,6 +19,7 @@ import psutil
 import pytest
 from botocore.config import Config
 from botocore.exceptions import ClientError
+
 from twinloop_local import LocalSettings, down, up
 
 ROOT = Path(__file__).parents[2]
@@ -27,7 +28,7 @@ ROLE = "arn:aws:iam::000000000000:role/training"
 IMAGE = "683313688378.dkr.ecr.us-east-1.amazonaws.com/sagemaker-xgboost:3.0-5"
 
 pytestmark = [
-    pytest.mark.skipif(not (ROOT / ".envs/ministack").exists(), reason="MiniStack is not installed: make install"),
+    pytest.mark.skipif(not (ROOT / ".envs/ministack").exists(), reason="MiniStack is not installed: make environments"),
     pytest.mark.slow,
     pytest.mark.xdist_group("sagemaker_executor"),
 ]
@@ -64,13 +65,13 @@ class Cloud:
 
     def __init__(self, settings: LocalSettings) -> None:
         self.settings = settings
-        self.s3 = self._client("s3")
-        self.logs = self._client("logs")
-        self.events = self._client("events")
-        self.sqs = self._client("sqs")
-        self.sagemaker = self._client("sagemaker", settings.sagemaker_endpoint)
+        self.s3 = self.client("s3")
+        self.logs = self.client("logs")
+        self.events = self.client("events")
+        self.sqs = self.client("sqs")
+        self.sagemaker = self.client("sagemaker", settings.sagemaker_endpoint)
 
-    def _client(self, service: str, endpoint: str | None = None) -> Any:
+    def client(self, service: str, endpoint: str | None = None) -> Any:
         return boto3.client(
             service,
             endpoint_url=endpoint or self.settings.endpoint,
@@ -185,6 +186,15 @@ def cloud(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cloud]:
         down(settings)
 
 
+@pytest.fixture(autouse=True)
+def nothing_left_running(cloud: Cloud) -> Iterator[None]:
+    """A test that fails must not take the others' slots with it."""
+    yield
+    for job in cloud.sagemaker.list_training_jobs(StatusEquals="InProgress")["TrainingJobSummaries"]:
+        cloud.sagemaker.stop_training_job(TrainingJobName=job["TrainingJobName"])
+        cloud.wait(job["TrainingJobName"])
+
+
 @pytest.fixture(scope="module")
 def numbers(cloud: Cloud) -> dict[str, Any]:
     """A channel of two objects in two folders."""
@@ -206,7 +216,11 @@ def test_a_job_trains_and_leaves_its_model(cloud: Cloud, numbers: dict[str, Any]
     job = cloud.wait(request["TrainingJobName"])
 
     assert job["TrainingJobStatus"] == "Completed", job.get("FailureReason")
-    assert job["TrainingJobArn"] == arn == f"arn:aws:sagemaker:us-east-1:000000000000:training-job/{job['TrainingJobName']}"
+    assert (
+        job["TrainingJobArn"]
+        == arn
+        == f"arn:aws:sagemaker:us-east-1:000000000000:training-job/{job['TrainingJobName']}"
+    )
     steps = [step["Status"] for step in job["SecondaryStatusTransitions"]]
     assert steps == ["Starting", "Downloading", "Training", "Uploading", "Completed"]
     times = [time for step in job["SecondaryStatusTransitions"] for time in (step["StartTime"], step["EndTime"])]
@@ -239,6 +253,13 @@ def test_a_script_that_raises_is_quoted(cloud: Cloud) -> None:
     assert job["TrainingJobStatus"] == "Failed"
     assert "no gradient today" in job["FailureReason"]
     assert any("no gradient today" in line for line in cloud.log(job["TrainingJobName"]))
+
+
+def test_a_job_may_remove_its_folders(cloud: Cloud) -> None:
+    script = "import os, shutil\nfor name in ('MODEL', 'OUTPUT_DATA'):\n    shutil.rmtree(os.environ[f'SM_{name}_DIR'])"
+    job = cloud.wait(cloud.create(script))
+    assert job["TrainingJobStatus"] == "Completed", job.get("FailureReason")
+    assert cloud.archive(job["ModelArtifacts"]["S3ModelArtifacts"]) == {}
 
 
 def test_a_channel_without_objects_fails_the_job(cloud: Cloud, numbers: dict[str, Any]) -> None:
@@ -308,7 +329,10 @@ def test_events_tell_every_step(cloud: Cloud) -> None:
     pattern = {
         "source": ["aws.sagemaker", "twinloop.sagemaker"],
         "detail-type": ["SageMaker Training Job State Change"],
-        "detail": {"TrainingJobStatus": ["Completed", "Failed", "Stopped"]},
+        "detail": {
+            "TrainingJobName": [{"prefix": "job-"}],
+            "TrainingJobStatus": ["Completed", "Failed", "Stopped"],
+        },
     }
     cloud.events.put_rule(Name="steps", EventPattern=json.dumps(pattern))
     cloud.events.put_targets(Rule="steps", Targets=[{"Id": "queue", "Arn": arn}])
@@ -349,7 +373,7 @@ def test_records_can_be_listed_and_tagged(cloud: Cloud) -> None:
 def test_a_name_is_used_once(cloud: Cloud) -> None:
     request = cloud.request("print('ok')")
     cloud.sagemaker.create_training_job(**request)
-    with pytest.raises(ClientError, match="ResourceInUse.*must be unique"):
+    with pytest.raises(ClientError, match=r"ResourceInUse.*must be unique"):
         cloud.sagemaker.create_training_job(**request)
     cloud.wait(request["TrainingJobName"])
 
@@ -371,21 +395,81 @@ def test_a_refused_request_leaves_no_record(cloud: Cloud) -> None:
     request = cloud.request("print('ok')", EnableManagedSpotTraining=True)
     with pytest.raises(ClientError, match="EnableManagedSpotTraining is not offered"):
         cloud.sagemaker.create_training_job(**request)
-    with pytest.raises(ClientError, match="Could not find|not found"):
+    with pytest.raises(ClientError, match=r"Could not find|not found"):
         cloud.sagemaker.describe_training_job(TrainingJobName=request["TrainingJobName"])
 
 
-def test_jobs_die_with_the_executor(cloud: Cloud, tmp_path: Path) -> None:
+def test_down_ends_running_jobs(cloud: Cloud, tmp_path: Path) -> None:
     settings = replace(cloud.settings, root=tmp_path, port=free_port(), sagemaker_port=free_port())
-    running = up(settings)
+    up(settings)
     try:
         other = Cloud(settings)
         other.s3.create_bucket(Bucket=BUCKET)
         pids = [int(word) for word in other.wait_for_log(other.create(HANG), "children").split()[-2:]]
-        executor = next(part for part in running.components if part.name == "sagemaker")
+    finally:
+        down(settings)
+    assert not any(running(pid) for pid in pids)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_jobs_die_with_the_executor(cloud: Cloud, tmp_path: Path) -> None:
+    settings = replace(cloud.settings, root=tmp_path, port=free_port(), sagemaker_port=free_port())
+    started = up(settings)
+    try:
+        other = Cloud(settings)
+        other.s3.create_bucket(Bucket=BUCKET)
+        pids = [int(word) for word in other.wait_for_log(other.create(HANG), "children").split()[-2:]]
+        executor = next(part for part in started.components if part.name == "sagemaker")
         psutil.Process(executor.pid).kill()
         _, alive = psutil.wait_procs([psutil.Process(pid) for pid in pids if running(pid)], timeout=5)
         assert not alive
     finally:
         down(settings)
     assert not settings.state_dir.exists()
+
+
+@pytest.fixture
+def shell(cloud: Cloud, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """The environment of somebody who works on this stack from a shell, as `twinloop train` sets it up."""
+    from twinloop.aws.clients import client
+
+    for name, value in cloud.settings.aws_environment().items():
+        monkeypatch.setenv(name, value)
+    client.cache_clear()
+    yield
+    client.cache_clear()
+
+
+@pytest.fixture(scope="module")
+def role(cloud: Cloud) -> str:
+    trust = {
+        "Version": "2012-10-17",
+        "Statement": [
+            {"Effect": "Allow", "Principal": {"Service": "sagemaker.amazonaws.com"}, "Action": "sts:AssumeRole"}
+        ],
+    }
+    iam = cloud.client("iam")
+    return str(iam.create_role(RoleName="training", AssumeRolePolicyDocument=json.dumps(trust))["Role"]["Arn"])
+
+
+@pytest.mark.usefixtures("shell")
+@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning", "ignore::UserWarning")
+def test_the_sdk_submits_and_follows(cloud: Cloud, numbers: dict[str, Any], role: str) -> None:
+    from twinloop.aws.sagemaker_sdk import submit_with_model_trainer
+    from twinloop.errors import BadInputError, TwinloopError
+
+    request = cloud.request(TRAIN, InputDataConfig=[numbers], RoleArn=role, Tags=[{"Key": "by", "Value": "hand"}])
+    request["HyperParameters"] |= {"scale": "3", "name": '"from the sdk"'}
+    name = submit_with_model_trainer(request, wait=True, logs=True)
+    assert name.startswith(request["TrainingJobName"])
+    job = cloud.wait(name)
+    assert job["TrainingJobStatus"] == "Completed", job.get("FailureReason")
+    model = cloud.archive(job["ModelArtifacts"]["S3ModelArtifacts"])
+    assert json.loads(model["model.json"]) == {"mean": 9.0, "name": "from the sdk"}
+
+    with pytest.raises(TwinloopError, match="the snapshot has no rows"):
+        submit_with_model_trainer(cloud.request(FAIL, RoleArn=role), wait=True)
+    with pytest.raises(BadInputError, match=r"SageMaker refuses the job: .*sagemaker_program"):
+        submit_with_model_trainer(cloud.request(TRAIN, RoleArn=role, HyperParameters={}))
+    with pytest.raises(BadInputError, match="VpcConfig"):
+        submit_with_model_trainer(cloud.request(TRAIN, RoleArn=role, VpcConfig={}))

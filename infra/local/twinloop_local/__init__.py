@@ -2,11 +2,12 @@
 
 from twinloop_local.cloud import Component, Status, down, status, up
 from twinloop_local.deploy import deploy, outputs
-from twinloop_local.errors import LocalCloudError, PortInUseError, StartError
+from twinloop_local.errors import DeployError, LocalCloudError, PortInUseError, StartError
 from twinloop_local.settings import LocalSettings
 
 __all__ = [
     "Component",
+    "DeployError",
     "LocalCloudError",
     "LocalSettings",
     "PortInUseError",

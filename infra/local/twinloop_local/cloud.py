@@ -16,7 +16,7 @@ from pathlib import Path
 from twinloop_local import processes, state
 from twinloop_local.components import Program, folders, programs
 from twinloop_local.errors import LocalCloudError, StartError
-from twinloop_local.settings import LocalSettings
+from twinloop_local.settings import HOST, LocalSettings
 
 Progress = Callable[[str], None]
 
@@ -34,7 +34,7 @@ class Component:
 
 @dataclass(frozen=True)
 class Status:
-    """`running`: everything is up. `broken`: state of a crashed run; `up` or `down` cleans it. `down`: nothing there."""
+    """`running`: all is up. `broken`: a crashed run's state, which `up` or `down` cleans. `down`: nothing there."""
 
     state: str
     endpoint: str
@@ -67,14 +67,14 @@ def up(
         if now.state == "broken":
             progress("cleaning up what a crashed run left behind")
             _stop_all(settings)
-        wanted = programs(settings, emulator)
-        for program in wanted:
-            processes.check_port_free(program.port, program.port_variable)
         try:
+            wanted = programs(settings, emulator)
+            for program in wanted:
+                processes.check_port_free(program.port, program.port_variable)
             _start_all(settings, emulator, wanted, progress, patience)
         except BaseException:
             _stop_all(settings)
-            shutil.rmtree(settings.state_dir, ignore_errors=True)
+            _remove(settings)
             raise
     return status(settings)
 
@@ -87,9 +87,7 @@ def down(settings: LocalSettings, *, progress: Progress = lambda _: None) -> Non
     with _locked(settings):
         progress(f"stopping the local cloud {settings.stack}")
         _stop_all(settings)
-        shutil.rmtree(settings.state_dir)
-    with suppress(OSError):  # another stack's folder may be beside it
-        settings.state_dir.parent.rmdir()
+        _remove(settings)
 
 
 def status(settings: LocalSettings) -> Status:
@@ -104,7 +102,7 @@ def status(settings: LocalSettings) -> Status:
         for name, entry in known.processes.items()
     )
     complete = len(components) == 2 and all(component.alive for component in components)
-    host = f"http://{processes.HOST}"
+    host = f"http://{HOST}"
     word = "running" if complete else "broken"
     return Status(word, f"{host}:{known.port}", f"{host}:{known.sagemaker_port}", components)
 
@@ -158,6 +156,12 @@ def _stop_all(settings: LocalSettings) -> None:
     processes.sweep(str(settings.state_dir))
     for entry in settings.state_dir.glob("*"):
         shutil.rmtree(entry, ignore_errors=True) if entry.is_dir() else entry.unlink(missing_ok=True)
+
+
+def _remove(settings: LocalSettings) -> None:
+    shutil.rmtree(settings.state_dir, ignore_errors=True)
+    with suppress(OSError):  # another stack's folder may be beside it
+        settings.state_dir.parent.rmdir()
 
 
 def _same_ports(settings: LocalSettings) -> None:

@@ -40,7 +40,7 @@ def _ministack(settings: LocalSettings) -> Program:
     python = settings.ministack_env / "bin" / "python"
     if not python.exists():
         raise LocalCloudError(
-            f"no MiniStack at {settings.ministack_env}: install it with `make install`, "
+            f"no MiniStack at {settings.ministack_env}: install it with `make environments`, "
             "or name its Python 3.13 environment by TWINLOOP_MINISTACK_ENV"
         )
     state = settings.state_dir

@@ -8,6 +8,7 @@ import socket
 import subprocess
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,7 +17,7 @@ import psutil
 from twinloop_local.errors import PortInUseError
 from twinloop_local.settings import HOST
 
-# Every process of a stack, and whatever those start (Lambda workers), carries the stack's state folder in this variable.
+# Every process of a stack, and whatever those start (Lambda workers), carries the state folder in this variable.
 MARK = "TWINLOOP_LOCAL_STATE"
 
 
@@ -35,7 +36,7 @@ class ProcessId:
         """Whether this very process runs (one that ended and was not waited for does not)."""
         try:
             process = psutil.Process(self.pid)
-            return process.create_time() == self.started and process.status() != psutil.STATUS_ZOMBIE
+            return bool(process.create_time() == self.started and process.status() != psutil.STATUS_ZOMBIE)
         except psutil.Error:
             return False
 
@@ -43,7 +44,7 @@ class ProcessId:
 def start(command: Sequence[str], *, environment: Mapping[str, str], log: Path, mark: str) -> ProcessId:
     """Start a command in a session of its own, its output going to `log`; it outlives the caller."""
     with log.open("ab") as out:
-        process = subprocess.Popen(  # noqa: S603 - the commands are ours
+        process = subprocess.Popen(
             list(command),
             env={**environment, MARK: mark},
             stdin=subprocess.DEVNULL,
@@ -59,7 +60,7 @@ def stop(identity: ProcessId, *, patience: float = 10.0) -> None:
     """Ask one process that `start` began to end, and wait until it has."""
     if identity.alive():
         os.kill(identity.pid, signal.SIGTERM)
-        _wait_until_gone([identity], patience)
+    _wait_until_gone([identity], patience)
 
 
 def sweep(mark: str, *, patience: float = 10.0) -> None:
@@ -95,8 +96,10 @@ def _wait_until_gone(identities: Sequence[ProcessId], patience: float) -> None:
         while identity.alive() and time.monotonic() < deadline:
             time.sleep(0.02)
         child = _children.get(identity.pid)
-        if child is not None and child.poll() is not None:
-            del _children[identity.pid]
+        if child is not None:
+            with suppress(subprocess.TimeoutExpired):
+                child.wait(1)
+                del _children[identity.pid]
 
 
 def check_port_free(port: int, variable: str) -> None:

@@ -23,3 +23,15 @@ def client(service: str) -> Any:
         max_pool_connections=32,
     )
     return boto3.client(service, config=config)
+
+
+@cache
+def quick_client(service: str) -> Any:
+    """Return a client that gives up within about two seconds: for requests that have a fallback and no time."""
+    config = Config(
+        connect_timeout=0.5,
+        read_timeout=1,
+        retries={"total_max_attempts": 2, "mode": "standard"},
+        max_pool_connections=32,
+    )
+    return boto3.client(service, config=config)

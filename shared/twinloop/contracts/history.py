@@ -20,6 +20,10 @@ MAX_ID_BYTES = 1024
 MAX_PACKED_BYTES = 380_000  # a DynamoDB item holds 400 KB with its keys and other attributes
 
 _VERSION = 1
+_DAMAGED = (
+    "a stored history is damaged; delete its item from the table and let the snapshot function write it again: "
+    '{"action": "materialise", "system": ...}'
+)
 _HEADER = struct.Struct("<BI")  # format version, number of entries
 
 
@@ -83,11 +87,11 @@ def pack(history: Iterable[HistoryEntry]) -> bytes:
 def unpack(data: bytes) -> History:
     """Return the history that `pack` wrote; raises IntegrityError for bytes of another version or damaged ones."""
     if not data:
-        raise IntegrityError("a stored history is empty bytes; write it again with `twinloop materialise`")
+        raise IntegrityError(_DAMAGED)
     if data[0] != _VERSION:
         raise IntegrityError(
             f"a stored history has format version {data[0]}, this code reads version {_VERSION}; "
-            "deploy the code that wrote it, or write the histories again with `twinloop materialise`"
+            "deploy code that knows it; what wrote the history is newer than what reads it"
         )
     try:
         _, count = _HEADER.unpack_from(data)
@@ -101,9 +105,9 @@ def unpack(data: bytes) -> History:
             entries.append(HistoryEntry(data[position : position + size].decode(), time_ms, strength))
             position += size
     except (struct.error, UnicodeDecodeError, MemoryError) as error:
-        raise IntegrityError("a stored history is damaged; write it again with `twinloop materialise`") from error
+        raise IntegrityError(_DAMAGED) from error
     if position != len(data):
-        raise IntegrityError("a stored history is damaged; write it again with `twinloop materialise`")
+        raise IntegrityError(_DAMAGED)
     return tuple(entries)
 
 

@@ -35,11 +35,15 @@ class Model(Protocol):
 
 @dataclass(frozen=True)
 class Ranked:
-    """A predictor's ranking, best first: ids, scores (float32, same length), and why it may be worse than usual."""
+    """A predictor's ranking, best first: ids, scores (float32, same length), and why it may be worse than usual.
+
+    `cold`: nothing is known of the user that the model could use, so everybody gets this list.
+    """
 
     ids: tuple[str, ...]
     scores: NDArray[np.float32]
     degraded: bool = False
+    cold: bool = False
 
 
 def _no_evidence(event: Mapping[str, Any]) -> float | None:

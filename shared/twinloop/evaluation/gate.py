@@ -62,7 +62,7 @@ def judge(
         replace(entry, standing="is promoted" if entry is winner else words.standing(entry, serving))
         for entry in judged
     )
-    rest = words.others([entry for entry in told if winner is None or entry.version != winner.version], failed)
+    rest = words.aside([entry for entry in told if winner is None or entry.version != winner.version], failed)
     lead = words.promotion(policy, winner, serving) if winner else words.keeping(policy, judged, serving)
     rung = winner.rung.name if winner else serving.rung if serving else None
     kept = winner or serving
@@ -70,6 +70,7 @@ def judge(
         promote=winner is not None,
         rung=rung,
         version=kept.version if kept else None,
+        lead=lead,
         words=lead + rest,
         judged=told,
         champion=serving,
@@ -152,7 +153,7 @@ class _Ladder:
         # Where the champion is itself a simpler rung, the extra complexity has to be earned over it as well.
         if self._complexity.get(self.champion.rung, candidate.rung.complexity) < candidate.rung.complexity:
             margin = max(margin, candidate.rung.extra_margin)
-        return self._compare(candidate, self.champion, f"the champion {self.champion.rung}", margin)
+        return self._compare(candidate, self.champion, f"the champion ({self.champion.rung})", margin)
 
     def _compare(self, ours: Candidate, theirs: Candidate | Champion, name: str, margin: float) -> Comparison:
         gain = paired_gain(

@@ -21,21 +21,22 @@ def serving_vetoes(policy: GatePolicy, candidate: Candidate, data_age_days: floa
 
 
 def slice_vetoes(gains: Sequence[SliceGain], missing: Sequence[str], rival: str) -> tuple[Veto, ...]:
-    """Return the slices that lose to the rival, and the declared ones that nobody could measure."""
+    """Return the slices that lose to the rival, the worst first, and the declared ones that nobody could measure."""
     lost = [
         Veto(
             f"slice {gain.slice}={gain.label}",
             f"slice {gain.slice}={gain.label} loses {-gain.gain.mean:.4f} to {rival} on {gain.cases} cases "
             f"({gain.gain.low:+.4f} to {gain.gain.high:+.4f}); {gain.tolerance:.4f} is tolerated",
+            of_slice=True,
         )
-        for gain in gains
+        for gain in sorted(gains, key=lambda gain: gain.gain.mean)
         if gain.lost
     ]
     blind = [
-        Veto(f"slice {name}", f"slice {name} is declared, and no case carries it: mend the spec or the snapshot")
+        Veto(f"slice {name}", f"slice {name} is declared, and no case carries it: mend the spec or the snapshot", True)
         for name in missing
     ]
-    return (*lost, *blind)
+    return (*blind, *lost)
 
 
 def _serving(policy: GatePolicy, candidate: Candidate, data_age_days: float | None) -> Iterator[Veto]:

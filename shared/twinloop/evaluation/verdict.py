@@ -70,6 +70,7 @@ class Veto:
 
     guard: str
     reason: str
+    of_slice: bool = False
 
 
 @dataclass(frozen=True)
@@ -121,7 +122,8 @@ class Verdict:
         promote: Whether the champion changes.
         rung: Of the release that serves from now on; None where there is none.
         version: Of that release.
-        words: The whole verdict in words.
+        lead: What is done and why, in words.
+        words: The same, and what became of everybody else.
         judged: The candidates, from simple to complex.
         champion: The release that served until now, or None.
         failed: Rungs that could not be judged.
@@ -133,6 +135,7 @@ class Verdict:
     promote: bool
     rung: str | None
     version: str | None
+    lead: str
     words: str
     judged: tuple[Judged, ...]
     champion: JudgedChampion | None

@@ -14,8 +14,8 @@ def gain_words(comparison: Comparison) -> str:
     gain = comparison.gain
     relation = "above" if comparison.won else "not above"
     return (
-        f"{gain.mean:+.4f} over {comparison.rival} ({gain.confidence:.0%} interval {gain.low:+.4f} to "
-        f"{gain.high:+.4f}; the lower bound is {relation} {comparison.margin:.4f})"
+        f"{gain.mean:+.4f} over {comparison.rival}, {gain.confidence:.0%} interval {gain.low:+.4f} to "
+        f"{gain.high:+.4f}, lower bound {relation} {comparison.margin:.4f}"
     )
 
 
@@ -28,21 +28,27 @@ def standing(judged: Judged, champion: JudgedChampion | None) -> str:
     """Say why a candidate that is not promoted is not."""
     if champion and judged.version == champion.version:
         return "is the champion already"
+    unservable = [veto for veto in judged.vetoes if not veto.of_slice]
+    if unservable:
+        return "vetoed: " + "; ".join(veto.reason for veto in unservable)
+    for comparison, fault in (
+        (judged.over_baseline, "does not beat the trivial baseline"),
+        (judged.over_simpler, "does not pay for its complexity"),
+        (judged.over_champion, "does not beat the champion"),
+    ):
+        if comparison and not comparison.won:
+            return f"{fault}: {gain_words(comparison)}"
     if judged.vetoes:
-        return "vetoed: " + "; ".join(veto.reason for veto in judged.vetoes)
-    if judged.over_baseline and not judged.over_baseline.won:
-        return "does not beat the trivial baseline: " + gain_words(judged.over_baseline)
-    if judged.over_simpler and not judged.over_simpler.won:
-        return "does not pay for its complexity: " + gain_words(judged.over_simpler)
-    if judged.over_champion and not judged.over_champion.won:
-        return "does not beat the champion: " + gain_words(judged.over_champion)
+        more = len(judged.vetoes) - 1
+        rest = f"; so do {more} more slices" if more > 1 else "; so does one more slice" if more else ""
+        return f"vetoed: {judged.vetoes[0].reason}{rest}"
     return "earned its place, and a better candidate earned it too"
 
 
 def promotion(policy: GatePolicy, winner: Judged, champion: JudgedChampion | None) -> str:
     """Say why the winner is promoted."""
     against = (
-        f" against the champion {champion.rung}'s {champion.measured.metrics[policy.primary].mean:.3f}"
+        f" against the champion's ({champion.rung}) {champion.measured.metrics[policy.primary].mean:.3f}"
         if champion
         else "; there is no champion yet"
     )
@@ -54,7 +60,7 @@ def promotion(policy: GatePolicy, winner: Judged, champion: JudgedChampion | Non
     ]
     if winner.slices:
         guards.append(f"{sum(gain.enough for gain in winner.slices)} slices without a loss")
-    gained = f" It gains {', and '.join(reasons)}." if reasons else ""
+    gained = f" It gains {'; '.join(reasons)}." if reasons else ""
     metric = metric_words(policy.primary, winner.measured.metrics[policy.primary])
     return f"promote {winner.rung.name}: {metric}{against}.{gained} Guardrails hold: {', '.join(guards)}."
 
@@ -66,10 +72,14 @@ def keeping(policy: GatePolicy, judged: Sequence[Judged], champion: JudgedChampi
     metric = metric_words(policy.primary, champion.measured.metrics[policy.primary])
     if any(entry.version == champion.version for entry in judged):
         return f"keep the champion {champion.rung}: {metric}. This training made the same release again."
-    return f"keep the champion {champion.rung}: {metric}. No candidate is surely better by what its cost asks for."
+    compared = [entry.over_champion for entry in judged if entry.over_champion]
+    if not compared:
+        return f"keep the champion {champion.rung}: {metric}. There was no candidate."
+    best = gain_words(max(compared, key=lambda comparison: comparison.gain.mean))
+    return f"keep the champion {champion.rung}: {metric}. No candidate earned its place; the best one has {best}."
 
 
-def others(judged: Sequence[Judged], failed: Sequence[FailedRung]) -> str:
+def aside(judged: Sequence[Judged], failed: Sequence[FailedRung]) -> str:
     """Say what became of the candidates that are not promoted, and of the rungs that failed."""
     told = [f"{entry.rung.name} {entry.standing}." for entry in judged]
     told += [f"{entry.rung} could not be judged: {entry.reason.rstrip('.')}." for entry in failed]

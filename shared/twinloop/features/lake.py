@@ -89,12 +89,14 @@ def load_entities(connection: duckdb.DuckDBPyConnection, table: str, key: str, f
         types = _column_types(connection, files)
         if key not in types:
             raise BadInputError(f"the lake's {table} have no column {key}; load them again through the ETL")
+        # A row's own word on how new it is counts more than when its file came.
+        latest = "updated_at DESC NULLS LAST, " if "updated_at" in types else ""
         columns = "".join(", " + _entity_column(name, kind) for name, kind in types.items() if name != key)
         rows = (
             f"SELECT {key}::VARCHAR AS id{columns} FROM read_parquet('{files}', union_by_name = true,"
             " filename = 'lake_file', file_row_number = true, hive_partitioning = false)"
             f" WHERE {key} IS NOT NULL QUALIFY row_number() OVER"
-            f" (PARTITION BY {key} ORDER BY lake_file DESC, file_row_number DESC) = 1"
+            f" (PARTITION BY {key} ORDER BY {latest}lake_file DESC, file_row_number DESC) = 1"
         )
     connection.execute(f"""
         CREATE TABLE {table} AS

@@ -101,6 +101,15 @@ class Versions:
         prefix = self._prefix(version)
         return {entry.path: self._read_file(prefix, entry) for entry in self._checksums(version).files}
 
+    def read_sound(self, version: str) -> dict[str, bytes]:
+        """Return those of the version's files that are what was registered; raises as `read` where none can be told."""
+        prefix = self._prefix(version)
+        sound: dict[str, bytes] = {}
+        for entry in self._checksums(version).files:
+            with contextlib.suppress(IntegrityError):
+                sound[entry.path] = self._read_file(prefix, entry)
+        return sound
+
     def read_file(self, version: str, name: str) -> bytes:
         """Return one verified file of a version; raises as `read`, and NotFoundError where it has no such file."""
         for entry in self._checksums(version).files:

@@ -62,7 +62,7 @@ class OnnxModel(AssetsOnly):
                 raise BadInputError(f"{self._name} takes {name} with {rank} dimensions, not {inputs[name].ndim}")
         try:
             values = self._session.run(self._outputs, dict(inputs))
-        except Exception as error:  # noqa: BLE001 - ONNX Runtime's errors share no other base
+        except Exception as error:  # ONNX Runtime's errors share no other base.
             raise BadInputError(f"{self._name} cannot be run on these inputs: {_first_line(error)}") from error
         return dict(zip(self._outputs, values, strict=True))
 
@@ -157,7 +157,7 @@ def _session(component: str, parts: Mapping[str, bytes]) -> onnxruntime.Inferenc
     options.log_severity_level = 4  # What goes wrong is raised; a line on stderr beside it helps nobody.
     try:
         return onnxruntime.InferenceSession(parts[MODEL_FILE], options, providers=["CPUExecutionProvider"])
-    except Exception as error:  # noqa: BLE001 - ONNX Runtime's errors share no other base
+    except Exception as error:  # ONNX Runtime's errors share no other base.
         raise IntegrityError(
             f"{MODEL_FILE} of component {component!r} cannot be opened: {_first_line(error)}"
         ) from error

@@ -41,6 +41,12 @@ class Graph:
         self._constants[name] = numpy_helper.from_array(np.ascontiguousarray(array).reshape(array.shape), name)
         return name
 
+    def exact(self, value: NDArray[np.float64]) -> str:
+        """Add a constant in double precision, for epoch seconds."""
+        name = f"c{len(self._constants)}"
+        self._constants[name] = numpy_helper.from_array(np.ascontiguousarray(value, dtype=np.float64), name)
+        return name
+
     def op(self, kind: str, *inputs: str, **attributes: Any) -> str:
         return self.ops(kind, *inputs, outputs=1, **attributes)[0]
 

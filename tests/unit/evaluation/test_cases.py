@@ -30,7 +30,7 @@ def test_of_too_many_the_same_ones_are_kept_whatever_the_order():
     again = [c.case_id for c in read_cases(packed(*reversed(lines)), most=20)]
     assert len(kept) == 20
     assert kept == again[::-1]
-    assert set(kept) < set(c.case_id for c in read_cases(packed(*lines), most=40))
+    assert set(kept) < {c.case_id for c in read_cases(packed(*lines), most=40)}
 
 
 @pytest.mark.parametrize(

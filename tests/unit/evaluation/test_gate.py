@@ -93,8 +93,8 @@ def test_a_sure_gain_over_the_champion_promotes():
     verdict = run([candidate("popularity", 0.09), candidate("ease", 0.165), candidate("trees", 0.183)],
                   champion("ease", 0.165))  # fmt: skip
     assert verdict.promote
-    assert "against the champion ease's 0.165" in verdict.words
-    assert "+0.0180 over the champion ease" in verdict.words
+    assert "against the champion's (ease) 0.165" in verdict.words
+    assert "+0.0180 over the champion (ease), 95% interval" in verdict.words
 
 
 def test_an_unsure_gain_keeps_the_champion():

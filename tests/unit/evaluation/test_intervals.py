@@ -60,7 +60,7 @@ def test_a_ratio_and_its_interval():
 @given(st.lists(st.floats(-1e6, 1e6), min_size=1, max_size=40), st.floats(0.5, 0.99))
 def test_an_interval_lies_among_the_values_and_mirrors(values, confidence):
     found = mean_interval(values, confidence=confidence, resamples=200)
-    slack = 1e-6 * max(1.0, max(map(abs, values)))
+    slack = 1e-6 * max(1.0, *map(abs, values))
     assert min(values) - slack <= found.low <= found.high <= max(values) + slack
     mirrored = mean_interval([-v for v in values], confidence=confidence, resamples=200)
     assert mirrored.low == pytest.approx(-found.high, abs=slack)

@@ -13,7 +13,14 @@ LENGTH = 5
 
 
 def feature(kind: str, **changes: object) -> Feature:
-    fields = {"name": kind, "entity": "user", "kind": kind, "description": kind, "time_to_live_days": 1000, "default": 7.0}
+    fields = {
+        "name": kind,
+        "entity": "user",
+        "kind": kind,
+        "description": kind,
+        "time_to_live_days": 1000,
+        "default": 7.0,
+    }
     return Feature.model_validate(fields | changes)
 
 
@@ -63,7 +70,9 @@ def offline_values(events: list[tuple[str, str, int, float]], labels: list[tuple
     event_schema = pa.schema(
         {"user_id": pa.string(), "item_id": pa.string(), "time_ms": pa.int64(), "strength": pa.float64()}
     )
-    event_table = pa.Table.from_pylist([dict(zip(event_schema.names, row, strict=True)) for row in events], event_schema)
+    event_table = pa.Table.from_pylist(
+        [dict(zip(event_schema.names, row, strict=True)) for row in events], event_schema
+    )
     label_schema = pa.schema({"user_id": pa.string(), "time_ms": pa.int64(), "position": pa.int64()})
     label_table = pa.Table.from_pylist(
         [{"user_id": user, "time_ms": at, "position": n} for n, (user, at) in enumerate(labels)], label_schema

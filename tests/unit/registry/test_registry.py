@@ -209,3 +209,12 @@ def test_a_release_with_a_spoilt_component_is_never_promoted(registry, store):
     with pytest.raises(IntegrityError):
         registry.promote(bad.version, why="better", by="me")
     assert registry.alias("champion").version == good.version
+
+
+def test_sound_files_are_read_beside_a_damaged_one(registry, store):
+    version = registry.register_component("retrieval", FILES)
+    store.write(f"registry/video/retrieval/versions/{version}/model.onnx", b"spoilt")
+    store.delete(f"registry/video/retrieval/versions/{version}/manifest.json")
+    assert registry.read_sound_files("retrieval", version) == {"items.json.gz": FILES["items.json.gz"]}
+    with pytest.raises(NotFoundError):
+        registry.read_sound_files("retrieval", "20260301T120000-00000000")

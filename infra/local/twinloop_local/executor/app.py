@@ -20,7 +20,7 @@ from twinloop_local.executor.validation import check
 from twinloop_local.settings import ACCOUNT
 
 Environ = dict[str, Any]
-StartResponse = Callable[[str, list[tuple[str, str]]], Any]
+StartResponse = Callable[..., Any]
 
 # Plain reads and tags of records: nothing about them could be faked.
 _MOTO = frozenset({"DescribeTrainingJob", "ListTrainingJobs", "AddTags", "DeleteTags", "ListTags"})

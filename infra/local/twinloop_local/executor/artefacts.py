@@ -29,16 +29,19 @@ def upload(folder: Path, name: str, output_path: str, job: str) -> str:
 
 def pack(folder: Path, archive: Path) -> Path:
     """Write a tar.gz whose bytes depend on names and contents only, so that equal models have equal archives."""
-    with archive.open("wb") as raw, gzip.GzipFile("", "wb", 6, raw, mtime=0) as packed:
-        with tarfile.open(fileobj=packed, mode="w") as tar:
-            for path in sorted(folder.rglob("*")):
-                tar.add(path, path.relative_to(folder).as_posix(), recursive=False, filter=_plain)
+    with (
+        archive.open("wb") as raw,
+        gzip.GzipFile("", "wb", 6, raw, mtime=0) as packed,
+        tarfile.open(fileobj=packed, mode="w") as tar,
+    ):
+        for path in sorted(folder.rglob("*")):
+            tar.add(path, path.relative_to(folder).as_posix(), recursive=False, filter=_plain)
     return archive
 
 
 def is_empty(folder: Path) -> bool:
-    """Whether there is nothing to upload."""
-    return not any(folder.iterdir())
+    """Whether there is nothing to upload; a job may even have removed the folder."""
+    return not folder.is_dir() or not any(folder.iterdir())
 
 
 def _plain(info: tarfile.TarInfo) -> tarfile.TarInfo:

@@ -1,8 +1,7 @@
 """Runs one command and takes it down with the executor. Started as a program: `guard.py COMMAND...`.
 
-The executor holds the other end of standard input and never writes to it: when it closes, the executor is gone, however
-it ended, and nobody is left to stop the job. The guard leads the job's process group, so the group's number stays its own for
-as long as anything of the job runs.
+The executor holds the other end of standard input and never writes to it: when it closes, the executor is gone,
+however it ended, and nobody else is left to stop the job. The guard leads the job's process group.
 """
 
 from __future__ import annotations
@@ -20,7 +19,7 @@ def main(command: list[str]) -> int:
     # The group is sent SIGTERM to ask the script to end; the guard must outlive it to tell how it ended.
     # A handler, not SIG_IGN: the command would inherit that.
     signal.signal(signal.SIGTERM, _carry_on)
-    process = subprocess.Popen(command, stdin=subprocess.DEVNULL)  # noqa: S603 - the executor's own command
+    process = subprocess.Popen(command, stdin=subprocess.DEVNULL)
     threading.Thread(target=_end_with_executor, daemon=True).start()
     code = process.wait()
     return code if code >= 0 else 128 - code

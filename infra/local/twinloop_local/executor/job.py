@@ -6,6 +6,7 @@ import logging
 import shutil
 import threading
 import time
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -53,13 +54,13 @@ class Job:
             self.record.advance(str(stopped), "Training job stopped", status=STOPPED)
         except JobFailed as failed:
             self.record.fail(str(failed))
-        except Exception as error:  # noqa: BLE001 - a defect of ours must end the job visibly, not leave it running
+        except Exception as error:  # a defect of ours must end the job visibly, not leave it running
             _logger.exception("job %s", self.record.name)
             self.record.fail(f"InternalServerError: {type(error).__name__}: {error}")
         finally:
+            self._announce()
             shutil.rmtree(self._base, ignore_errors=True)
             shutil.rmtree(self._folder / "home", ignore_errors=True)
-            self._announce()
 
     def _carry_out(self) -> None:
         self._check_stopped()
@@ -77,7 +78,8 @@ class Job:
                 self._upload(required=False)
                 raise
             except JobFailed:
-                self._upload_output()
+                with suppress(JobFailed):  # why the script failed matters more than a failed upload
+                    self._upload_output()
                 raise
         self._advance("Uploading", "Uploading generated training model")
         self._upload(required=True)
@@ -86,7 +88,7 @@ class Job:
         own = self.record.request.get("Environment", {})
         environment = job_environment(self._base, self._folder / "home", self.record.name, self.record.arn, own)
         process = JobProcess(self._settings.python, environment, self._base / "code", log.say)
-        limit = self.record.request["StoppingCondition"].get("MaxRuntimeInSeconds", _LONGEST_RUN_S)
+        limit = self.record.request.get("StoppingCondition", {}).get("MaxRuntimeInSeconds", _LONGEST_RUN_S)
         deadline = time.monotonic() + limit
         while (code := process.wait(0.05)) is None:
             if self._stop.is_set():
@@ -98,7 +100,7 @@ class Job:
                 raise JobStopped("MaxRuntimeExceeded")
         process.close()
         if code != 0:
-            raise JobFailed(failures.reason(self._base, code))
+            raise JobFailed(failures.reason(self._base, code, list(log.last)))
 
     def _upload(self, *, required: bool) -> None:
         target = self.record.request["OutputDataConfig"]["S3OutputPath"]

@@ -5,6 +5,8 @@ from __future__ import annotations
 import logging
 import threading
 import time
+from collections import deque
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Self
 
@@ -22,12 +24,16 @@ _BATCH_LINES = 5_000
 
 
 class JobLog:
-    """Collects lines and sends them about once a second. A line that cannot be sent is still in the file."""
+    """Collects lines and sends them about once a second. A line that cannot be sent is still in the file.
+
+    `last` holds the latest lines.
+    """
 
     def __init__(self, job: str, file: Path) -> None:
         self._stream = f"{job}/algo-1-{int(time.time() * 1000)}"
         self._file = file.open("a", encoding="utf-8")
         self._lines: list[tuple[int, str]] = []
+        self.last: deque[str] = deque(maxlen=200)
         self._lock = threading.Lock()
         self._ended = threading.Event()
         self._sender = threading.Thread(target=self._send_regularly, daemon=True)
@@ -46,6 +52,7 @@ class JobLog:
         with self._lock:
             self._file.write(line + "\n")
             self._file.flush()
+            self.last.append(line)
             if line.strip():  # CloudWatch takes no empty events
                 self._lines.append((int(time.time() * 1000), line[:_LONGEST_LINE]))
 
@@ -80,8 +87,6 @@ def _first_batch(lines: list[tuple[int, str]]) -> int:
 
 
 def _ensure_stream(logs: Any, stream: str) -> None:
-    try:
+    with suppress(logs.exceptions.ResourceAlreadyExistsException):
         logs.create_log_group(logGroupName=GROUP)
-    except logs.exceptions.ResourceAlreadyExistsException:
-        pass
     logs.create_log_stream(logGroupName=GROUP, logStreamName=stream)

@@ -15,9 +15,9 @@ from pathlib import Path
 import psutil
 
 from twinloop_local.executor import guard
+from twinloop_local.processes import MARK
 
 GUARD = Path(guard.__file__)
-CONTAINER = Path(__file__).parent / "container"
 
 
 class JobProcess:
@@ -25,7 +25,7 @@ class JobProcess:
 
     def __init__(self, python: Path, environment: Mapping[str, str], folder: Path, say: Callable[[str], None]) -> None:
         command = [sys.executable, "-I", str(GUARD), str(python), "-m", "sagemaker_training.cli.train"]
-        self._process = subprocess.Popen(  # noqa: S603 - our own command; the script it runs is the user's on purpose
+        self._process = subprocess.Popen(
             command,
             cwd=folder,
             env=dict(environment),
@@ -91,6 +91,8 @@ def _signal(process: psutil.Process, number: signal.Signals) -> None:
 def job_environment(base: Path, home: Path, name: str, arn: str, own: Mapping[str, str]) -> dict[str, str]:
     """What a job finds in its environment: what SageMaker gives, the way to AWS, and what the request adds.
 
+    One variable more marks it as the stack's own, so that `twinloop down` finds what a crash may have left.
+
     pip is kept from the network and from the executor's own packages: the toolkit lets it read the bundle's
     requirements.txt, which then passes where all is installed, and fails the job with pip's words where not.
     """
@@ -104,13 +106,13 @@ def job_environment(base: Path, home: Path, name: str, arn: str, own: Mapping[st
         "HOME": str(home),
         "TMPDIR": str(home),
         "PYTHONUNBUFFERED": "1",
-        "PYTHONPATH": os.pathsep.join([str(CONTAINER), str(packages)]),
+        "PYTHONPATH": str(packages),
         "PIP_NO_INDEX": "1",
         "PIP_PREFIX": str(prefix),
         "PIP_DISABLE_PIP_VERSION_CHECK": "1",
         **own,
+        **({MARK: os.environ[MARK]} if MARK in os.environ else {}),
         "SAGEMAKER_BASE_DIR": str(base),
-        "SAGEMAKER_TRAINING_MODULE": "local_framework:main",
         "TRAINING_JOB_NAME": name,
         "TRAINING_JOB_ARN": arn,
     }

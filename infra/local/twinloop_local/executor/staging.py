@@ -82,7 +82,9 @@ def _download(uri: str, folder: Path) -> int:
     for key in _keys(s3, bucket, prefix):
         name = relative_name(key, prefix)
         if posixpath.normpath(name) != name or name.startswith(("/", "../")):
-            raise JobFailed(f"ClientError: Data download failed: s3://{bucket}/{key} does not name a file in its folder")
+            raise JobFailed(
+                f"ClientError: Data download failed: s3://{bucket}/{key} does not name a file in its folder"
+            )
         target = folder / name
         target.parent.mkdir(parents=True, exist_ok=True)
         s3.download_file(bucket, key, str(target))

@@ -51,6 +51,14 @@ ONLY: Mapping[str, tuple[Any, ...]] = {
     "ResourceConfig.InstanceCount": (1,),
 }
 
+# AWS's model leaves some of these out for kinds of jobs that are not offered here.
+NEEDED = (
+    "AlgorithmSpecification.TrainingImage",
+    "OutputDataConfig.S3OutputPath",
+    "ResourceConfig.InstanceType",
+    "ResourceConfig.InstanceCount",
+)
+
 SCRIPT_MODE = ("sagemaker_program", "sagemaker_submit_directory")
 _FREE_FORM = ("HyperParameters", "Environment", "Tags")
 
@@ -62,8 +70,12 @@ def check(request: Mapping[str, Any]) -> None:
     if report.has_errors():
         raise Refused(report.generate_report())
     for path, message in _violations(request, shape, ""):
-        raise Refused(f"1 validation error detected: value at '{path}' failed to satisfy constraint: {message}")
-    for path, value in _leaves(request, ""):
+        raise Refused(f"1 validation error detected: value at '{path}' fails: {message}")
+    leaves = list(_leaves(request, ""))
+    missing = sorted(set(NEEDED) - {path for path, _ in leaves})
+    if missing:
+        raise Refused(f"{missing[0]} is missing; the local executor needs it")
+    for path, value in leaves:
         if path not in OFFERED:
             raise Refused(f"{path} is not offered by the local executor; leave it out here, or run the job on AWS")
         if value not in ONLY.get(path, (value,)):
@@ -78,8 +90,8 @@ def _check_script_mode(request: Mapping[str, Any]) -> None:
     missing = [name for name in SCRIPT_MODE if not hyperparameters.get(name, "").strip('"')]
     if missing:
         raise Refused(
-            f"hyperparameter {' and '.join(missing)} missing: the local executor has no containers, so an image is only "
-            "a name here; it runs script mode, where these name the script and its source bundle in S3"
+            f"hyperparameter {' and '.join(missing)} missing: the local executor has no containers, so an image is "
+            "only a name here; it runs script mode, where these name the script and its source bundle in S3"
         )
 
 
@@ -140,7 +152,7 @@ def _too_big(size: int, shape: Any, path: str) -> Iterator[tuple[str, str]]:
 
 
 def _leaves(value: Any, path: str) -> Iterator[tuple[str, Any]]:
-    """Fields that are set to something, as dotted paths without list positions. False, empty and null ask for nothing."""
+    """Fields that are set, as dotted paths without list positions. What is false or empty asks for nothing."""
     if path not in _FREE_FORM and isinstance(value, dict):
         for name, member in value.items():
             yield from _leaves(member, f"{path}.{name}".lstrip("."))

@@ -1,0 +1,51 @@
+# Thin names over real commands. `make demo` and `make test` are all that a newcomer needs.
+
+PYTHON ?= python3
+BIN := .venv/bin
+SYSTEM ?= video
+EMULATOR ?= ministack
+
+.PHONY: demo test check unit e2e bench bench-quality up down status environments lock clean
+
+demo: environments  ## the main job on real data, end to end, on this machine
+	$(BIN)/twinloop demo $(SYSTEM)
+
+test: environments check unit e2e  ## everything that guards the project
+
+check: environments  ## lint, types, import contracts, templates
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/cfn-lint template.yaml
+	AWS_DEFAULT_REGION=us-east-1 SAM_CLI_TELEMETRY=0 .envs/sam/bin/sam validate --lint
+
+unit: environments  ## unit, contract and functional tests
+	$(BIN)/pytest tests/unit tests/contract tests/functional -n 2 --dist loadfile
+
+e2e: environments  ## the real template on the real local cloud
+	$(BIN)/pytest tests/e2e --emulator $(EMULATOR)
+
+bench: environments  ## budgets as ratios, into benchmarks/results/
+	$(BIN)/python -m benchmarks
+
+bench-quality: environments  ## models on public data, into benchmarks/quality.json
+	$(BIN)/python -m benchmarks.quality
+
+up: environments
+	$(BIN)/twinloop up --emulator $(EMULATOR)
+
+down:
+	$(BIN)/twinloop down
+
+status:
+	$(BIN)/twinloop status
+
+environments:
+	@$(PYTHON) infra/environments.py
+
+lock:  ## move the locks to what pyproject.toml and the .in files ask for (needs uv)
+	@$(PYTHON) infra/lock.py
+
+clean:
+	rm -rf build .aws-sam

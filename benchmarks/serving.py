@@ -1,0 +1,401 @@
+"""Serving: cold start against a bare script, and what one request costs on one thread.
+
+    python benchmarks/serving.py [--out benchmarks/serving.json] [--starts 15]
+
+`cold_start`: from a fresh process to the first prediction. Ours is the real handler with real clients against a server
+on this machine that plays S3, DynamoDB and Firehose with next to no work of its own; the bare script imports
+onnxruntime, makes boto3's DynamoDB client and opens the same models from disk, and asks nobody for anything. Both are
+started in turns.
+`ranking`: 500 candidates with 40 features through 300 trees of depth 6, features in memory.
+`retrieval`: the best 150 of 100,000 items of 64 numbers, int8, in ONNX Runtime, against the same in float32.
+`request`: a whole request but the network: validation, routing, history, two models, answer, log line.
+"""
+
+from __future__ import annotations
+
+import argparse
+import base64
+import gzip
+import json
+import os
+import platform
+import statistics
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Mapping
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnxruntime
+from onnx import TensorProto, helper, numpy_helper
+
+from twinloop import systems
+from twinloop.contracts.artefacts import ComponentManifest, Parity
+from twinloop.contracts.history import HistoryEntry, pack
+from twinloop.errors import NotFoundError
+from twinloop.features.schema import schema_hash
+from twinloop.features.stores import MemoryOnlineStore
+from twinloop.ports import MemoryObjectStore, ObjectStore
+from twinloop.registry import Registry
+from twinloop.serving.lambdas import answer
+from twinloop.serving.loading import load_models
+from twinloop.serving.service import make_app
+
+ROOT = Path(__file__).resolve().parents[1]
+ITEMS, CANDIDATES, FEATURES = 1682, 150, 8
+RNG = np.random.default_rng(7)
+HISTORY = tuple(HistoryEntry(f"i{place}", 1000 + place, 1.0) for place in range(0, 400, 2))
+EVENT = {
+    "httpMethod": "POST",
+    "path": "/v1/video/recommendations",
+    "headers": {"Content-Type": "application/json"},
+    "body": json.dumps({"user_id": "u1", "limit": 20, "include": ["titles"]}),
+}
+BARE = """
+import sys
+import boto3
+import onnxruntime
+boto3.client("dynamodb")
+for path in sys.argv[1:]:
+    onnxruntime.InferenceSession(path)
+print("ready", flush=True)
+"""
+OURS = """
+import json, sys
+sys.path.insert(0, sys.argv[1])
+import handler
+answer = handler.handler(json.loads(sys.argv[2]), None)
+body = json.loads(answer["body"])
+assert answer["statusCode"] == 200 and len(body["items"]) == 20 and not body["degraded"] and not body["cold"], body
+print("ready", flush=True)
+"""
+
+
+def main() -> None:
+    """Measure everything and write it down."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--out", type=Path, default=ROOT / "benchmarks" / "serving.json")
+    parser.add_argument("--starts", type=int, default=15)
+    options = parser.parse_args()
+    result = {
+        "command": "python benchmarks/serving.py",
+        "cold_start": cold_start(options.starts),
+        "ranking_500": ranking(),
+        "retrieval_100k": retrieval(),
+        "request": request(),
+        "machine": {
+            "cpu": _cpu(),
+            "cores": os.cpu_count(),
+            "python": platform.python_version(),
+            "onnxruntime": onnxruntime.__version__,
+        },
+    }
+    text = json.dumps(result, indent=1)
+    print(text)
+    options.out.write_text(text + "\n")
+
+
+# ---------------------------------------------------------------- models
+
+
+def graph(nodes: list[Any], inputs: list[Any], outputs: list[Any], constants: Mapping[str, Any], **more: int) -> bytes:
+    """Return the bytes of an ONNX model."""
+    initializers = [numpy_helper.from_array(np.asarray(value), name) for name, value in constants.items()]
+    opsets = [helper.make_opsetid("", 17), helper.make_opsetid("ai.onnx.ml", 3)]
+    made = helper.make_model(helper.make_graph(nodes, "m", inputs, outputs, initializers), opset_imports=opsets, **more)
+    made.ir_version = 8
+    return bytes(made.SerializeToString())
+
+
+def linear_retrieval() -> bytes:
+    """An item x item model as EASE gives it, with a few features a candidate."""
+    constants = {
+        "weights": RNG.normal(size=(ITEMS, ITEMS)).astype(np.float32),
+        "zeros": np.zeros(ITEMS, np.float32),
+        "shut": np.array([-np.inf], np.float32),
+        "k": np.array([CANDIDATES]),
+        "first": np.array([0]),
+        "last": np.array([1]),
+        "spread": RNG.normal(size=(1, FEATURES)).astype(np.float32),
+    }
+    nodes = [
+        helper.make_node("Gather", ["weights", "history"], ["picked"]),
+        helper.make_node("ReduceSum", ["picked", "first"], ["raw"], keepdims=0),
+        helper.make_node("Shape", ["exclude"], ["count"]),
+        helper.make_node("Expand", ["shut", "count"], ["closed"]),
+        helper.make_node("ScatterElements", ["zeros", "exclude", "closed"], ["mask"], axis=0),
+        helper.make_node("Add", ["raw", "mask"], ["open"]),
+        helper.make_node("TopK", ["open", "k"], ["scores", "items"]),
+        helper.make_node("Unsqueeze", ["scores", "last"], ["column"]),
+        helper.make_node("Mul", ["column", "spread"], ["features"]),
+        helper.make_node("Identity", ["times"], ["unused"]),
+    ]
+    inputs = [helper.make_tensor_value_info(name, TensorProto.INT64, ["n"]) for name in ("history", "times", "exclude")]
+    outputs = [
+        helper.make_tensor_value_info("items", TensorProto.INT64, [CANDIDATES]),
+        helper.make_tensor_value_info("scores", TensorProto.FLOAT, [CANDIDATES]),
+        helper.make_tensor_value_info("features", TensorProto.FLOAT, [CANDIDATES, FEATURES]),
+    ]
+    return graph(nodes, inputs, outputs, constants)
+
+
+def trees(count: int, depth: int, width: int) -> bytes:
+    """A forest of full random trees, as boosting gives it, from `features` to `scores`."""
+    inner, size = 2**depth - 1, 2 ** (depth + 1) - 1
+    nodes = np.tile(np.arange(size), count)
+    owner = np.repeat(np.arange(count), size)
+    branch = nodes < inner
+    leaf = ~branch
+    attributes = {
+        "nodes_treeids": owner,
+        "nodes_nodeids": nodes,
+        "nodes_featureids": np.where(branch, RNG.integers(0, width, len(nodes)), 0),
+        "nodes_values": np.where(branch, RNG.normal(size=len(nodes)), 0.0),
+        "nodes_modes": ["BRANCH_LT" if b else "LEAF" for b in branch],
+        "nodes_truenodeids": np.where(branch, 2 * nodes + 1, 0),
+        "nodes_falsenodeids": np.where(branch, 2 * nodes + 2, 0),
+        "nodes_missing_value_tracks_true": np.ones(len(nodes), int),
+        "target_treeids": owner[leaf],
+        "target_nodeids": nodes[leaf],
+        "target_ids": np.zeros(leaf.sum(), int),
+        "target_weights": RNG.normal(scale=0.01, size=leaf.sum()),
+    }
+    plain = {name: value if isinstance(value, list) else value.tolist() for name, value in attributes.items()}
+    forest = helper.make_node(
+        "TreeEnsembleRegressor", ["features"], ["column"], domain="ai.onnx.ml", n_targets=1, **plain
+    )
+    inputs = [helper.make_tensor_value_info("features", TensorProto.FLOAT, ["K", width])]
+    outputs = [helper.make_tensor_value_info("scores", TensorProto.FLOAT, ["K"])]
+    squeeze = helper.make_node("Squeeze", ["column", "last"], ["scores"])
+    return graph([forest, squeeze], inputs, outputs, {"last": np.array([1])})
+
+
+def search(vectors: np.ndarray[Any, Any], k: int, *, int8: bool) -> bytes:
+    """The best k items for a query vector; int8 vectors share one scale."""
+    n, width = vectors.shape
+    scale = float(np.abs(vectors).max() / 127)
+    query = helper.make_tensor_value_info("query", TensorProto.FLOAT, [1, width])
+    if int8:
+        constants = {"items_t": np.round(vectors.T / scale).astype(np.int8), "scale": np.float32(scale)}
+        nodes = [
+            helper.make_node("DynamicQuantizeLinear", ["query"], ["q", "q_scale", "q_zero"]),
+            helper.make_node("MatMulInteger", ["q", "items_t", "q_zero"], ["dots"]),
+            helper.make_node("Cast", ["dots"], ["products"], to=TensorProto.FLOAT),
+        ]
+    else:
+        constants = {"items_t": np.ascontiguousarray(vectors.T)}
+        nodes = [helper.make_node("MatMul", ["query", "items_t"], ["products"])]
+    nodes.append(helper.make_node("TopK", ["products", "k"], ["scores", "items"]))
+    outputs = [
+        helper.make_tensor_value_info("scores", TensorProto.FLOAT, [1, k]),
+        helper.make_tensor_value_info("items", TensorProto.INT64, [1, k]),
+    ]
+    del n
+    return graph(nodes, [query], outputs, constants | {"k": np.array([k])})
+
+
+def component(name: str, model: bytes, inputs: tuple[str, ...], outputs: tuple[str, ...]) -> dict[str, bytes]:
+    """Return a component's files around a model."""
+    manifest = ComponentManifest(
+        system="video",
+        component=name,
+        rung="xgboost_trees",
+        framework="benchmark",
+        snapshot_id="benchmark",
+        schema_hash=schema_hash(systems.load("video").features),
+        feature_versions={},
+        seed=7,
+        code_version="",
+        library_versions={},
+        hyperparameters={},
+        inputs=inputs,
+        outputs=outputs,
+        parity=Parity(max_abs_diff=0, rows=1),
+        trained_seconds=0,
+    )
+    return {"model.onnx": model, "manifest.json": manifest.model_dump_json().encode(), "metrics.json": b"{}"}
+
+
+def release_files() -> dict[str, dict[str, bytes]]:
+    """A release as video's: an item x item retrieval, and trees that rank its candidates."""
+    found = ("items", "scores", "features")
+    retrieval_files = component("retrieval", linear_retrieval(), ("history", "times", "exclude"), found)
+    items = {
+        "item_ids": [f"i{place}" for place in range(ITEMS)],
+        "titles": [f"Title {place}" for place in range(ITEMS)],
+        "popularity": RNG.integers(1, 500, ITEMS).tolist(),
+    }
+    retrieval_files["items.json.gz"] = gzip.compress(json.dumps(items).encode())
+    return {
+        "retrieval": retrieval_files,
+        "ranking": component("ranking", trees(200, 5, FEATURES), ("features",), ("scores",)),
+    }
+
+
+def promoted(store: ObjectStore, files: Mapping[str, Mapping[str, bytes]]) -> None:
+    """Register the release and let it serve."""
+    registry = Registry(store, "video")
+    components = {name: registry.register_component(name, parts) for name, parts in files.items()}
+    schema = schema_hash(systems.load("video").features)
+    draft = registry.draft_release(rung="b", snapshot_id="b", schema_hash=schema, components=components)
+    registry.promote(registry.register_release(draft, {"metrics.json": b"{}"}), why="benchmark", by="benchmark")
+
+
+# ---------------------------------------------------------------- measurements
+
+
+def cold_start(starts: int) -> dict[str, Any]:
+    """Milliseconds from the start of a process to its first prediction, and the ratio of the medians."""
+    files, store = release_files(), MemoryObjectStore()
+    promoted(store, files)
+    server = ThreadingHTTPServer(("127.0.0.1", 0), _cloud(store))
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    environment = {
+        **{name: os.environ[name] for name in ("PATH", "HOME") if name in os.environ},
+        "AWS_ENDPOINT_URL": f"http://127.0.0.1:{server.server_port}",
+        "AWS_ACCESS_KEY_ID": "x",
+        "AWS_SECRET_ACCESS_KEY": "x",
+        "AWS_DEFAULT_REGION": "us-east-1",
+        "TWINLOOP_SYSTEM": "video",
+        "TWINLOOP_BUCKET": "data",
+        "TWINLOOP_TABLE": "main",
+        "TWINLOOP_PREDICTION_STREAM": "predictions",
+    }
+    with tempfile.TemporaryDirectory() as folder:
+        paths = []
+        for name, parts in files.items():
+            path = Path(folder) / f"{name}.onnx"
+            path.write_bytes(parts["model.onnx"])
+            paths.append(str(path))
+        ours = [sys.executable, "-c", OURS, str(ROOT / "functions" / "serve"), json.dumps(EVENT)]
+        bare = [sys.executable, "-c", BARE, *paths]
+        times: dict[str, list[float]] = {"bare": [], "ours": []}
+        for turn in range(starts + 2):
+            for name, command in (("bare", bare), ("ours", ours)):
+                took = _until_ready(command, environment)
+                if turn >= 2:  # the first ones write and read bytecode
+                    times[name].append(took)
+    server.shutdown()
+    server.server_close()
+    medians = {f"{name}_ms": round(statistics.median(values), 1) for name, values in times.items()}
+    return {
+        **medians,
+        "ratio": round(medians["ours_ms"] / medians["bare_ms"], 3),
+        "budget_ratio": 1.3,
+        "starts": starts,
+    }
+
+
+def ranking() -> dict[str, Any]:
+    """500 candidates through a model of the usual size, on one thread, as serving runs it."""
+    parts = component("ranking", trees(300, 6, 40), ("features",), ("scores",))
+    model = load_models({"ranking": parts})["ranking"]
+    features = RNG.normal(size=(500, 40)).astype(np.float32)
+    return _percentiles(lambda: model.run({"features": features}), 500) | {"budget_p50_ms": 8, "budget_p99_ms": 20}
+
+
+def retrieval() -> dict[str, Any]:
+    """Exact search over 100,000 items on one thread: int8, float32, and what int8 loses."""
+    vectors = RNG.normal(size=(100_000, 64)).astype(np.float32)
+    vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+    queries = RNG.normal(size=(200, 1, 64)).astype(np.float32)
+    out: dict[str, Any] = {}
+    found: dict[str, list[set[int]]] = {}
+    for name, int8 in (("int8", True), ("float32", False)):
+        parts = component("retrieval", search(vectors, CANDIDATES, int8=int8), ("query",), ("scores", "items"))
+        model = load_models({"retrieval": parts})["retrieval"]
+        turn = iter(range(10**9))
+        out[name] = _percentiles(lambda m=model, t=turn: m.run({"query": queries[next(t) % 200]}), 1000)  # type: ignore[misc]
+        found[name] = [set(model.run({"query": query})["items"][0].tolist()) for query in queries]
+    hits = [len(a & b) / CANDIDATES for a, b in zip(found["int8"], found["float32"], strict=True)]
+    return {**out, "int8_recall_at_150": round(statistics.fmean(hits), 4), "budget_p50_ms": 1}
+
+
+def request() -> dict[str, Any]:
+    """A whole request in process, history of 200 events, answer of 20 titles."""
+    store, histories = MemoryObjectStore(), MemoryOnlineStore()
+    promoted(store, release_files())
+    histories.merge("video", "u1", HISTORY)
+    app = make_app(systems.load("video"), store, histories, None)
+    assert json.loads(answer(EVENT, lambda: app)[0]["body"])["cold"] is False
+    return _percentiles(lambda: answer(EVENT, lambda: app), 1000)
+
+
+def _percentiles(call: Callable[[], object], times: int) -> dict[str, float]:
+    for _ in range(20):
+        call()
+    taken = []
+    for _ in range(times):
+        started = time.perf_counter()
+        call()
+        taken.append((time.perf_counter() - started) * 1000)
+    return {f"p{q}_ms": round(float(np.percentile(taken, q)), 3) for q in (50, 99)}
+
+
+def _until_ready(command: list[str], environment: dict[str, str]) -> float:
+    started = time.perf_counter()
+    with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True) as process:  # noqa: S603 - ours
+        assert process.stdout is not None
+        while (line := process.stdout.readline()) and line != "ready\n":
+            pass  # the handler's own lines
+        took = (time.perf_counter() - started) * 1000
+        process.stdout.read()
+    if process.returncode or not line:
+        raise SystemExit(f"a measured process failed: {command[:3]}")
+    return took
+
+
+def _cloud(store: ObjectStore) -> type[BaseHTTPRequestHandler]:
+    """The three services, as far as a first prediction asks them."""
+    item = {
+        "data": {"B": base64.b64encode(pack(HISTORY)).decode()},
+        "revision": {"N": "1"},
+        "expires_at": {"N": "99999999999"},
+    }
+    answers = {
+        "DynamoDB_20120810.GetItem": {"Item": item},
+        "Firehose_20150804.PutRecordBatch": {"FailedPutCount": 0, "RequestResponses": [{"RecordId": "1"}]},
+    }
+
+    class Cloud(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+
+        def do_GET(self) -> None:
+            try:
+                found = store.read(self.path.removeprefix("/data/").split("?")[0])
+            except NotFoundError:
+                self._send(404, b"")
+            else:
+                self._send(200, found.body, ETag=found.etag)
+
+        def do_POST(self) -> None:
+            self.rfile.read(int(self.headers["Content-Length"]))
+            self._send(200, json.dumps(answers[self.headers["X-Amz-Target"]]).encode())
+
+        def _send(self, status: int, body: bytes, **headers: str) -> None:
+            self.send_response(status)
+            for name, value in {"Content-Length": str(len(body)), **headers}.items():
+                self.send_header(name, value)
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    return Cloud
+
+
+def _cpu() -> str:
+    for line in Path("/proc/cpuinfo").read_text().splitlines() if Path("/proc/cpuinfo").exists() else ():
+        if line.startswith("model name"):
+            return line.split(":", 1)[1].strip()
+    return platform.processor() or "unknown"
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,30 @@
+"""Lambda `serve`: predictions of the system named by TWINLOOP_SYSTEM, over API Gateway."""
+
+import time
+from functools import cache
+from typing import Any
+
+from aws_lambda_powertools import Logger, Metrics
+
+from twinloop import systems
+from twinloop.aws.serving import ServeSettings, serving_app
+from twinloop.serving.app import App
+from twinloop.serving.lambdas import answer
+
+logger = Logger(service="serve")
+metrics = Metrics(namespace="twinloop", service="serve")
+
+
+@cache
+def app() -> App:
+    return serving_app(ServeSettings.from_environment(), systems.load, logger)
+
+
+def handler(event: dict[str, Any], context: object) -> dict[str, Any]:
+    started = time.perf_counter()
+    response, counts = answer(event, app, logger=logger)
+    metrics.add_metric(name="Latency", unit="Milliseconds", value=(time.perf_counter() - started) * 1000)
+    for name, count in counts.items():
+        metrics.add_metric(name=name, unit="Count", value=count)
+    metrics.flush_metrics()
+    return response

@@ -1,0 +1,57 @@
+"""The composition root of serving: the app on S3, DynamoDB and Firehose, for a Lambda and for a container alike."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+from twinloop.aws.clients import quick_client
+from twinloop.aws.firehose import FirehoseStream
+from twinloop.aws.objects import S3ObjectStore
+from twinloop.aws.online_store import DynamoOnlineStore
+from twinloop.contracts.system import System
+from twinloop.errors import BadInputError
+from twinloop.serving.app import App
+from twinloop.serving.service import make_app
+
+
+@dataclass(frozen=True)
+class ServeSettings:
+    """What the environment says. Without a table everybody gets popular items; without a stream nothing is logged."""
+
+    system: str
+    bucket: str
+    table: str | None = None
+    prediction_stream: str | None = None
+    challenger_share: float = 0.1
+
+    @classmethod
+    def from_environment(cls, environ: Mapping[str, str] = os.environ) -> ServeSettings:
+        """Read TWINLOOP_SYSTEM, _BUCKET, _TABLE, _PREDICTION_STREAM, _CHALLENGER_SHARE; raises BadInputError."""
+        missing = [name for name in ("TWINLOOP_SYSTEM", "TWINLOOP_BUCKET") if not environ.get(name)]
+        if missing:
+            raise BadInputError(f"set {' and '.join(missing)}: which system to serve, and the bucket of its registry")
+        given = environ.get("TWINLOOP_CHALLENGER_SHARE") or "0.1"
+        try:
+            share = float(given)
+        except ValueError:
+            share = -1.0
+        if not 0 <= share <= 1:
+            raise BadInputError(f"TWINLOOP_CHALLENGER_SHARE is a share between 0 and 1, not {given!r}")
+        table, stream = environ.get("TWINLOOP_TABLE") or None, environ.get("TWINLOOP_PREDICTION_STREAM") or None
+        return cls(environ["TWINLOOP_SYSTEM"], environ["TWINLOOP_BUCKET"], table, stream, share)
+
+
+def serving_app(settings: ServeSettings, load: Callable[[str], System], logger: logging.Logger) -> App:
+    """Return the app. Its clients give up soon: a request has fallbacks, and no time."""
+    table, stream = settings.table, settings.prediction_stream
+    return make_app(
+        load(settings.system),
+        S3ObjectStore(settings.bucket),
+        DynamoOnlineStore(table, quick_client("dynamodb")) if table else None,
+        FirehoseStream(stream, quick_client("firehose")) if stream else None,
+        challenger_share=settings.challenger_share,
+        logger=logger,
+    )

@@ -1,0 +1,96 @@
+"""Requests and answers of the HTTP API. The OpenAPI document is generated from these."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import ConfigDict, Field, FiniteFloat, StringConstraints
+
+from twinloop.contracts.model import Contract
+
+Id = Annotated[str, StringConstraints(min_length=1, max_length=256)]
+Name = Annotated[str, StringConstraints(min_length=1, max_length=100)]
+ShortText = Annotated[str, StringConstraints(max_length=500)]
+Arm = Literal["champion", "challenger", "control"]
+
+
+class ApiRequest(Contract):
+    """A request's body: unknown fields are refused, and nothing is converted to another type on the quiet."""
+
+    model_config = ConfigDict(strict=True)
+
+
+class RecommendationsRequest(ApiRequest):
+    """Ask for items a user may like next."""
+
+    user_id: Id
+    limit: int = Field(20, ge=1, le=100, description="How many items at most.")
+    context: dict[Name, ShortText | bool | int | FiniteFloat | None] = Field(
+        default_factory=dict, max_length=50, description="Facts of the moment, such as the device; kept in the log."
+    )
+    include: tuple[Literal["titles", "reasons"], ...] = Field(
+        (), max_length=10, description="What else to tell of every item."
+    )
+    exclude: tuple[Id, ...] = Field((), max_length=1000, description="Items not to return; seen ones never are.")
+
+
+class RecommendedItem(Contract):
+    """One item of a list. Scores order the items of one answer; across answers they mean nothing."""
+
+    item_id: str
+    rank: int = Field(ge=1)
+    score: float
+    title: str | None = Field(None, description="With include=titles, where the item has one.")
+    reason: Literal["history", "popular"] | None = Field(
+        None, description="With include=reasons: chosen by what the user did, or because many like it."
+    )
+
+
+class RecommendationsAnswer(Contract):
+    """A list of items, best first, and who made it."""
+
+    items: tuple[RecommendedItem, ...]
+    model_version: str = Field(description="The release that answered.")
+    arm: Arm = Field(description="control: a fallback answered, the release before or the list of popular items.")
+    prediction_id: str = Field(description="Send it back as request_id with the events that follow.")
+    degraded: bool = Field(description="True where a fallback answered.")
+    cold: bool = Field(description="True where nothing usable is known of the user: everybody gets this list.")
+
+
+class FieldFault(Contract):
+    """What is wrong with one field."""
+
+    field: str = Field(description="Path in the body, such as exclude.3; empty for the body itself.")
+    reason: str
+
+
+class EventsRequest(ApiRequest):
+    """What users did. Each event is checked by itself, so that a bad one does not hold up the others."""
+
+    events: tuple[dict[str, Any], ...] = Field(min_length=1, max_length=500)
+
+
+class RejectedEvent(Contract):
+    """An event that was not taken."""
+
+    index: int = Field(ge=0, description="Its place in the request, from 0.")
+    event_id: str | None
+    errors: tuple[FieldFault, ...]
+    retry: bool = Field(description="True: nothing is wrong with it, send it again.")
+
+
+class EventsAnswer(Contract):
+    """What became of a batch of events."""
+
+    accepted: int = Field(ge=0, description="Events queued, and repetitions of those.")
+    rejected: tuple[RejectedEvent, ...]
+
+
+class Problem(Contract):
+    """An error as RFC 9457 has it."""
+
+    type: str = "about:blank"
+    title: str
+    status: int
+    detail: str
+    errors: tuple[FieldFault, ...] = ()

@@ -1,0 +1,107 @@
+"""Rows as users deliver them: users, items, events. One class a table, bounds included.
+
+A column that a contract does not name is kept in `extra`, as JSON; the reader of raw data puts it there.
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, BeforeValidator, Field, StringConstraints
+from pydantic_core import PydanticCustomError
+
+from twinloop.contracts.model import Contract
+
+EARLIEST = datetime(1990, 1, 1, tzinfo=UTC)
+AHEAD = timedelta(days=1)  # clocks of phones are wrong, but not by more
+
+
+def as_time(value: object) -> object:
+    """Epoch milliseconds or ISO 8601; a number is never seconds, and a text of digits is a number."""
+    if isinstance(value, bool):
+        raise ValueError("a time is ISO 8601 text or epoch milliseconds")
+    if isinstance(value, str) and value.strip().lstrip("-").isdigit():
+        value = int(value)
+    if isinstance(value, int | float):
+        try:
+            return datetime.fromtimestamp(value / 1000, tz=UTC)
+        except (OverflowError, ValueError, OSError):
+            raise ValueError("is no time in epoch milliseconds that a calendar knows") from None
+    return value
+
+
+def as_utc(value: datetime) -> datetime:
+    """Times without a zone are UTC."""
+    return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
+
+
+def plausible(value: datetime) -> datetime:
+    """Refuse what no event's clock can have said: before 1990, or after tomorrow."""
+    if not EARLIEST <= value <= datetime.now(UTC) + AHEAD:
+        raise PydanticCustomError(
+            "not_between_1990_and_tomorrow",
+            "{date} is not between 1990 and tomorrow; epoch times are in milliseconds",
+            {"date": value.date().isoformat()},
+        )
+    return value
+
+
+def as_text(value: object) -> object:
+    """Ids are text, but people write numbers; 12 and "12" are the same id."""
+    return str(value) if isinstance(value, int) and not isinstance(value, bool) else value
+
+
+def as_list(value: object) -> object:
+    """A CSV cell holds a list as `a|b|c`."""
+    if isinstance(value, str):
+        return tuple(part for part in value.split("|") if part)
+    return () if value is None else value
+
+
+Id = Annotated[str, BeforeValidator(as_text), StringConstraints(min_length=1, max_length=256)]
+Text = Annotated[str, StringConstraints(max_length=10_000)]
+Moment = Annotated[datetime, BeforeValidator(as_time), AfterValidator(as_utc)]
+EventTime = Annotated[Moment, AfterValidator(plausible)]
+Tags = Annotated[tuple[Annotated[str, StringConstraints(max_length=256)], ...], BeforeValidator(as_list)]
+Amount = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+
+
+class UserRow(Contract):
+    """A person or an account. Whatever else is known of them is in `extra`."""
+
+    user_id: Id
+    updated_at: Moment | None = None
+    extra: str | None = None
+
+
+class VideoItemRow(Contract):
+    """A video."""
+
+    item_id: Id
+    title: Text
+    tags: Tags = Field((), max_length=100)
+    author_id: Id | None = None
+    duration_s: Amount | None = None
+    published_at: Moment | None = None
+    extra: str | None = None
+
+
+class VideoEventRow(Contract):
+    """One thing that a user did with a video, or that was shown to them."""
+
+    event_id: Id
+    type: Literal["impression", "click", "watch", "like", "rating", "hide"]
+    time: EventTime
+    user_id: Id
+    item_id: Id
+    request_id: Id | None = None
+    position: Annotated[int, Field(ge=0, le=1_000_000)] | None = None
+    watch_s: Annotated[Amount, Field(le=1_000_000)] | None = None
+    duration_s: Annotated[Amount, Field(le=1_000_000)] | None = None
+    rating: Annotated[float, Field(ge=-1000, le=1000, allow_inf_nan=False)] | None = None
+    context: dict[str, Any] | None = None
+    extra: str | None = None
+
+
+VIDEO_TABLES: dict[str, type[Contract]] = {"users": UserRow, "items": VideoItemRow, "events": VideoEventRow}

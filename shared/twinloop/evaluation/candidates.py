@@ -1,0 +1,139 @@
+"""From a job's archive, or from the registry, to a judged model."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+from pydantic import ValidationError
+
+from twinloop.contracts.artefacts import Case, ReleaseManifest, SnapshotManifest
+from twinloop.contracts.spec import Rung
+from twinloop.contracts.system import Model, System
+from twinloop.errors import BadInputError, IntegrityError, NotFoundError, UnavailableError
+from twinloop.evaluation.cases import CaseScores, read_cases
+from twinloop.evaluation.messages import RungResult
+from twinloop.evaluation.replay import replay
+from twinloop.evaluation.verdict import Candidate, Champion, FailedRung
+from twinloop.ports import ObjectStore
+from twinloop.registry import Artefact, Registry, read_artefact
+
+CASES_FILE = "cases/test.jsonl.gz"
+_LONGEST_REASON = 600
+
+Load = Callable[[Mapping[str, Mapping[str, bytes]]], Mapping[str, Model]]
+
+
+@dataclass(frozen=True)
+class Bench:
+    """What every model of one judgement is measured with: the same system, loader, cases and snapshot."""
+
+    system: System
+    load: Load
+    snapshot: SnapshotManifest
+    cases: Sequence[Case]
+
+    def scores(self, components: Mapping[str, Mapping[str, bytes]]) -> CaseScores:
+        """Load a release as serving does and replay all cases."""
+        return replay(self.system.predictor(self.load(components)), self.cases, self.system.judge)
+
+
+def open_bench(store: ObjectStore, system: System, load: Load, snapshot_key: str) -> Bench:
+    """Read a snapshot's manifest and test cases, and verify them.
+
+    Raises:
+        NotFoundError: There is no such snapshot.
+        IntegrityError: The cases are not those of the manifest.
+        BadInputError: The manifest or the cases cannot be read, or are another system's.
+    """
+    try:
+        snapshot = SnapshotManifest.model_validate_json(store.read(f"{snapshot_key}manifest.json").body)
+    except ValidationError as error:
+        raise BadInputError(f"{snapshot_key}manifest.json is no snapshot's manifest; make the snapshot anew") from error
+    if snapshot.system != system.spec.name:
+        raise BadInputError(f"{snapshot_key} is a snapshot of {snapshot.system}, not of {system.spec.name}")
+    if not snapshot_key.endswith(f"/{snapshot.snapshot_id}/"):
+        raise IntegrityError(f"{snapshot_key} holds the manifest of snapshot {snapshot.snapshot_id}")
+    body = store.read(snapshot_key + CASES_FILE).body
+    promised = {entry.path: entry.sha256 for entry in snapshot.files}.get(CASES_FILE)
+    if promised != hashlib.sha256(body).hexdigest():
+        raise IntegrityError(f"{snapshot_key}{CASES_FILE} is not the file of the manifest; make the snapshot anew")
+    return Bench(system, load, snapshot, read_cases(body))
+
+
+def judge_result(
+    result: RungResult, bench: Bench, store: ObjectStore, registry: Registry
+) -> tuple[Candidate, ReleaseManifest] | FailedRung:
+    """Measure what one rung's job left, and register its components; a rung that cannot be measured has failed.
+
+    Raises:
+        UnavailableError: The store did not answer; that is no fault of the rung.
+    """
+    rung = {entry.name: entry for entry in bench.system.spec.rungs}.get(result.rung)
+    if rung is None:
+        return FailedRung(result.rung, "it is not on the system's ladder")
+    if result.status == "Failed" or result.model_key is None:
+        return FailedRung(result.rung, _short(result.reason or "the job left no model"))
+    try:
+        artefact = read_artefact(store.read(result.model_key).body)
+        _check_origin(artefact, rung, bench.snapshot)
+        scores = bench.scores(artefact.components)
+        versions = {name: registry.register_component(name, files) for name, files in artefact.components.items()}
+    except UnavailableError:
+        raise
+    except Exception as error:  # noqa: BLE001 - a broken model can break any code it reaches, and must sink only itself
+        return FailedRung(result.rung, told(error))
+    draft = registry.draft_release(
+        rung=rung.name,
+        snapshot_id=bench.snapshot.snapshot_id,
+        schema_hash=artefact.any_manifest.schema_hash,
+        components=versions,
+    )
+    seconds = artefact.trained_seconds if result.seconds is None else result.seconds
+    return Candidate(rung, draft.version, scores, artefact.size_mb, seconds, artefact.parity), draft
+
+
+def judge_champion(bench: Bench, registry: Registry, version: str) -> tuple[Champion | None, list[str]]:
+    """Measure what serves now on the same cases; None, with a note that says why, where it cannot serve them.
+
+    Raises:
+        UnavailableError: The store did not answer.
+    """
+    notes = []
+    try:
+        manifest = registry.release(version)
+        if manifest.schema_hash != bench.snapshot.schema_hash:
+            notes.append(f"The champion {version} was trained on another feature schema than this snapshot's.")
+        components = registry.read_release(version)
+        scores = bench.scores(components)
+    except UnavailableError:
+        raise
+    except Exception as error:  # noqa: BLE001 - whatever keeps the champion from serving, it must be told and replaced
+        notes.append(f"The champion {version} cannot serve these cases and counts as absent: {told(error)}")
+        return None, notes
+    size = sum(len(body) for files in components.values() for body in files.values()) / 2**20
+    return Champion(manifest.rung, version, scores, size), notes
+
+
+def told(error: Exception) -> str:
+    """Return an error in words; one that is not ours with its class, because its text alone may say nothing."""
+    ours = isinstance(error, BadInputError | IntegrityError | NotFoundError)
+    return _short(str(error) if ours else f"{type(error).__name__}: {error}")
+
+
+def _check_origin(artefact: Artefact, rung: Rung, snapshot: SnapshotManifest) -> None:
+    manifest = artefact.any_manifest
+    for what, found, wanted in (
+        ("system", manifest.system, snapshot.system),
+        ("rung", manifest.rung, rung.name),
+        ("snapshot", manifest.snapshot_id, snapshot.snapshot_id),
+        ("feature schema", manifest.schema_hash, snapshot.schema_hash),
+    ):
+        if found != wanted:
+            raise IntegrityError(f"the model was trained for the {what} {found}, not {wanted}")
+
+
+def _short(text: str) -> str:
+    plain = " ".join(text.split())
+    return plain if len(plain) <= _LONGEST_REASON else plain[: _LONGEST_REASON - 3] + "..."

@@ -1,0 +1,169 @@
+"""Figures of a judgement as inline SVG that takes its colours from the page's stylesheet, light or dark.
+
+matplotlib draws with stand-in colours, which are then replaced by CSS variables. Text stays text: it can be searched,
+it scales, and it takes the page's font.
+"""
+
+from __future__ import annotations
+
+import io
+import re
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass
+from html import escape
+from typing import Any
+
+import matplotlib as mpl
+from matplotlib.backends.backend_svg import FigureCanvasSVG
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+
+from twinloop.evaluation.intervals import Interval
+
+# Stand-in -> CSS variable. No colour of matplotlib's own may equal one of these.
+_COLOURS = {
+    "#010203": "--ink",
+    "#040506": "--faint",
+    "#070809": "--line",
+    "#0a0b0c": "--promoted",
+    "#0d0e0f": "--champion",
+    "#101112": "--plain",
+    "#131415": "--vetoed",
+}
+INK, FAINT, LINE = "#010203", "#040506", "#070809"
+ROLES = {"promoted": "#0a0b0c", "champion": "#0d0e0f", "plain": "#101112", "vetoed": "#131415"}
+_MARKS = {"promoted": "o", "champion": "D", "plain": "o", "vetoed": "X"}
+_STYLE: Any = {
+    "svg.fonttype": "none",
+    "text.parse_math": False,  # labels are data; a dollar sign in one is a dollar sign
+    "font.size": 9,
+    "axes.edgecolor": LINE,
+    "axes.labelcolor": FAINT,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.spines.left": False,
+    "text.color": INK,
+    "xtick.color": FAINT,
+    "ytick.color": INK,
+    "ytick.left": False,
+    "grid.color": LINE,
+    "grid.linewidth": 0.6,
+}
+_LONGEST_LABEL = 34
+
+
+@dataclass(frozen=True)
+class Row:
+    """One line of an interval plot. `margin` is what its lower bound must pass, where it must pass one."""
+
+    label: str
+    interval: Interval
+    role: str = "plain"
+    margin: float | None = None
+
+
+@dataclass(frozen=True)
+class Point:
+    """One model in a scatter plot; `y` carries its interval."""
+
+    label: str
+    x: float
+    y: Interval
+    role: str = "plain"
+
+
+@mpl.rc_context(_STYLE)
+def interval_plot(rows: Sequence[Row], axis: str, *, zero: bool = False) -> str:
+    """Draw one dot with its interval per row, top down; `zero` marks where nothing is gained or lost."""
+    figure, axes = _figure(0.75 + 0.34 * len(rows))
+    for place, row in enumerate(reversed(rows)):
+        colour = ROLES[row.role]
+        axes.plot([row.interval.low, row.interval.high], [place, place], color=colour, linewidth=2.2, zorder=2)
+        axes.plot(row.interval.mean, place, _MARKS[row.role], color=colour, markersize=7, zorder=3)
+        if row.margin is not None:
+            axes.plot([row.margin] * 2, [place - 0.36, place + 0.36], color=INK, linewidth=1.4, zorder=4)
+    if zero:
+        axes.axvline(0, color=FAINT, linewidth=0.9, linestyle=(0, (3, 2)), zorder=1)
+    axes.set_yticks(range(len(rows)), [_short(row.label) for row in reversed(rows)])
+    axes.set_ylim(-0.6, len(rows) - 0.4)
+    axes.xaxis.set_major_locator(MaxNLocator(6))
+    axes.set_xlabel(axis)
+    axes.grid(axis="x")
+    return _svg(figure, f"{axis}: " + "; ".join(f"{row.label} {row.interval}" for row in rows))
+
+
+@mpl.rc_context(_STYLE)
+def cost_plot(points: Sequence[Point], cost: str, quality: str) -> str:
+    """Draw quality with its interval over a cost, on a logarithmic axis where costs differ by more than tenfold."""
+    figure, axes = _figure(2.7)
+    costs = [point.x for point in points]
+    for point in points:
+        colour = ROLES[point.role]
+        axes.plot([point.x, point.x], [point.y.low, point.y.high], color=colour, linewidth=2.0, zorder=2)
+        axes.plot(point.x, point.y.mean, _MARKS[point.role], color=colour, markersize=7, zorder=3)
+    if min(costs) > 0 and max(costs) > 10 * min(costs):
+        axes.set_xscale("log")
+        axes.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
+        axes.xaxis.set_minor_formatter(lambda value, _: "")
+        axes.set_xlim(min(costs) / 2, max(costs) * 4)
+    else:
+        room = (max(costs) - min(costs)) or max(costs) or 1.0
+        axes.set_xlim(max(0.0, min(costs) - 0.15 * room), max(costs) + 0.45 * room)
+    _label(axes, points)
+    axes.set_xlabel(cost)
+    axes.set_ylabel(quality)
+    axes.grid(axis="both")
+    return _svg(figure, f"{quality} over {cost}: " + "; ".join(f"{p.label} {p.y} at {p.x:.3g}" for p in points))
+
+
+def _label(axes: Any, points: Sequence[Point]) -> None:
+    """Write each name to the right of its point, moved up where two would overlap."""
+    low, high = axes.get_ylim()
+    step = (high - low) * 0.075
+    taken = low - step
+    for point in sorted(points, key=lambda point: point.y.mean):
+        height = max(point.y.mean, taken + step)
+        taken = height
+        axes.annotate(
+            _short(point.label),
+            (point.x, height),
+            xytext=(8, 0),
+            textcoords="offset points",
+            va="center",
+            color=INK,
+            fontsize=8.5,
+        )
+
+
+def _figure(height: float) -> tuple[Figure, Any]:
+    figure = Figure(figsize=(5.4, height), layout="constrained")
+    FigureCanvasSVG(figure)
+    axes = figure.add_subplot()
+    axes.set_axisbelow(True)
+    axes.tick_params(length=0)
+    return figure, axes
+
+
+def _svg(figure: Figure, description: str) -> str:
+    buffer = io.StringIO()
+    # The salt makes ids reproducible; different figures get different ones, because they share a page.
+    with mpl.rc_context({"svg.hashsalt": description}), warnings.catch_warnings():
+        # The browser draws the text; that matplotlib's own font lacks a letter only makes its width a guess.
+        warnings.filterwarnings("ignore", message=r"Glyph .* missing from font")
+        figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
+    svg = buffer.getvalue()
+    svg = svg[svg.index("<svg") :]
+    svg = re.sub(r"<metadata>.*?</metadata>", "", svg, flags=re.DOTALL)
+    svg = re.sub(r' id="[a-zA-Z]+[a-zA-Z0-9]*_\d+"', "", svg)
+    box = re.search(r'viewBox="([^"]+)"', svg)
+    opening = f'<svg viewBox="{box[1] if box else ""}" role="img" aria-label="{escape(description)}">'
+    svg = opening + svg[svg.index(">") + 1 :]
+    for stand_in, variable in _COLOURS.items():
+        svg = svg.replace(stand_in, f"var({variable})")
+    return svg
+
+
+def _short(label: str) -> str:
+    plain = "".join(letter if letter.isprintable() else " " for letter in label)
+    return plain if len(plain) <= _LONGEST_LABEL else plain[: _LONGEST_LABEL - 1] + "…"

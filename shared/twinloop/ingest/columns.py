@@ -1,0 +1,150 @@
+"""What a contract asks of each column, in terms that whole columns can be checked against."""
+
+from __future__ import annotations
+
+import types
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Union, get_args, get_origin
+
+import pyarrow as pa
+from pydantic import AfterValidator, BeforeValidator
+from pydantic.fields import FieldInfo
+
+from twinloop.contracts import events
+from twinloop.contracts.model import Contract
+from twinloop.ingest.rows import EXTRA
+
+# Validators of the contracts that the checks of whole columns repeat; with any other, rows are checked one by one.
+_REPEATED = {events.as_time, events.as_utc, events.plausible, events.as_text, events.as_list}
+_KEYWORDS = {
+    *("type", "format", "enum", "const", "minLength", "maxLength", "minimum", "maximum", "maxItems", "items"),
+    *("title", "description", "default", "additionalProperties"),
+}
+TIME = pa.timestamp("ms", tz="UTC")
+_TYPES: dict[str, pa.DataType] = {
+    "text": pa.string(),
+    "float": pa.float64(),
+    "int": pa.int64(),
+    "bool": pa.bool_(),
+    "time": TIME,
+    "list": pa.list_(pa.string()),
+    "json": pa.string(),
+}
+
+
+@dataclass(frozen=True)
+class Column:
+    """One column: its kind, and what its values must keep to. Lengths are in characters."""
+
+    name: str
+    kind: str
+    required: bool
+    numbers_too: bool = False  # text that may be written as a whole number
+    plausible: bool = False  # a time between 1990 and tomorrow
+    choices: tuple[str, ...] | None = None
+    shortest: int = 0
+    longest: int | None = None
+    least: float | None = None
+    greatest: float | None = None
+    most_items: int | None = None
+    exact: bool = True  # whether the checks of whole columns say all that the contract says
+
+    @property
+    def type(self) -> pa.DataType:
+        """The column's type in the lake."""
+        return _TYPES[self.kind]
+
+
+@dataclass(frozen=True)
+class Table:
+    """A raw table: its contract and its columns."""
+
+    name: str
+    model: type[Contract]
+    columns: tuple[Column, ...]
+
+    @property
+    def schema(self) -> pa.Schema:
+        """The table's columns in the lake."""
+        return pa.schema([(column.name, column.type) for column in self.columns])
+
+    @property
+    def exact(self) -> bool:
+        """Whether whole columns can be checked instead of rows."""
+        decorators = self.model.__pydantic_decorators__
+        own = decorators.field_validators or decorators.model_validators or decorators.root_validators
+        return not own and all(column.exact for column in self.columns)
+
+    @property
+    def dated(self) -> bool:
+        """Whether rows are partitioned by their own time; entities have none and go by the time of upload."""
+        return any(column.name == "time" and column.kind == "time" and column.required for column in self.columns)
+
+    @property
+    def identity(self) -> str | None:
+        """The column by which readers see a row once: an event's or an entity's id."""
+        first = self.columns[0]
+        return first.name if first.required and first.name.endswith("_id") else None
+
+
+def table_of(name: str, model: type[Contract]) -> Table:
+    """Return a contract's table."""
+    properties = model.model_json_schema(mode="validation")["properties"]
+    columns = tuple(_column(field, info, properties[field]) for field, info in model.model_fields.items())
+    return Table(name, model, columns)
+
+
+def _column(name: str, info: FieldInfo, schema: dict[str, Any]) -> Column:
+    if name == EXTRA:
+        return Column(name, "json", required=False)
+    wanted = [option for option in schema.get("anyOf", [schema]) if option.get("type") != "null"]
+    rule = {**{key: value for key, value in schema.items() if key != "anyOf"}, **(wanted[0] if wanted else {})}
+    validators = set(_validators(info))
+    items = rule.get("items", {})
+    choices = rule.get("enum", [rule["const"]] if "const" in rule else None)
+    return Column(
+        name,
+        kind=_kind(rule, info),
+        required=info.is_required(),
+        numbers_too=events.as_text in validators,
+        plausible=events.plausible in validators,
+        choices=tuple(choices) if choices else None,
+        shortest=rule.get("minLength", 0),
+        longest=items.get("maxLength") if items else rule.get("maxLength"),
+        least=rule.get("minimum"),
+        greatest=rule.get("maximum"),
+        most_items=rule.get("maxItems"),
+        exact=validators <= _REPEATED
+        and len(wanted) == 1
+        and set(rule) <= _KEYWORDS
+        and set(items) <= {"type", "maxLength"},
+    )
+
+
+def _kind(rule: dict[str, Any], info: FieldInfo) -> str:
+    if any(part is datetime for part in _parts(info.annotation)):
+        return "time"
+    kinds = {"string": "text", "number": "float", "integer": "int", "boolean": "bool", "array": "list"}
+    kind = kinds.get(str(rule.get("type")), "json")
+    return "json" if kind == "list" and rule.get("items", {}).get("type") != "string" else kind
+
+
+def _validators(info: FieldInfo) -> Iterator[Any]:
+    for part in (*info.metadata, *_parts(info.annotation)):
+        if isinstance(part, BeforeValidator | AfterValidator):
+            yield part.func
+
+
+def _parts(annotation: Any) -> Iterator[Any]:
+    """Every class and piece of metadata within an annotation."""
+    metadata = getattr(annotation, "__metadata__", None)
+    if metadata is not None:
+        yield from metadata
+        yield from _parts(annotation.__origin__)
+    elif get_origin(annotation) in (Union, types.UnionType, tuple, list):
+        for part in get_args(annotation):
+            yield from _parts(part)
+    else:
+        yield annotation

@@ -1,0 +1,188 @@
+"""CSV with a header to typed rows: blocks as columns, and record by record only where a block does not fit."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import Iterable, Iterator
+from typing import Any, NamedTuple
+
+import pyarrow as pa
+import pyarrow.csv as arrow_csv
+
+from twinloop.errors import BadInputError
+from twinloop.ingest.batches import Batch, Reject, Slow, merged, rows_table
+from twinloop.ingest.checks import check
+from twinloop.ingest.columns import Table
+from twinloop.ingest.jsonl import overlong
+from twinloop.ingest.limits import Limits
+from twinloop.ingest.lines import Block, Overlong
+from twinloop.ingest.rows import EXTRA, Fault, check_row, extra_text, json_text
+
+_FEW = 32
+_LONGEST_RECORD = 200  # lines; an open quote that swallows more is a stray one
+
+
+class Record(NamedTuple):
+    """A record, the line it begins at, and its text; `cells` is None where a quote is never closed."""
+
+    line: int
+    text: str
+    cells: list[str] | None
+
+
+class CommaSeparated:
+    """A reader of one file's blocks. An empty cell is an absent value."""
+
+    def __init__(self, table: Table, limits: Limits) -> None:
+        self._table, self._limits = table, limits
+        self._header: list[str] = []
+
+    def read(self, blocks: Iterable[Block | Overlong]) -> Iterator[Batch]:
+        """Yield the rows of every block; raises BadInputError for a header that cannot be one."""
+        for block in blocks:
+            if isinstance(block, Overlong):
+                if not self._header:
+                    raise BadInputError(f"the first line has {block.size} bytes; it must be the header")
+                yield Batch(self._table.schema.empty_table(), [overlong(block, self._limits)])
+            elif self._header:
+                yield from self._read(block.line, block.data)
+            else:
+                rest = self._take_header(block)
+                if rest.data:
+                    yield from self._read(rest.line, rest.data)
+
+    def _take_header(self, block: Block) -> Block:
+        data = block.data.lstrip(b"\r\n")
+        line = block.line + block.data.count(b"\n", 0, len(block.data) - len(data))
+        end = data.find(b"\n") + 1 or len(data)
+        try:
+            header = [name.strip() for name in next(csv.reader([data[:end].decode()]))]
+        except (UnicodeDecodeError, csv.Error, StopIteration) as error:
+            raise BadInputError(f"the header cannot be read: {error or 'there is none'}") from error
+        missing = [c.name for c in self._table.columns if c.required and c.name not in header]
+        if missing:
+            found = ", ".join(header)[:300]
+            raise BadInputError(f"the header has no column {', '.join(missing)}; it has: {found}")
+        twice = sorted({name for name in header if header.count(name) > 1})
+        if twice:
+            raise BadInputError(f"the header names {', '.join(twice)} twice")
+        self._header = header
+        return Block(line + 1, data[end:])
+
+    def _read(self, line: int, data: bytes) -> Iterator[Batch]:
+        quoted = b'"' in data
+        if not self._table.exact or data.count(b'"') % 2:
+            yield self._one_by_one(line, data)
+            return
+        try:
+            typed, fine = check(self._columns(data, quoted=quoted), self._table)
+        except (ValueError, pa.ArrowException):
+            middle = data.find(b"\n", len(data) // 2) + 1
+            whole = not data.count(b'"', 0, middle) % 2
+            if data.count(b"\n") <= _FEW or not 0 < middle < len(data) or not whole:
+                yield self._one_by_one(line, data)
+                return
+            yield from self._read(line, data[:middle])
+            yield from self._read(line + data.count(b"\n", 0, middle), data[middle:])
+            return
+        if fine is None:
+            yield Batch(typed)
+            return
+        doubted = {place for place, good in enumerate(fine.to_pylist()) if not good}
+        yield merged(typed, fine, self._slow(line, data, doubted), self._table)
+
+    def _columns(self, data: bytes, *, quoted: bool) -> pa.Table:
+        text = {name: pa.string() for name in self._header}
+        raw = arrow_csv.read_csv(
+            io.BytesIO(data),
+            read_options=arrow_csv.ReadOptions(column_names=self._header, block_size=2_000_000),
+            parse_options=arrow_csv.ParseOptions(newlines_in_values=quoted),
+            convert_options=arrow_csv.ConvertOptions(
+                column_types=text, null_values=[""], strings_can_be_null=True, quoted_strings_can_be_null=True
+            ),
+        )
+        known = {column.name: column.kind for column in self._table.columns if column.name != EXTRA}
+        unknown = [name for name in self._header if name not in known]
+        for name in (name for name in self._header if known.get(name) == "json"):
+            values = [None if cell is None else _object(cell) for cell in raw.column(name).to_pylist()]
+            raw = raw.set_column(raw.schema.get_field_index(name), name, pa.array(values, pa.string()))
+        if not unknown:
+            return raw
+        if EXTRA not in self._table.model.model_fields:
+            raise ValueError("the table takes no unknown columns")
+        rows = raw.select(unknown).to_pylist()
+        extra = [extra_text({name: cell for name, cell in row.items() if cell is not None}) for row in rows]
+        kept = raw.select([name for name in self._header if name in known])
+        return kept.append_column(EXTRA, pa.array(extra, pa.string()))
+
+    def _one_by_one(self, line: int, data: bytes) -> Batch:
+        slow = self._slow(line, data, None)
+        return Batch(rows_table(slow.values, self._table), slow.rejects)
+
+    def _slow(self, first: int, data: bytes, wanted: set[int] | None) -> Slow:
+        slow = Slow([], [], [])
+        for place, record in enumerate(_records(first, data)):
+            if wanted is not None and place not in wanted:
+                continue
+            values = self._check(record)
+            if isinstance(values, Fault):
+                slow.rejects.append(Reject(record.line, values, record.text.encode(errors="surrogateescape")))
+            else:
+                slow.places.append(place)
+                slow.values.append(values)
+        return slow
+
+    def _check(self, record: Record) -> dict[str, Any] | Fault:
+        if record.cells is None:
+            return Fault("a quote is opened and never closed", "open quote")
+        try:
+            record.text.encode()
+        except UnicodeEncodeError as error:
+            return Fault(f"the line is not UTF-8 (character {error.start})", "not UTF-8")
+        if len(record.cells) != len(self._header):
+            counts = f"{len(record.cells)} cells where the header has {len(self._header)}"
+            return Fault(f"the line has {counts}", "wrong number of cells")
+        row: dict[str, Any] = {k: v for k, v in zip(self._header, record.cells, strict=True) if v != ""}
+        for column in self._table.columns:
+            if column.kind == "json" and column.name in row and column.name != EXTRA:
+                try:
+                    row[column.name] = json.loads(row[column.name])
+                except ValueError:
+                    return Fault(f"{column.name}: the cell is not JSON", f"{column.name}: not JSON")
+        return check_row(self._table.model, row)
+
+
+def as_json_line(header: list[str], text: str) -> str:
+    """Return a CSV record as a JSON line, for quarantine to hold one format only."""
+    cells = next(csv.reader([text]))
+    return json_text({name: cell for name, cell in zip(header, cells, strict=False) if cell != ""})
+
+
+def _object(cell: str) -> str:
+    value = json.loads(cell)
+    if not isinstance(value, dict):
+        raise ValueError("is not a JSON object")
+    return json_text(value)
+
+
+def _records(first: int, data: bytes) -> Iterator[Record]:
+    """Yield the records of a block. Bytes that are no text come as surrogates."""
+    lines = data.decode(errors="surrogateescape").split("\n")
+    if lines and lines[-1] == "":
+        lines.pop()
+    at = 0
+    while at < len(lines):
+        if not lines[at].strip():
+            at += 1
+            continue
+        ahead = lines[at : at + (_LONGEST_RECORD if '"' in lines[at] else 1)]
+        reader = csv.reader((line + "\n" for line in ahead), strict=True)
+        try:
+            cells: list[str] | None = next(reader)
+            taken = reader.line_num
+        except csv.Error:
+            cells, taken = None, 1
+        yield Record(first + at, "\n".join(lines[at : at + taken]), cells)
+        at += taken

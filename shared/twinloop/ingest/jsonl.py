@@ -1,0 +1,172 @@
+"""JSON lines to typed rows: blocks as columns, and line by line only where a block does not fit."""
+
+from __future__ import annotations
+
+import io
+import json
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.json as arrow_json
+from pydantic_core import from_json
+
+from twinloop.ingest.batches import Batch, Reject, Slow, merged, rows_table
+from twinloop.ingest.checks import check
+from twinloop.ingest.columns import Column, Table
+from twinloop.ingest.limits import Limits
+from twinloop.ingest.lines import Block, Overlong
+from twinloop.ingest.rows import EXTRA, Fault, extra_text, json_text, parse_line
+
+_FEW = 32  # lines that are not worth splitting again
+_SNIFFED = 20
+_PARSE = arrow_json.ReadOptions(use_threads=True, block_size=2_000_000)
+
+
+class JsonLines:
+    """A reader of one file's blocks. It remembers how the file spells ids and times (numbers or text)."""
+
+    def __init__(self, table: Table, limits: Limits) -> None:
+        self._table, self._limits = table, limits
+        self._spelling: pa.Schema | None = None
+        self._mixed = False  # unknown columns whose type changes from row to row
+
+    def read(self, blocks: Iterable[Block | Overlong]) -> Iterator[Batch]:
+        """Yield the rows of every block."""
+        for block in blocks:
+            if isinstance(block, Overlong):
+                yield Batch(self._table.schema.empty_table(), [overlong(block, self._limits)])
+            else:
+                yield from self._read(block.line, block.data, first_try=True)
+
+    def _read(self, line: int, data: bytes, *, first_try: bool = False) -> Iterator[Batch]:
+        if not self._table.exact:
+            yield self._one_by_one(line, data)
+            return
+        try:
+            typed, fine = self._columns(data, first_try=first_try)
+        except (ValueError, pa.ArrowException):
+            middle = data.find(b"\n", len(data) // 2) + 1
+            if data.count(b"\n") <= _FEW or not 0 < middle < len(data):
+                yield self._one_by_one(line, data)
+                return
+            yield from self._read(line, data[:middle])
+            yield from self._read(line + data.count(b"\n", 0, middle), data[middle:])
+            return
+        if fine is None:
+            yield Batch(typed)
+            return
+        doubted = {place for place, good in enumerate(fine.to_pylist()) if not good}
+        yield merged(typed, fine, self._slow(line, data, doubted), self._table)
+
+    def _columns(self, data: bytes, *, first_try: bool) -> tuple[pa.Table, Any]:
+        """Return typed columns and the mask of rows beyond doubt; raises ValueError where the block does not fit."""
+        if not data.isascii():
+            data.decode()  # Arrow takes any bytes for text
+        if self._spelling is None:
+            self._spelling = self._sniff(data)
+        try:
+            return self._typed(data, self._spelling)
+        except (ValueError, pa.ArrowException):
+            spelling = self._sniff(data)
+            if not first_try or spelling == self._spelling:
+                raise
+            self._spelling = spelling
+        return self._typed(data, self._spelling)
+
+    def _typed(self, data: bytes, spelling: pa.Schema) -> tuple[pa.Table, Any]:
+        raw, texts = None, [column.name for column in self._table.columns if column.kind == "json"]
+        if not self._mixed:
+            try:
+                raw = _parse(data, spelling, "infer")
+            except pa.ArrowInvalid:
+                pass  # perhaps only an unknown column changes its type; the next parse tells
+        mixed = raw is None
+        raw = _parse(data, spelling, "ignore") if raw is None else raw
+        lines = _lines(data)
+        if raw.num_rows != len(lines):
+            raise ValueError("a row is not a line")
+        self._mixed = mixed
+        loose = [n for n in raw.column_names if n not in spelling.names and raw.column(n).null_count < raw.num_rows]
+        unseen = [n for n in raw.column_names if n not in spelling.names and n not in texts]
+        raw = raw.select([name for name in raw.column_names if name in spelling.names])
+        if mixed or loose or unseen:
+            raw = self._with_texts(raw, lines, texts)
+        return check(raw, self._table)
+
+    def _with_texts(self, raw: pa.Table, lines: list[bytes], texts: list[str]) -> pa.Table:
+        """Add the columns that hold JSON text, among them `extra` with all that the contract does not name."""
+        rows = from_json(b"[" + b",".join(lines) + b"]", allow_inf_nan=False)
+        known = self._table.model.model_fields.keys() - {EXTRA}
+        for name in texts:
+            if name == EXTRA:
+                values = [extra_text({k: row[k] for k in row.keys() - known}) for row in rows]
+            else:
+                found = [row.get(name) for row in rows]
+                if not all(value is None or isinstance(value, dict) for value in found):
+                    raise ValueError(f"{name} is not an object everywhere")
+                values = [None if value is None else json_text(value) for value in found]
+            raw = raw.append_column(name, pa.array(values, pa.string()))
+        if EXTRA not in texts and any(row.keys() - known for row in rows):
+            raise ValueError("the table takes no unknown columns")
+        return raw
+
+    def _sniff(self, data: bytes) -> pa.Schema:
+        """Return how the first lines spell each column; a file seldom changes its mind."""
+        rows = []
+        for line in _lines(data[:200_000])[:_SNIFFED]:
+            try:
+                row = json.loads(line)
+            except ValueError:
+                continue
+            if isinstance(row, dict):
+                rows.append(row)
+        columns = (column for column in self._table.columns if column.kind != "json")
+        return pa.schema([(column.name, _spelled(column, [row.get(column.name) for row in rows])) for column in columns])
+
+    def _one_by_one(self, line: int, data: bytes) -> Batch:
+        slow = self._slow(line, data, None)
+        return Batch(rows_table(slow.values, self._table), slow.rejects)
+
+    def _slow(self, first: int, data: bytes, wanted: set[int] | None) -> Slow:
+        slow, place = Slow([], [], []), -1
+        for number, line in enumerate(data.split(b"\n"), first):
+            if not line.strip():
+                continue
+            place += 1
+            if wanted is not None and place not in wanted:
+                continue
+            if len(line) > self._limits.line_bytes:
+                slow.rejects.append(overlong(Overlong(number, line[:1000], len(line)), self._limits))
+                continue
+            values = parse_line(self._table.model, line)
+            if isinstance(values, Fault):
+                slow.rejects.append(Reject(number, values, line))
+            else:
+                slow.places.append(place)
+                slow.values.append(values)
+        return slow
+
+
+def overlong(line: Overlong, limits: Limits) -> Reject:
+    """Return the rejection of a line that is too long to be a row."""
+    reason = f"the line has {line.size} bytes, over the limit of {limits.line_bytes}; its beginning is kept"
+    return Reject(line.line, Fault(reason, "line too long"), line.head)
+
+
+def _parse(data: bytes, spelling: pa.Schema, unknown: str) -> pa.Table:
+    options = arrow_json.ParseOptions(explicit_schema=spelling, unexpected_field_behavior=unknown)
+    return arrow_json.read_json(io.BytesIO(data), read_options=_PARSE, parse_options=options)
+
+
+def _lines(data: bytes) -> list[bytes]:
+    return [line for line in data.split(b"\n") if line and not line.isspace()]
+
+
+def _spelled(column: Column, values: list[Any]) -> pa.DataType:
+    seen = [value for value in values if value is not None]
+    whole = bool(seen) and all(isinstance(value, int) and not isinstance(value, bool) for value in seen)
+    if column.kind in {"text", "time"}:
+        return pa.int64() if whole and (column.numbers_too or column.kind == "time") else pa.string()
+    texts = bool(seen) and all(isinstance(value, str) for value in seen)
+    return pa.string() if texts else column.type

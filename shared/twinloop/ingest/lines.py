@@ -1,0 +1,80 @@
+"""Text in blocks of whole records, in bounded memory whatever a line's length."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+
+from twinloop.ingest.limits import Limits
+
+_BOM = b"\xef\xbb\xbf"
+_KEPT = 1000  # bytes of an overlong line that its rejection shows
+
+
+@dataclass(frozen=True)
+class Block:
+    """Whole records, the last perhaps without its line end, and the number of the first one's line."""
+
+    line: int
+    data: bytes
+
+
+@dataclass(frozen=True)
+class Overlong:
+    """A line that was skipped for its length, and its beginning."""
+
+    line: int
+    head: bytes
+    size: int
+
+
+def blocks(chunks: Iterable[bytes], limits: Limits, *, quoted: bool = False) -> Iterator[Block | Overlong]:
+    """Cut a stream at line ends into blocks of about `limits.block_bytes`.
+
+    With `quoted` a line end inside double quotes does not end a record, as in CSV. A quote that is not closed within
+    the line limit does not hold lines together, so that it costs its own line and not the file.
+    """
+    line, held = 1, bytearray()
+    skipped: tuple[bytes, int] | None = None  # beginning and size of the overlong line that we are in
+    first = True
+    for chunk in chunks:
+        data = chunk.removeprefix(_BOM) if first else chunk
+        first = False
+        if skipped is not None:
+            end = data.find(b"\n")
+            skipped = (skipped[0], skipped[1] + (len(data) if end < 0 else end))
+            if end < 0:
+                continue
+            yield Overlong(line, *skipped)
+            line, skipped, data = line + 1, None, data[end + 1 :]
+        held += data
+        start_of_last = held.rfind(b"\n") + 1
+        if len(held) < limits.block_bytes and len(held) - start_of_last <= limits.line_bytes:
+            continue
+        whole = bytes(held)
+        cut = _cut(whole, limits.line_bytes) if quoted else start_of_last
+        if cut:
+            yield Block(line, whole[:cut])
+            line += whole.count(b"\n", 0, cut)
+            del held[:cut]
+        if len(held) - (start_of_last - cut) > limits.line_bytes and start_of_last == cut:
+            skipped, held = (bytes(held[:_KEPT]), len(held)), bytearray()
+    if skipped is not None:
+        yield Overlong(line, *skipped)
+    elif held:
+        yield Block(line, bytes(held))
+
+
+def _cut(data: bytes, limit: int) -> int:
+    """Return where the last whole record ends: after a line end that no open quote precedes."""
+    last = data.rfind(b"\n") + 1
+    if not data.count(b'"', 0, last) % 2:
+        return last
+    at, odd = last, True
+    while odd and last - at <= limit:
+        earlier = data.rfind(b"\n", 0, at - 1) + 1
+        odd = odd != bool(data.count(b'"', earlier, at) % 2)
+        at = earlier
+        if at == 0:
+            break
+    return at if not odd and at else last

@@ -1,0 +1,67 @@
+"""The HTTP face of one system's predictions: paths to calls, errors to problems."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping
+
+from pydantic import ValidationError
+
+from twinloop.contracts.api import RecommendationsAnswer, RecommendationsRequest
+from twinloop.errors import NotFoundError, TwinloopError
+from twinloop.serving.http import Request, Response, json_body
+from twinloop.serving.problems import InvalidRequestError, MethodNotAllowedError, faults_of, problem_of
+
+_LOGGER = logging.getLogger(__name__)
+OPENAPI_PATH = "/v1/openapi.json"
+
+Call = Callable[[Request], Response]
+
+
+class App:
+    """Answers requests by path and method: path -> method -> call."""
+
+    def __init__(self, routes: Mapping[str, Mapping[str, Call]]) -> None:
+        self._routes = routes
+
+    def __call__(self, request: Request) -> Response:
+        """Answer; raises NotFoundError, MethodNotAllowedError, and what the call raises."""
+        methods = self._routes.get(request.path)
+        if methods is None:
+            raise NotFoundError(f"there is nothing at {request.path[:200]}; {OPENAPI_PATH} lists what there is")
+        if request.method not in methods:
+            raise MethodNotAllowedError(request.method, ", ".join(sorted(methods)))
+        return methods[request.method](request)
+
+
+def guarded(call: Callable[[], Response], *, logger: logging.Logger = _LOGGER) -> Response:
+    """Return the call's answer, or the problem that its error is; never raises.
+
+    What nobody foresaw goes to the logger with its traceback, and to the caller without.
+    """
+    try:
+        return call()
+    except TwinloopError as error:
+        return problem_of(error)
+    except Exception as error:
+        logger.exception("request failed")
+        return problem_of(error)
+
+
+def recommendations(recommend: Callable[[RecommendationsRequest], RecommendationsAnswer]) -> Call:
+    """Return the call behind POST /v1/<system>/recommendations."""
+
+    def call(request: Request) -> Response:
+        answer = recommend(parsed(request))
+        counts = {"Degraded": int(answer.degraded), "Cold": int(answer.cold), f"Arm_{answer.arm}": 1}
+        return Response(200, answer.model_dump_json(exclude_none=True).encode(), counts=counts)
+
+    return call
+
+
+def parsed(request: Request) -> RecommendationsRequest:
+    """Return the body as its contract; raises BadInputError with every fault by field."""
+    try:
+        return RecommendationsRequest.model_validate_json(json_body(request))
+    except ValidationError as error:
+        raise InvalidRequestError(faults_of(error)) from error

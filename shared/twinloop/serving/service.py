@@ -1,0 +1,65 @@
+"""One system's predictions, put together from what its surroundings provide: a Lambda or a container."""
+
+from __future__ import annotations
+
+import json
+import logging
+import uuid
+from collections.abc import Callable
+
+from twinloop.contracts.system import System
+from twinloop.features.schema import schema_hash
+from twinloop.ports import ObjectStore
+from twinloop.registry.registry import Registry
+from twinloop.serving.app import OPENAPI_PATH, App, recommendations
+from twinloop.serving.http import Request, Response
+from twinloop.serving.prediction_log import LineStream, PredictionLog
+from twinloop.serving.recommender import HistoryReader, Recommender
+from twinloop.serving.releases import ReleaseLoader
+from twinloop.serving.slots import Slots
+
+_LOGGER = logging.getLogger(__name__)
+
+
+def make_app(
+    system: System,
+    objects: ObjectStore,
+    store: HistoryReader | None,
+    predictions: LineStream | None,
+    *,
+    challenger_share: float = 0.1,
+    look_every_s: float = 10.0,
+    new_id: Callable[[], str] = lambda: uuid.uuid4().hex,
+    logger: logging.Logger = _LOGGER,
+) -> App:
+    """Return the app that answers for a system that recommends items.
+
+    Args:
+        system: Whose predictions.
+        objects: Where its registry is.
+        store: The users' histories; None answers everybody with popular items.
+        predictions: Where answers are logged; None logs none.
+        challenger_share: Share of the users who see a challenger.
+        look_every_s: How often the aliases are looked at.
+        new_id: A fresh prediction id.
+        logger: Is told of what went wrong.
+    """
+    name = system.spec.name
+    registry = Registry(objects, name)
+    loader = ReleaseLoader(registry, system.predictor, schema_hash(system.features))
+    slots = Slots(registry, loader, look_every_s=look_every_s, logger=logger)
+    log = PredictionLog(predictions, name, logger=logger)
+    recommender = Recommender(name, slots, store, log, challenger_share=challenger_share, new_id=new_id, logger=logger)
+    return App(
+        {
+            f"/v1/{name}/{system.spec.verb}": {"POST": recommendations(recommender.recommend)},
+            OPENAPI_PATH: {"GET": lambda request: _openapi(request, system)},
+        }
+    )
+
+
+def _openapi(request: Request, system: System) -> Response:
+    del request
+    from twinloop.serving.openapi import document  # noqa: PLC0415 - a prediction does not pay for it
+
+    return Response(200, json.dumps(document(system)).encode())

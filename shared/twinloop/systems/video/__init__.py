@@ -1,0 +1,49 @@
+"""What a user may want to watch next.
+
+`SYSTEM` is put together when somebody first asks for it: whoever needs only the features imports only those.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from twinloop.contracts.artefacts import Case
+    from twinloop.contracts.system import Model, System
+
+    SYSTEM: System
+
+
+def __getattr__(name: str) -> System:
+    if name != "SYSTEM":
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from twinloop.contracts.events import VIDEO_TABLES  # noqa: PLC0415 - see above
+    from twinloop.contracts.system import System  # noqa: PLC0415
+    from twinloop.systems.video.features import FEATURES, STRENGTH_SQL, strength  # noqa: PLC0415
+    from twinloop.systems.video.spec import SPEC  # noqa: PLC0415
+
+    system = System(
+        spec=SPEC,
+        tables=VIDEO_TABLES,
+        features=FEATURES,
+        strength_sql=STRENGTH_SQL,
+        predictor=_predictor,
+        judge=_judge,
+        strength=strength,
+    )
+    globals()["SYSTEM"] = system  # from now on an ordinary attribute
+    return system
+
+
+# Serving's arithmetic waits until somebody predicts: the functions that only take events in carry no numpy.
+def _predictor(models: Mapping[str, Model]) -> Any:
+    from twinloop.systems.video.serve import VideoPredictor  # noqa: PLC0415
+
+    return VideoPredictor(models)
+
+
+def _judge(predictor: Any, case: Case) -> Mapping[str, float]:
+    from twinloop.systems.video.serve import judge  # noqa: PLC0415
+
+    return judge(predictor, case)

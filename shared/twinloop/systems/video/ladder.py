@@ -1,0 +1,12 @@
+"""Video's ladder, from the trivial baseline to what must pay for itself."""
+
+from __future__ import annotations
+
+from twinloop.contracts.spec import Rung
+
+LADDER: tuple[Rung, ...] = (
+    Rung(name="popularity", framework="xgboost", complexity=0),
+    Rung(name="ease", framework="xgboost", complexity=1),
+    Rung(name="xgboost_trees", framework="xgboost", complexity=2, extra_margin=0.002),
+    Rung(name="two_tower", framework="pytorch", complexity=3, extra_margin=0.004),
+)

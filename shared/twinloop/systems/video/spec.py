@@ -1,0 +1,64 @@
+"""Video's design card, in its six steps, and how the rails run it."""
+
+from __future__ import annotations
+
+from twinloop.contracts.spec import GatePolicy, Split, SystemSpec
+from twinloop.systems.video.ladder import LADDER
+
+SPEC = SystemSpec(
+    name="video",
+    verb="recommendations",
+    requirements=(
+        "For a user and a moment, a short list of videos that the user has not seen and will like, with titles where "
+        "the application wants them. Catalogues from a thousand to a million videos; users come back and users are "
+        "new. The answer is needed within 100 ms at the client, so within 20 ms here, and there must always be one: "
+        "a list of popular videos is worth more than an error."
+    ),
+    framing=(
+        "Ranking with implicit and explicit feedback. What speaks for a video: a rating of 4 or more, a like, a click, "
+        "at least half of it watched. What was seen without that is known and never recommended, but is no vote "
+        "against. Two stages: retrieval picks up to 150 candidates out of the whole catalogue, ranking orders them. "
+        "Not predicted yet: how long somebody will watch, and whether they click; the answer does not pretend to know."
+    ),
+    data=(
+        "Tables users, items and events. A user's history is the latest 200 events, the same online (DynamoDB) and in "
+        "snapshots (point in time). Known biases: people rate what they chose to see, popular videos are seen because "
+        "they are shown, and what a new user did first says little about what they will do next. Users' attributes "
+        "are kept and not used: what people do says more, and using age or gender would need a reason."
+    ),
+    architecture=(
+        "A ladder: popularity; a closed-form linear item model over the history (EASE), the honest rival on small "
+        "catalogues; gradient-boosted trees that rank candidates of several sources; a two-tower network. A simpler "
+        "rung serves unless a more complex one pays for itself. All of them are ONNX files with the same inputs, so "
+        "serving does not know which rung it runs. A user of whom nothing usable is known gets the popular videos."
+    ),
+    evaluation=(
+        "Offline: per user by time, the last 20 % of the positives are the test; NDCG@10 decides, Recall@20 is told "
+        "beside it; every item is ranked that was not seen before. Judged through the code that serves. No group by "
+        "activity (light, medium, heavy) may lose. The per-user split lets popularity look at other users' later "
+        "events, so a split at one moment for everybody is reported beside it. Online: a challenger gets a share of "
+        "the users, by a hash of their id, and what they do with their lists is compared."
+    ),
+    deployment=(
+        "One Lambda, models in memory, one DynamoDB read a request. Promotions and rollbacks reach warm processes "
+        "within 30 seconds without a deployment. Fallbacks: the release before, then popular videos; answers from "
+        "there are marked as degraded. What was answered is logged for learning and for watching; retraining runs on "
+        "a schedule and when the data drifts."
+    ),
+    split=Split(strategy="per_user", validation=0.1, test=0.2, minimum_events=5),
+    rungs=LADDER,
+    gate=GatePolicy(
+        primary="ndcg@10",
+        # A champion is replaced by what is surely better, however little: nothing but the move itself costs.
+        margin=0.0,
+        confidence=0.95,
+        slices=("activity",),
+        # A third of MovieLens-100K's users has a standard error of about .01; less would veto noise.
+        slice_tolerance=0.02,
+        minimum_slice_cases=50,
+        latency_p99_ms=20.0,
+        size_mb=200.0,
+        parity_tolerance=1e-4,
+    ),
+    history_length=200,
+)

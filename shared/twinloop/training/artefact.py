@@ -1,0 +1,129 @@
+"""What a job leaves behind: one folder a component, with its manifest and the proof that the ONNX model is the model."""
+
+from __future__ import annotations
+
+import gzip
+import importlib.metadata
+import json
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import onnxruntime as ort
+from numpy.typing import NDArray
+
+from twinloop import __version__
+from twinloop.contracts.artefacts import ComponentManifest, Parity
+from twinloop.errors import IntegrityError
+from twinloop.training.config import JobConfig
+from twinloop.training.events import Floats32
+from twinloop.training.job import Job
+from twinloop.training.snapshot import Snapshot
+
+CODE_VERSION_VARIABLE = "TWINLOOP_CODE_VERSION"
+PARITY_TOLERANCE = 1e-4
+_LIBRARIES = ("numpy", "scipy", "onnx", "onnxruntime", "xgboost-cpu", "xgboost", "torch")
+
+
+@dataclass(frozen=True)
+class Component:
+    """A trained model on its way out.
+
+    Attributes:
+        name: `retrieval` or `ranking`.
+        framework: What fitted it.
+        model: The ONNX file.
+        parity: See `prove_parity`.
+        metrics: Measured on the validation split by a model that had not seen it.
+        feature_names: Columns of the `features` tensor, where there is one.
+    """
+
+    name: str
+    framework: str
+    model: bytes
+    parity: Parity
+    metrics: Mapping[str, float]
+    feature_names: Sequence[str] = ()
+
+
+def session(model: bytes) -> ort.InferenceSession:
+    """Open an ONNX model on one thread, as serving does."""
+    options = ort.SessionOptions()
+    options.intra_op_num_threads = options.inter_op_num_threads = 1
+    options.log_severity_level = 3
+    return ort.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+
+
+def prove_parity(pairs: Iterable[tuple[NDArray[Any], NDArray[Any]]], *, tolerance: float = PARITY_TOLERANCE) -> Parity:
+    """Compare (ONNX output, framework output) pairs of held-out rows; equal infinities agree.
+
+    Raises:
+        IntegrityError: They differ by more than the tolerance, or there was nothing to compare: no parity, no artefact.
+    """
+    worst, rows = 0.0, 0
+    for exported, fitted in pairs:
+        if exported.shape != fitted.shape:
+            raise IntegrityError(f"the ONNX model answers {exported.shape}, the fitted one {fitted.shape}")
+        same = (exported == fitted) | (np.isnan(exported) & np.isnan(fitted))
+        difference = np.abs(np.where(same, 0, exported.astype(np.float64) - fitted))
+        worst, rows = max(worst, float(difference.max(initial=0))), rows + len(exported)
+    if rows == 0:
+        raise IntegrityError("there were no held-out rows to prove parity on; no artefact is written")
+    if not worst <= tolerance:  # also where it is not a number
+        raise IntegrityError(
+            f"the ONNX model differs from the fitted one by {worst:.2g}; up to {tolerance:g} is allowed"
+        )
+    return Parity(max_abs_diff=worst, rows=rows, tolerance=tolerance)
+
+
+def write_component(job: Job, snapshot: Snapshot, config: JobConfig, component: Component) -> None:
+    """Write the component's folder under /opt/ml/model."""
+    folder = job.model_dir / component.name
+    folder.mkdir(parents=True, exist_ok=True)
+    opened = session(component.model)
+    manifest = ComponentManifest(
+        system=snapshot.manifest.system,
+        component=component.name,
+        rung=job.rung,
+        framework=component.framework,
+        snapshot_id=snapshot.manifest.snapshot_id,
+        schema_hash=snapshot.manifest.schema_hash,
+        feature_versions=snapshot.manifest.feature_versions,
+        seed=config.seed,
+        code_version=os.environ.get(CODE_VERSION_VARIABLE, __version__),
+        library_versions=_library_versions(),
+        hyperparameters={name: str(value) for name, value in config.model_dump().items()},
+        inputs=tuple(entry.name for entry in opened.get_inputs()),
+        outputs=tuple(entry.name for entry in opened.get_outputs()),
+        feature_names=tuple(component.feature_names),
+        parity=component.parity,
+        trained_seconds=round(job.seconds, 3),
+    )
+    (folder / "model.onnx").write_bytes(component.model)
+    (folder / "manifest.json").write_text(manifest.model_dump_json(indent=1), encoding="utf-8")
+    metrics = json.dumps({name: float(value) for name, value in component.metrics.items()}, indent=1, sort_keys=True)
+    (folder / "metrics.json").write_text(metrics, encoding="utf-8")
+    job.say(f"wrote {component.name}: {len(component.model) / 1e6:.1f} MB, parity {component.parity.max_abs_diff:.1g}")
+
+
+def write_items(job: Job, snapshot: Snapshot, shares: Floats32) -> None:
+    """Write the retrieval model's vocabulary: ids and titles by item index, and each item's share of the positives."""
+    body = {
+        "item_ids": list(snapshot.items.ids),
+        "titles": list(snapshot.items.titles),
+        "popularity": [float(share) for share in shares],
+    }
+    path = job.model_dir / "retrieval" / "items.json.gz"
+    path.write_bytes(gzip.compress(json.dumps(body, ensure_ascii=False).encode(), mtime=0))
+
+
+def _library_versions() -> dict[str, str]:
+    versions = {}
+    for name in _LIBRARIES:
+        try:
+            versions[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return versions

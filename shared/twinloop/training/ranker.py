@@ -1,0 +1,137 @@
+"""The ranker's rows, its fit, and its ONNX form."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import onnxruntime as ort
+import xgboost as xgb
+from numpy.typing import NDArray
+from onnxmltools.convert import convert_xgboost
+from skl2onnx.common.data_types import FloatTensorType
+
+from twinloop.errors import BadInputError
+from twinloop.training.artefact import session
+from twinloop.training.events import Events, Floats32
+from twinloop.training.sources import fit_sources, retrieval_with_features
+from twinloop.training.validate import Question, questions, retrieve
+
+_FOLDS = 5
+# A user is asked at several moments of their past: a short history and a long one must both be ranked well.
+_CUTS = (0.5, 0.65, 0.8, 0.9)
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Candidates of many questions: features float32[q, K, F], and which of them the user liked next, bool[q, K]."""
+
+    features: Floats32
+    liked: NDArray[np.bool_]
+
+    def matrix(self) -> xgb.DMatrix:
+        """Return the rows grouped by question."""
+        asked, per_question, columns = self.features.shape
+        matrix = xgb.DMatrix(self.features.reshape(-1, columns), label=self.liked.reshape(-1).astype(np.int32))
+        matrix.set_group([per_question] * asked)
+        return matrix
+
+
+def ask(model: ort.InferenceSession, asked: Iterator[Question]) -> Rows:
+    """Ask the retrieval model; questions with nothing right among the candidates teach nothing and are left out."""
+    features, liked = [], []
+    for question in asked:
+        answer = retrieve(model, question)
+        right = np.isin(answer["items"], question.relevant)
+        if right.any():
+            features.append(answer["features"])
+            liked.append(right)
+    if not features:
+        (shape,) = (output.shape for output in model.get_outputs() if output.name == "features")
+        return Rows(np.zeros((0, *shape), np.float32), np.zeros((0, shape[0]), np.bool_))
+    return Rows(np.stack(features), np.stack(liked))
+
+
+def training_rows(events: Events, tags: tuple[tuple[str, ...], ...], *, users: int, seed: int) -> Rows:
+    """Return rows to fit a ranker on, at most `users` users' worth.
+
+    Folds by user: the sources that score a user's candidates are fitted on the other users' whole histories. So they
+    are as dense as those that will serve, and have never seen what the user did next. Within a user time decides:
+    history before the cut, labels after it.
+    """
+    draw = np.random.default_rng(seed)
+    fold_of = draw.permutation(events.n_users) % _FOLDS
+    chosen = np.zeros(events.n_users, dtype=bool)
+    chosen[draw.permutation(events.n_users)[:users]] = True
+    parts = []
+    for fold in range(_FOLDS):
+        held = fold_of == fold
+        others, theirs = events.take(~held[events.users]), events.take((held & chosen)[events.users])
+        if not len(others) or not len(theirs):
+            continue
+        model = session(retrieval_with_features(fit_sources(others, tags))[0])
+        parts += [ask(model, questions(*_cut(theirs, share))) for share in _CUTS]
+    if not sum(len(part.liked) for part in parts):
+        raise BadInputError(
+            "no user has enough positive events to learn a ranking from: load more data, or leave this rung out"
+        )
+    return Rows(np.concatenate([p.features for p in parts]), np.concatenate([p.liked for p in parts]))
+
+
+def _cut(events: Events, share: float) -> tuple[Events, Events]:
+    """Divide each user's events in two by time; the first `share`, rounded down, come first."""
+    sizes = np.diff(events.offsets)[events.users]
+    place = np.arange(len(events)) - events.offsets[events.users]
+    early = place < np.floor(sizes * share + 1e-9)
+    return events.take(early), events.take(~early)
+
+
+def fit(rows: Rows, parameters: dict[str, object], rounds: int, watch: Rows | None = None) -> tuple[xgb.Booster, int]:
+    """Fit LambdaMART; with `watch`, stop when its NDCG@10 has not risen for 50 rounds. Returns (model, best rounds)."""
+    evals, patience = [], None
+    if watch is not None and len(watch.liked):
+        evals, patience = [(watch.matrix(), "validation")], 50
+    booster = xgb.train(
+        {**parameters, "objective": "rank:ndcg", "eval_metric": "ndcg@10", "lambdarank_pair_method": "topk"},
+        rows.matrix(),
+        rounds,
+        evals=evals,
+        early_stopping_rounds=patience,
+        verbose_eval=False,
+    )
+    best = booster.best_iteration + 1 if patience else rounds
+    return booster[:best], best
+
+
+def predict(booster: xgb.Booster, features: Floats32) -> Floats32:
+    """Return scores float32[K] of features float32[K, F]."""
+    return np.asarray(booster.inplace_predict(features), dtype=np.float32)
+
+
+def to_onnx(booster: xgb.Booster, columns: int) -> bytes:
+    """Return the ranker as ONNX: `features` float32[K, columns] -> `scores` float32[K].
+
+    The converter gives NaN for rank:ndcg, whose raw output is a plain sum of leaves; so it is told that this is a
+    regression, which is the same sum.
+    """
+    model = json.loads(booster.save_raw(raw_format="json"))
+    model["learner"]["objective"] = {"name": "reg:squarederror", "reg_loss_param": {"scale_pos_weight": "1"}}
+    plain = xgb.Booster()
+    plain.load_model(bytearray(json.dumps(model).encode()))
+    plain.feature_names = None
+    converted = convert_xgboost(plain, initial_types=[("features", FloatTensorType([None, columns]))], target_opset=15)
+    graph = converted.graph
+    (output,) = graph.output
+    reshape = graph.node.add()
+    reshape.op_type = "Reshape"
+    reshape.input.extend([output.name, "flat"])
+    reshape.output.append("scores")
+    flat = graph.initializer.add()
+    flat.name, flat.data_type = "flat", 7
+    flat.dims.append(1)
+    flat.int64_data.append(-1)
+    output.name = "scores"
+    del output.type.tensor_type.shape.dim[1:]
+    return bytes(converted.SerializeToString(deterministic=True))

@@ -1,0 +1,129 @@
+"""The report: complete, self-contained, and deaf to what is written in the data."""
+
+import re
+from datetime import UTC, datetime
+from html.parser import HTMLParser
+
+import numpy as np
+import pytest
+
+from twinloop.contracts.artefacts import SnapshotManifest
+from twinloop.contracts.spec import GatePolicy, Rung
+from twinloop.evaluation.cases import CaseScores
+from twinloop.evaluation.gate import judge
+from twinloop.evaluation.intervals import Interval
+from twinloop.evaluation.plots import Point, Row, cost_plot, interval_plot
+from twinloop.evaluation.report import Occasion, render
+from twinloop.evaluation.verdict import Candidate, Champion, FailedRung
+
+CASES = 200
+RUNGS = tuple(Rung(name=name, framework="xgboost", complexity=n) for n, name in enumerate(("popularity", "ease")))
+WHEN = datetime(2026, 3, 1, 12, 3, tzinfo=UTC)
+SNAPSHOT = SnapshotManifest(
+    snapshot_id="s<1>", system="video", created_at=WHEN, lake_files=(), files=(), rows={}, first_event=WHEN,
+    last_event=WHEN, split={}, feature_versions={}, schema_hash="h",
+)  # fmt: skip
+NASTY = ("</td><script>alert(1)</script>", "$\\frac{1", '"onload="x', "日本語 \U0001f600", "nul\x00l")
+
+
+class Page(HTMLParser):
+    """Collects tags, attributes and text, and checks that tags are closed in order."""
+
+    VOID = frozenset({"meta", "br", "!doctype"})
+
+    def __init__(self, page):
+        super().__init__()
+        self.open, self.tags, self.attributes, self.text = [], [], [], []
+        self.feed(page)
+        assert self.open == []
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.append(tag)
+        self.attributes += attrs
+        if tag not in self.VOID:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag, attrs):
+        self.tags.append(tag)
+        self.attributes += attrs
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+    def handle_data(self, data):
+        self.text.append(data)
+
+
+def scores(mean, labels=("light", "heavy")):
+    half = np.arange(CASES) % 2 == 0
+    values = np.linspace(mean - 0.05, mean + 0.05, CASES)
+    return CaseScores(
+        tuple(map(str, range(CASES))), {"ndcg@10": values}, {"activity": np.where(half, *labels)}, np.full(CASES, 2.0)
+    )
+
+
+def verdict(labels=("light", "heavy"), champion=True, candidates=True, reason="out of memory", notes=()):
+    entries = [
+        Candidate(rung, f"v{rung.name}", scores(mean, labels), 10.0, 3.0, 1e-6)
+        for rung, mean in zip(RUNGS, (0.1, 0.2), strict=True)
+    ]
+    return judge(
+        GatePolicy(primary="ndcg@10", resamples=200, slices=("activity",)),
+        RUNGS,
+        entries if candidates else [],
+        champion=Champion("ease", "old", scores(0.15, labels), 9.0) if champion else None,
+        failed=[FailedRung("tower", reason)],
+        notes=notes,
+    )
+
+
+def page(found):
+    return render(found, Occasion("video", SNAPSHOT, WHEN))
+
+
+@pytest.mark.parametrize("champion", [True, False])
+@pytest.mark.parametrize("candidates", [True, False])
+def test_every_kind_of_verdict_is_a_whole_page(champion, candidates):
+    found = verdict(champion=champion, candidates=candidates)
+    read = Page(page(found))
+    text = " ".join(" ".join(read.text).split())
+    assert found.lead in text
+    assert all(entry.standing in text for entry in found.judged)
+    assert "out of memory" in text
+    assert read.tags.count("svg") == ((5 if candidates else 3) if champion or candidates else 0)
+
+
+def test_it_needs_nothing_but_itself():
+    read = Page(page(verdict()))
+    assert not {"script", "link", "img", "iframe", "object", "embed", "form"} & set(read.tags)
+    assert not [value for name, value in read.attributes if name in {"src", "href", "action"}]
+    outside = [v for n, v in read.attributes if v and re.search(r"https?://", v) and not n.startswith("xmlns")]
+    assert outside == []
+    assert ("http-equiv", "Content-Security-Policy") in read.attributes
+
+
+@pytest.mark.parametrize("text", NASTY)
+def test_what_is_written_in_the_data_stays_text(text):
+    found = page(verdict(labels=(text, "heavy"), reason=text, notes=[text]))
+    read = Page(found)
+    assert "script" not in read.tags
+    assert not [name for name, _ in read.attributes if name.startswith("on")]
+    assert "<script" not in found
+
+
+def test_figures_take_their_colours_from_the_page():
+    found = page(verdict())
+    assert "var(--promoted)" in found
+    drawn = "".join(re.findall(r"<svg.*?</svg>", found, re.DOTALL))
+    assert not re.findall(r"(?:fill|stroke): ?#[0-9a-f]{6}", drawn)
+
+
+def test_the_same_verdict_is_the_same_page():
+    assert page(verdict()) == page(verdict())
+
+
+def test_figures_stand_extreme_values():
+    flat = Interval(0.0, 0.0, 0.0, 0.95)
+    assert "<svg" in interval_plot([Row("a" * 200, flat, margin=0.0)], "gain", zero=True)
+    assert "<svg" in cost_plot([Point("a", 0.0, flat)], "ms", "ndcg")
+    assert "<svg" in cost_plot([Point("a", 1e-6, flat), Point("b", 1e6, flat, "champion")], "ms", "ndcg")

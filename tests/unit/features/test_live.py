@@ -1,0 +1,132 @@
+import json
+from collections.abc import Sequence
+from datetime import datetime
+from types import SimpleNamespace
+
+import pytest
+
+from twinloop.contracts.history import HistoryEntry
+from twinloop.contracts.model import Contract
+from twinloop.errors import NotFoundError, UnavailableError
+from twinloop.features.live import apply_events
+from twinloop.features.stores import MemoryOnlineStore
+from twinloop.systems.video.features import strength
+
+
+class Row(Contract):
+    event_id: str
+    type: str
+    time: datetime
+    user_id: str
+    item_id: str
+    rating: float | None = None
+
+
+VIDEO = SimpleNamespace(spec=SimpleNamespace(name="video", history_length=3), tables={"events": Row}, strength=strength)
+
+
+def load(name: str) -> object:
+    if name != "video":
+        raise NotFoundError(f"there is no system {name!r}")
+    return VIDEO
+
+
+class Stream:
+    """Keeps what it is sent, and refuses lines that name a refused event."""
+
+    def __init__(self, refuse: str = "nothing") -> None:
+        self.lines: list[dict[str, object]] = []
+        self._refuse = refuse
+
+    def send(self, system: str, lines: Sequence[bytes]) -> set[int]:
+        assert system == "video"
+        assert all(line.endswith(b"\n") and line.count(b"\n") == 1 for line in lines)
+        refused = {n for n, line in enumerate(lines) if self._refuse.encode() in line}
+        self.lines += [json.loads(line) for n, line in enumerate(lines) if n not in refused]
+        return refused
+
+
+class DownStore(MemoryOnlineStore):
+    """Does not answer for one user."""
+
+    def merge(self, system, user_id, entries, *, length=200):
+        if user_id == "down":
+            raise UnavailableError("the store does not answer; try again")
+        return super().merge(system, user_id, entries, length=length)
+
+
+def body(event_id: str = "1", **changes: object) -> str:
+    event = {"event_id": event_id, "type": "like", "time": "2026-01-01T00:00:00Z", "user_id": "u", "item_id": "a"}
+    return json.dumps({"system": "video", "event": event | changes})
+
+
+def test_an_event_reaches_the_history_and_the_stream():
+    store, stream = MemoryOnlineStore(), Stream()
+    assert apply_events({"m": body(context={"new": "field"})}, load, store, stream) == []
+    assert store.history("video", "u") == (HistoryEntry("a", 1_767_225_600_000, 1.0),)
+    assert stream.lines[0]["context"] == {"new": "field"}  # unknown columns go on to the lake
+
+
+def test_epoch_milliseconds_and_offsets_are_times_too():
+    store = MemoryOnlineStore()
+    messages = {
+        "1": body("1", time=1_767_225_600_123, item_id="ms"),
+        "2": body("2", time="2026-01-01T01:00:00+01:00", item_id="offset"),
+    }
+    assert apply_events(messages, load, store, Stream()) == []
+    assert [(entry.item_id, entry.time_ms % 1_767_225_600_000) for entry in store.history("video", "u")] == [
+        ("offset", 0),
+        ("ms", 123),
+    ]
+
+
+def test_delivered_twice_is_delivered_once():
+    store = MemoryOnlineStore()
+    for _ in range(2):
+        apply_events({"1": body(), "2": body()}, load, store, Stream())
+    assert len(store.history("video", "u")) == 1
+
+
+def test_an_impression_says_nothing_but_is_kept():
+    store, stream = MemoryOnlineStore(), Stream()
+    assert apply_events({"m": body(type="impression")}, load, store, stream) == []
+    assert store.history("video", "u") == ()
+    assert len(stream.lines) == 1
+
+
+@pytest.mark.parametrize(
+    ("poison", "reason"),
+    [
+        ("", "this one is not"),
+        ("[]", "this one is not"),
+        ("null", "this one is not"),
+        ('{"system": "video"}', "this one is not"),
+        ('{"system": ["video"], "event": {}}', "there is no system"),
+        ('{"system": "video", "event": "text"}', "this one is not"),
+        ("[" * 100_000, "this one is not"),
+        ('{"system": "nothing", "event": {}}', "there is no system 'nothing'"),
+        (body(time="yesterday"), "time: "),
+        (body(rating="many"), "rating: "),
+        (json.dumps({"system": "video", "event": {"event_id": "1"}}), "type: Field required"),
+    ],
+)
+def test_poison_fails_alone_and_says_why(poison, reason, caplog):
+    store, stream = MemoryOnlineStore(), Stream()
+    assert apply_events({"bad": poison, "good": body()}, load, store, stream) == ["bad"]
+    assert len(store.history("video", "u")) == 1
+    assert len(stream.lines) == 1
+    assert reason in caplog.records[0].reason
+
+
+def test_an_event_that_cannot_be_stored_fails_alone():
+    store = MemoryOnlineStore()
+    messages = {"bad": body(user_id="v", item_id="x" * 5000), "good": body()}
+    assert apply_events(messages, load, store, Stream()) == ["bad"]
+    assert len(store.history("video", "u")) == 1
+
+
+def test_what_a_store_or_stream_does_not_take_is_delivered_again():
+    stream = Stream(refuse='"event_id":"2"')
+    messages = {"m1": body("1"), "m2": body("2", item_id="b"), "m3": body("3", user_id="down")}
+    assert sorted(apply_events(messages, load, DownStore(), stream)) == ["m2", "m3"]
+    assert [line["event_id"] for line in stream.lines] == ["1"]

@@ -1,0 +1,332 @@
+"""A snapshot holds the right rows on the right side, and comes out the same from the same lake."""
+
+import gzip
+import io
+import json
+from collections import defaultdict
+from datetime import UTC, datetime, timedelta
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from twinloop.contracts.artefacts import Case, SnapshotManifest
+from twinloop.contracts.history import HistoryEntry
+from twinloop.contracts.model import Contract
+from twinloop.contracts.spec import GatePolicy, Rung, Split, SystemSpec
+from twinloop.contracts.system import System
+from twinloop.errors import BadInputError
+from twinloop.features.materialise import materialise
+from twinloop.features.schema import schema_hash
+from twinloop.features.snapshot import Resources, content_id, make_snapshot, snapshot_answer
+from twinloop.features.stores import MemoryOnlineStore
+from twinloop.ports import MemoryObjectStore
+from twinloop.systems.video.features import FEATURES, STRENGTH_SQL, strength
+
+NOW = datetime(2026, 1, 1, tzinfo=UTC)
+START = datetime(2025, 1, 1, tzinfo=UTC)
+START_MS = 1_735_689_600_000
+
+
+class Row(Contract):
+    event_id: str
+    type: str
+    time: datetime
+    user_id: str
+    item_id: str
+    rating: float | None = None
+    watch_s: float | None = None
+    duration_s: float | None = None
+
+
+def system(length: int = 200, **split: object) -> System:
+    spec = SystemSpec(
+        name="video",
+        verb="recommendations",
+        requirements="",
+        framing="",
+        data="",
+        architecture="",
+        evaluation="",
+        deployment="",
+        split=Split.model_validate(split),
+        rungs=(Rung(name="popularity", framework="xgboost", complexity=0),),
+        gate=GatePolicy(primary="ndcg@10"),
+        history_length=length,
+    )
+    return System(
+        spec=spec,
+        tables={"events": Row},
+        features=FEATURES,
+        strength_sql=STRENGTH_SQL,
+        predictor=lambda models: models,
+        judge=lambda predictor, case: {},
+        strength=strength,
+    )
+
+
+def rating(user: str, item: str, minute: float, stars: float = 5.0, event_id: str = "") -> dict[str, object]:
+    moment = START + timedelta(minutes=minute)
+    event_id = event_id or f"{user}-{item}-{minute}"
+    return {"event_id": event_id, "type": "rating", "time": moment, "user_id": user, "item_id": item, "rating": stars}
+
+
+def put(store: MemoryObjectStore, key: str, rows: list[dict[str, object]]) -> None:
+    body = io.BytesIO()
+    pq.write_table(pa.Table.from_pylist(rows), body)
+    store.write(key, body.getvalue())
+
+
+def lake(*files: list[dict[str, object]]) -> MemoryObjectStore:
+    store = MemoryObjectStore()
+    for n, rows in enumerate(files):
+        put(store, f"lake/video/events/dt=2025-01-01/{n:04d}.parquet", rows)
+    return store
+
+
+def twelve_users(items: int = 10) -> list[dict[str, object]]:
+    return [rating(f"u{u:02d}", f"i{i:02d}", minute=i * 10 + u) for u in range(12) for i in range(items)]
+
+
+def table(store: MemoryObjectStore, manifest: SnapshotManifest, path: str) -> list[dict[str, object]]:
+    body = store.read(f"snapshots/video/{manifest.snapshot_id}/{path}").body
+    return pq.read_table(io.BytesIO(body)).to_pylist()
+
+
+def cases(store: MemoryObjectStore, manifest: SnapshotManifest, part: str) -> list[Case]:
+    body = store.read(f"snapshots/video/{manifest.snapshot_id}/cases/{part}.jsonl.gz").body
+    return [Case.model_validate_json(line) for line in gzip.decompress(body).splitlines()]
+
+
+def test_per_user_parts_follow_each_users_own_time():
+    store = lake([*twelve_users(), rating("u00", "meh", 75, stars=1.0), rating("few", "i00", 5)])
+    manifest = make_snapshot(system(validation=0.1, test=0.2), store, now=NOW)
+    parts = {p: table(store, manifest, f"{p}/interactions.parquet") for p in ("train", "validation", "test")}
+    mine = {p: [row["item_id"] for row in rows if row["user_id"] == "u00"] for p, rows in parts.items()}
+    # Seven, one and two of ten positives; the disliked one at minute 75 lies between the validation's and the test's.
+    assert mine == {
+        "train": [f"i{n:02d}" for n in range(7)],
+        "validation": ["i07", "meh"],
+        "test": ["i08", "i09"],
+    }
+    assert [row["item_id"] for row in parts["train"] if row["user_id"] == "few"] == ["i00"]
+    assert manifest.rows == {
+        "cases/test": 12,
+        "cases/validation": 12,
+        "items": 11,
+        "test": 24,
+        "train": 85,
+        "users": 13,
+        "validation": 13,
+    }
+    assert manifest.rows["train"] == len(parts["train"])
+    assert (manifest.first_event, manifest.last_event) == (START, START + timedelta(minutes=101))
+
+
+def test_a_row_knows_only_what_came_before_it():
+    store = lake(twelve_users())
+    manifest = make_snapshot(system(validation=0.1, test=0.2), store, now=NOW)
+    row = table(store, manifest, "test/interactions.parquet")[0]
+    assert row["user_id"] == "u00"
+    assert row["item_id"] == "i08"
+    assert row["time_ms"] == START_MS + 80 * 60_000
+    assert row["history"] == [f"i{n:02d}" for n in range(8)]
+    assert row["user_positives_30d"] == 8
+    assert row["user_days_idle"] == pytest.approx(10 / 1440)
+    first = table(store, manifest, "train/interactions.parquet")[0]
+    assert first["history"] == []
+    assert first["user_days_idle"] == 365
+
+
+def test_a_case_asks_what_serving_would_have_been_asked():
+    store = lake([*twelve_users(), rating("u00", "i00", 200)])  # seen before: no news
+    manifest = make_snapshot(system(length=5, validation=0.1, test=0.2), store, now=NOW)
+    case = cases(store, manifest, "test")[0]
+    assert case.case_id == "u00"
+    assert case.request["time_ms"] == START_MS + 80 * 60_000
+    assert case.request["history"] == [[f"i{n:02d}", START_MS + n * 600_000, 1.0] for n in range(3, 8)]
+    assert case.truth == {"relevant": ["i08", "i09"]}
+    assert case.slices["activity"] in {"light", "medium", "heavy"}
+    earlier = cases(store, manifest, "validation")[0]
+    assert earlier.request["history"][-1][0] == "i06"
+    assert earlier.truth == {"relevant": ["i07"]}
+
+
+def test_a_global_split_is_one_moment_for_all():
+    store = lake([*twelve_users(), *[rating("newcomer", f"i{i:02d}", 98 + i * 0.1) for i in range(6)]])
+    manifest = make_snapshot(system(strategy="global", validation=0.1, test=0.2), store, now=NOW)
+    parts = {p: table(store, manifest, f"{p}/interactions.parquet") for p in ("train", "validation", "test")}
+    latest = {p: max(row["time_ms"] for row in rows) for p, rows in parts.items()}
+    first = {p: min(row["time_ms"] for row in rows) for p, rows in parts.items()}
+    assert latest["train"] < first["validation"] <= latest["validation"] < first["test"]
+    newcomer = next(case for case in cases(store, manifest, "test") if case.case_id == "newcomer")
+    assert newcomer.request["history"] == []
+    assert newcomer.slices == {"activity": "new"}
+
+
+def test_without_validation_nothing_is_in_it():
+    store = lake(twelve_users())
+    manifest = make_snapshot(system(validation=0, test=0.2), store, now=NOW)
+    assert (manifest.rows["train"], manifest.rows["validation"], manifest.rows["test"]) == (96, 0, 24)
+    assert cases(store, manifest, "validation") == []
+
+
+def test_an_event_counts_once_and_the_first_file_wins():
+    events = twelve_users()
+    changed = [event | {"rating": 1.0} for event in events]
+    store, twice = lake(events), lake(events, changed, events)
+    one = make_snapshot(system(), store, now=NOW)
+    other = make_snapshot(system(), twice, now=NOW)
+    assert one.files == other.files
+    assert one.snapshot_id != other.snapshot_id  # the lake's files are part of what a snapshot says of itself
+
+
+def test_the_same_lake_gives_the_same_bytes_and_a_second_run_writes_nothing():
+    events = twelve_users()
+    store = lake(events[:50], events[50:])
+    first = make_snapshot(system(), store, now=NOW, resources=Resources(threads=1))
+    before = {key: store.read(key).etag for key in store.keys("")}
+    again = make_snapshot(system(), store, now=NOW + timedelta(days=1), resources=Resources(memory_mb=512, threads=2))
+    assert again == first
+    assert {key: store.read(key).etag for key in store.keys("")} == before
+    elsewhere = lake(events[:50], events[50:])
+    assert make_snapshot(system(), elsewhere, now=NOW).files == first.files
+    assert first.snapshot_id == content_id(first)
+    assert first.schema_hash == schema_hash(FEATURES)
+
+
+def test_row_order_in_the_lake_does_not_matter():
+    events = twelve_users()
+    one = make_snapshot(system(), lake(events), now=NOW)
+    other = make_snapshot(system(), lake(events[::-1]), now=NOW)
+    assert one.files == other.files
+
+
+def test_items_and_users_are_the_latest_and_complete():
+    store = lake(twelve_users())
+    old = {"item_id": "i00", "title": "Old", "tags": ["a"], "published_at": START, "extra": None, "duration_s": 1.0}
+    put(store, "lake/video/items/dt=2025-01-01/a.parquet", [old, old | {"item_id": "i99", "title": "Ninety-nine"}])
+    put(store, "lake/video/items/dt=2025-01-02/a.parquet", [old | {"title": "Amélie"}])
+    put(store, "lake/video/users/dt=2025-01-01/a.parquet", [{"user_id": "u00", "extra": '{"age": 3}'}])
+    manifest = make_snapshot(system(), store, now=NOW)
+    items = {row["item_id"]: row for row in table(store, manifest, "items/items.parquet")}
+    assert items["i00"] == {
+        "item_id": "i00",
+        "duration_s": 1.0,
+        "extra": None,
+        "published_ms": START_MS,
+        "tags": ["a"],
+        "title": "Amélie",
+    }
+    assert items["i99"]["title"] == "Ninety-nine"
+    assert items["i05"]["title"] is None  # only events name it
+    users = table(store, manifest, "users/users.parquet")
+    assert [row["user_id"] for row in users] == [f"u{n:02d}" for n in range(12)]
+    assert users[0]["extra"] == '{"age": 3}'
+    assert {entry.path.split("/")[2] for entry in manifest.lake_files} == {"events", "items", "users"}
+
+
+def test_a_row_that_says_when_it_was_updated_is_believed():
+    store = lake(twelve_users())
+    newer = {"user_id": "u00", "updated_at": START + timedelta(days=2), "extra": "newer"}
+    put(store, "lake/video/users/dt=2025-01-03/a.parquet", [newer])
+    put(store, "lake/video/users/dt=2025-01-04/a.parquet", [newer | {"updated_at": START, "extra": "older"}])
+    manifest = make_snapshot(system(), store, now=NOW)
+    assert table(store, manifest, "users/users.parquet")[0] == {
+        "user_id": "u00",
+        "extra": "newer",
+        "updated_ms": START_MS + 2 * 86_400_000,
+    }
+
+
+def test_times_may_be_epoch_milliseconds():
+    events = [event | {"time": int(event["time"].timestamp() * 1000)} for event in twelve_users()]
+    assert (
+        make_snapshot(system(), lake(events), now=NOW).files
+        == make_snapshot(system(), lake(twelve_users()), now=NOW).files
+    )
+
+
+def test_the_answer_carries_the_rungs():
+    store = lake(twelve_users())
+    manifest = make_snapshot(system(), store, now=NOW)
+    answer = json.loads(json.dumps(snapshot_answer(system(), manifest)))
+    assert answer["snapshot_key"] == f"snapshots/video/{answer['snapshot_id']}/"
+    assert [rung["name"] for rung in answer["rungs"]] == ["popularity"]
+
+
+@pytest.mark.parametrize(
+    ("files", "message"),
+    [
+        ([], "has no events.*load data first"),
+        ([[rating("u", "i", 1) | {"type": "impression"}]], "only impressions.*load more data"),
+        ([[rating("u", f"i{n}", n) for n in range(20)]], "only 1 users can be judged.*load more data"),
+        ([[rating(f"u{u}", f"i{i}", i) for u in range(20) for i in range(4)]], "only 0 users.*5 or more positive"),
+        ([[{"event_id": "1", "user_id": "u"}]], "no column item_id, time, type"),
+    ],
+)
+def test_a_lake_that_is_not_enough_says_what_is_missing(files, message):
+    with pytest.raises(BadInputError, match=message):
+        make_snapshot(system(), lake(*files), now=NOW)
+
+
+def test_a_global_split_without_positives_says_so():
+    store = lake([rating("u", f"i{n}", n, stars=1.0) for n in range(9)])
+    with pytest.raises(BadInputError, match="no positive events; load more data"):
+        make_snapshot(system(strategy="global"), store, now=NOW)
+
+
+def test_materialised_histories_meet_live_ones():
+    store = lake(twelve_users(items=8))
+    online = MemoryOnlineStore()
+    live = HistoryEntry("live", START_MS + 10**9, 1.0)
+    online.merge("video", "u00", [live])
+    for _ in range(2):
+        assert materialise(system(length=4), store, online) == {"system": "video", "users": 12}
+    assert [entry.item_id for entry in online.history("video", "u00")] == ["i05", "i06", "i07", "live"]
+    assert [entry.item_id for entry in online.history("video", "u11")] == ["i04", "i05", "i06", "i07"]
+    assert materialise(system(), lake(), MemoryOnlineStore()) == {"system": "video", "users": 0}
+
+
+events_of_few = st.lists(
+    st.tuples(
+        st.sampled_from(["u", "v", "w"]), st.sampled_from("abcdefghij"), st.integers(0, 12), st.sampled_from([1.0, 5.0])
+    ),
+    min_size=12,
+    max_size=60,
+)
+
+
+@settings(deadline=None, max_examples=25, suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much])
+@given(events_of_few, st.sampled_from([(0.0, 0.2), (0.1, 0.2), (0.1, 0.1), (0.25, 0.4)]))
+def test_every_event_is_in_one_part_and_the_parts_have_their_sizes(rows, shares):
+    validation, test = shares
+    store = lake([rating(u, i, m, stars, event_id=str(n)) for n, (u, i, m, stars) in enumerate(rows)])
+    try:
+        manifest = make_snapshot(system(validation=validation, test=test), store, now=NOW, minimum_cases=0)
+    except BadInputError:
+        return  # nothing left to train on
+    best: dict[tuple[str, str, int], float] = {}
+    for u, i, m, stars in rows:
+        best[u, i, m] = max(best.get((u, i, m), 0.0), float(stars >= 4))
+    found: dict[tuple[str, str, int], str] = {}
+    sizes: dict[str, dict[str, int]] = defaultdict(lambda: dict.fromkeys(("train", "validation", "test"), 0))
+    times: dict[str, dict[str, list[int]]] = defaultdict(lambda: defaultdict(list))
+    for part in ("train", "validation", "test"):
+        for row in table(store, manifest, f"{part}/interactions.parquet"):
+            key = (row["user_id"], row["item_id"], (row["time_ms"] - START_MS) // 60_000)
+            assert key not in found
+            found[key] = part
+            assert row["strength"] == best[key]
+            sizes[row["user_id"]][part] += row["strength"] >= 0.5
+            times[row["user_id"]][part].append(row["time_ms"])
+    assert found.keys() == best.keys()
+    for user, counts in sizes.items():
+        n = sum(counts.values())
+        both, train = int(n * round(1 - test, 9)), int(n * round(1 - test - validation, 9))
+        expected = {"train": train, "validation": both - train, "test": n - both}
+        assert counts == (expected if n >= 5 else {"train": n, "validation": 0, "test": 0})
+        seen = times[user]
+        assert max(seen["train"], default=0) <= min(seen["validation"] + seen["test"], default=2**62)

@@ -1,0 +1,338 @@
+"""Whatever of the house is standing, users get a list, and the answer says how good a one."""
+
+import json
+from datetime import UTC, datetime
+from itertools import count
+
+import pytest
+import tiny_system
+from tiny_models import manifest, ranking, video_files
+
+from twinloop.contracts.api import RecommendationsRequest
+from twinloop.contracts.history import HistoryEntry
+from twinloop.contracts.system import Ranked
+from twinloop.errors import IntegrityError, UnavailableError
+from twinloop.features.stores import MemoryOnlineStore
+from twinloop.ports import MemoryObjectStore
+from twinloop.serving.prediction_log import PredictionLog
+from twinloop.serving.recommender import Recommender
+from twinloop.serving.releases import ReleaseLoader
+from twinloop.serving.routing import in_challenger
+from twinloop.serving.slots import Slots
+
+
+class Lines:
+    """A stream that keeps what it is sent, or fails in one of two ways."""
+
+    def __init__(self):
+        self.records = []
+        self.calls = 0
+        self.fails = None
+
+    def send(self, system, lines):
+        self.calls += 1
+        if isinstance(self.fails, Exception):
+            raise self.fails
+        if self.fails:
+            return {0}
+        self.records += [json.loads(line) for line in lines]
+        return set()
+
+
+class BrokenStore:
+    def __init__(self, error):
+        self.error = error
+        self.calls = 0
+
+    def history(self, system, user_id):
+        self.calls += 1
+        raise self.error
+
+
+class House:
+    """A recommender with everything around it in memory."""
+
+    def __init__(self, share=0.5, schema=None):
+        self.objects, self.store, self.lines = MemoryObjectStore(), MemoryOnlineStore(), Lines()
+        self.store.merge("video", "known", [HistoryEntry("i2", 1000, 1.0)])
+        self.share = share
+        self.schema = schema
+        self.build()
+
+    def build(self):
+        loader = ReleaseLoader(tiny_system.registry(self.objects), tiny_system.SYSTEM.predictor, self.schema)
+        slots = Slots(tiny_system.registry(self.objects), loader, look_every_s=0, patience_s=5)
+        ids = count(1)
+        self.recommender = Recommender(
+            "video",
+            slots,
+            self.store,
+            PredictionLog(self.lines, "video"),
+            challenger_share=self.share,
+            new_id=lambda: f"p{next(ids)}",
+            now=lambda: datetime(2026, 1, 31, 12, tzinfo=UTC),
+        )
+
+    def add(self, alias="champion", files=None, **more):
+        version = tiny_system.register(self.objects, files, **more)
+        tiny_system.promote(self.objects, version, alias)
+        return version
+
+    def ask(self, user="known", **more):
+        return self.recommender.recommend(RecommendationsRequest(user_id=user, **more))
+
+
+@pytest.fixture
+def house():
+    return House()
+
+
+def ids(answer):
+    return [item.item_id for item in answer.items]
+
+
+def inverted():
+    return video_files(with_ranking=True, schema_hash=tiny_system.SCHEMA)
+
+
+def failing():
+    """Loads, and answers nothing that is a number."""
+    files = inverted()
+    files["ranking"]["model.onnx"] = ranking(float("nan"))
+    return files
+
+
+def damage(house, version, component, name):
+    """Overwrite a registered file, as no honest writer would."""
+    of = tiny_system.registry(house.objects).release(version).components[component]
+    house.objects.write(f"registry/video/{component}/versions/{of}/{name}", b"damaged")
+
+
+def test_a_known_user_gets_a_list_of_their_own(house):
+    version = house.add()
+    answer = house.ask(limit=3, include=("titles", "reasons"))
+    assert ids(answer) == ["i3", "i4", "i5"]
+    assert [item.rank for item in answer.items] == [1, 2, 3]
+    assert answer.items[0].title == "Title of i3"
+    assert answer.items[0].reason == "history"
+    assert (answer.model_version, answer.arm, answer.prediction_id) == (version, "champion", "p1")
+    assert not answer.degraded
+    assert not answer.cold
+
+
+def test_titles_and_reasons_come_when_asked_for(house):
+    house.add()
+    assert {(item.title, item.reason) for item in house.ask().items} == {(None, None)}
+
+
+def test_an_unknown_user_gets_what_is_popular_and_is_told_so(house):
+    house.add()
+    answer = house.ask("nobody", include=("reasons",), exclude=("i0",))
+    assert ids(answer)[:2] == ["i1", "i2"]
+    assert answer.items[0].reason == "popular"
+    assert answer.cold
+    assert not answer.degraded
+    assert answer.arm == "champion"
+
+
+def test_without_a_model_the_answer_says_what_to_do(house):
+    with pytest.raises(UnavailableError, match="run `twinloop learn video`"):
+        house.ask()
+
+
+@pytest.mark.parametrize("error", [UnavailableError("no answer"), IntegrityError("damaged")])
+def test_without_a_store_everybody_gets_what_is_popular(house, error):
+    house.add()
+    house.store = BrokenStore(error)
+    house.build()
+    answer = house.ask()
+    assert ids(answer)[0] == "i0"
+    assert answer.degraded
+    assert answer.cold
+
+
+def test_a_store_that_is_away_is_left_alone_for_a_while(house):
+    house.add()
+    house.store = BrokenStore(UnavailableError("no answer"))
+    house.build()
+    for _ in range(5):
+        assert house.ask().degraded
+    assert house.store.calls == 1
+
+
+def test_no_store_at_all(house):
+    house.add()
+    house.store = None
+    house.build()
+    assert house.ask().degraded
+
+
+def test_a_champion_that_fails_is_stood_in_for_by_the_release_before(house, caplog):
+    before = house.add()
+    house.add(files=failing())
+    answer = house.ask(limit=2)
+    assert ids(answer) == ["i3", "i4"]
+    assert (answer.arm, answer.model_version, answer.degraded, answer.cold) == ("control", before, True, False)
+    assert "release did not answer" in caplog.text
+
+
+def test_then_by_popular_items_without_what_the_user_has_seen(house):
+    version = house.add(files=failing())
+    answer = house.ask(limit=3, include=("titles", "reasons"))
+    assert ids(answer) == ["i0", "i1", "i3"]
+    assert (answer.arm, answer.model_version, answer.degraded, answer.cold) == ("control", version, True, False)
+    assert {item.reason for item in answer.items} == {"popular"}
+
+
+@pytest.mark.parametrize("name", ["model.onnx", "manifest.json", "items.json.gz"])
+def test_a_damaged_champion_is_refused_and_the_release_before_answers(house, name):
+    before = house.add()
+    damage(house, house.add(files=inverted()), "retrieval", name)
+    answer = house.ask()
+    assert (answer.model_version, answer.arm, answer.degraded) == (before, "control", True)
+
+
+def test_a_release_whose_model_is_damaged_still_has_its_popular_items(house):
+    version = house.add()
+    damage(house, version, "retrieval", "model.onnx")
+    answer = house.ask()
+    assert ids(answer)[:2] == ["i0", "i1"]
+    assert (answer.model_version, answer.arm, answer.degraded) == (version, "control", True)
+
+
+def test_nothing_sound_is_left(house):
+    damage(house, house.add(), "retrieval", "items.json.gz")
+    with pytest.raises(UnavailableError, match="twinloop learn"):
+        house.ask()
+
+
+def test_a_release_of_another_feature_schema_serves_only_what_is_popular():
+    house = House(schema="another")
+    house.add()
+    answer = house.ask()
+    assert ids(answer)[:2] == ["i0", "i1"]
+    assert answer.degraded
+
+
+def test_a_warm_process_follows_a_promotion_and_a_rollback(house):
+    first = house.add()
+    assert house.ask().model_version == first
+    second = house.add(files=inverted())
+    assert house.ask().model_version == second
+    tiny_system.registry(house.objects).rollback(why="it was worse", by="the test")
+    answer = house.ask()
+    assert (answer.model_version, answer.arm, answer.degraded) == (first, "champion", False)
+
+
+def test_a_warm_process_stays_on_what_it_had_when_the_new_release_is_broken(house):
+    first = house.add()
+    house.ask()
+    damage(house, house.add(files=inverted()), "ranking", "model.onnx")
+    answer = house.ask()
+    assert (answer.model_version, answer.arm, answer.degraded) == (first, "champion", True)
+
+
+def test_users_are_shared_between_champion_and_challenger(house):
+    champion = house.add()
+    challenger = house.add("challenger", inverted())
+    house.ask()
+    for number in range(50):
+        answer = house.ask(f"user-{number}")
+        meant = in_challenger(f"user-{number}", challenger, 0.5)
+        assert (answer.arm, answer.model_version) == (("challenger", challenger) if meant else ("champion", champion))
+
+
+def test_a_challenger_that_fails_costs_its_users_nothing_but_the_experiment(house):
+    house = House(share=1.0)
+    champion = house.add()
+    house.add("challenger", failing())
+    house.ask()
+    answer = house.ask()
+    assert (answer.arm, answer.model_version, answer.degraded) == ("champion", champion, True)
+
+
+def test_a_shadow_is_seen_by_the_log_alone(house):
+    house.add()
+    shadow = house.add("shadow", inverted())
+    house.ask()
+    answer = house.ask(limit=2)
+    assert ids(answer) == ["i3", "i4"]
+    logged = house.lines.records[-1]["shadow"]
+    assert logged["model_version"] == shadow
+    assert [item for item, _ in logged["items"]] == ["i1", "i0"]
+
+
+def test_a_shadow_that_fails_is_noted_and_nothing_else_happens(house):
+    house.add()
+    house.add("shadow", failing())
+    house.ask()
+    assert not house.ask().degraded
+    assert house.lines.records[-1]["shadow"]["failed"] == "IntegrityError"
+
+
+def test_what_was_answered_is_logged(house):
+    version = house.add()
+    answer = house.ask(limit=2, context={"device": "tv", "hour": 20, "kids": False})
+    record = house.lines.records[0]
+    assert record.pop("milliseconds") > 0
+    assert record == {
+        "prediction_id": answer.prediction_id,
+        "time": "2026-01-31T12:00:00.000+00:00",
+        "system": "video",
+        "user_id": "known",
+        "context": {"device": "tv", "hour": 20, "kids": False},
+        "arm": "champion",
+        "model_version": version,
+        "degraded": False,
+        "cold": False,
+        "history_events": 1,
+        "items": [["i3", -1.0], ["i4", -2.0]],
+        "shadow": None,
+    }
+
+
+@pytest.mark.parametrize("fails", [True, RuntimeError("no network")])
+def test_a_log_that_fails_costs_no_answer_and_is_left_alone_for_a_while(house, fails, caplog):
+    house.add()
+    house.lines.fails = fails
+    assert [house.ask().degraded for _ in range(5)] == [False] * 5
+    assert house.lines.calls == 1
+    assert "prediction not logged" in caplog.text
+
+
+def test_a_predictor_that_raises_anything_at_all_makes_no_error(house):
+    house.add()
+
+    class Wild:
+        def rank(self, history, exclude, limit):
+            raise ZeroDivisionError
+
+        def popular(self, history, exclude, limit):
+            raise MemoryError
+
+    loader = ReleaseLoader(tiny_system.registry(house.objects), lambda models: Wild())
+    slots = Slots(tiny_system.registry(house.objects), loader)
+    wild = Recommender("video", slots, house.store, PredictionLog(None, "video"), new_id=lambda: "p")
+    with pytest.raises(UnavailableError, match="could answer"):
+        wild.recommend(RecommendationsRequest(user_id="known"))
+
+
+def test_cold_and_degraded_of_a_ranking_reach_the_answer(house):
+    house.add()
+    tame = type("Tame", (), {"rank": lambda *_: Ranked((), __import__("numpy").zeros(0, "f4"), degraded=True)})
+    tame.title = lambda self, item_id: None
+    loader = ReleaseLoader(tiny_system.registry(house.objects), lambda models: tame())
+    slots = Slots(tiny_system.registry(house.objects), loader)
+    answer = Recommender("video", slots, house.store, PredictionLog(None, "video"), new_id=lambda: "p").recommend(
+        RecommendationsRequest(user_id="known")
+    )
+    assert answer.items == ()
+    assert answer.degraded
+
+
+def test_components_of_a_release_are_checked_against_each_other(house):
+    files = video_files(schema_hash=tiny_system.SCHEMA)
+    files["retrieval"]["manifest.json"] = manifest("retrieval", schema_hash="other")
+    version = house.add(files=files)
+    with pytest.raises(IntegrityError, match="feature schema other"):
+        ReleaseLoader(tiny_system.registry(house.objects), tiny_system.SYSTEM.predictor).load(version)

@@ -1,0 +1,77 @@
+"""A LambdaMART ranker over the candidates of several linear sources (Burges, 2010; XGBoost's rank:ndcg)."""
+
+import os
+import sys
+
+import numpy as np
+from pydantic import Field
+
+from twinloop.training import ranker
+from twinloop.training.artefact import Component, prove_parity, session, write_component, write_items
+from twinloop.training.config import JobConfig
+from twinloop.training.job import Job, run_job
+from twinloop.training.linear import popularity
+from twinloop.training.snapshot import read_snapshot
+from twinloop.training.sources import fit_sources, retrieval_with_features
+from twinloop.training.validate import proof_questions, questions, retrieve, validation_metrics
+
+
+class Config(JobConfig):
+    """Hyperparameters."""
+
+    rounds: int = Field(500, ge=1, le=5000, description="At most; validation decides where to stop.")
+    eta: float = Field(0.05, gt=0, le=1)
+    max_depth: int = Field(4, ge=1, le=10)
+    min_child_weight: float = Field(20, ge=0)
+    subsample: float = Field(0.8, gt=0, le=1)
+    colsample_bytree: float = Field(0.5, gt=0, le=1)
+    pairs: int = Field(20, ge=1, le=100, description="Top places whose pairs count in a question's gradient.")
+    users: int = Field(4000, ge=1, description="Users whose past is asked about; more only take longer.")
+
+    def parameters(self) -> dict[str, object]:
+        """Return what XGBoost is told."""
+        fields = ("eta", "max_depth", "min_child_weight", "subsample", "colsample_bytree", "seed")
+        own = {name: getattr(self, name) for name in fields}
+        return {**own, "lambdarank_num_pair_per_sample": self.pairs, "nthread": os.cpu_count()}
+
+
+def train(config: Config, job: Job) -> None:
+    """Find the number of rounds on validation, fit on train and validation, export both models, prove both."""
+    snapshot = read_snapshot(job.snapshot)
+    tags = snapshot.items.tags
+
+    rows = ranker.training_rows(snapshot.train, tags, users=config.users, seed=config.seed)
+    job.say(f"{len(rows.liked)} questions of {rows.liked.shape[1]} candidates, {rows.features.shape[2]} features")
+    early = session(retrieval_with_features(fit_sources(snapshot.train, tags))[0])
+    watch = ranker.ask(early, questions(snapshot.train, snapshot.validation))
+    booster, rounds = ranker.fit(rows, config.parameters(), config.rounds, watch)
+    metrics = validation_metrics(
+        early, snapshot.train, snapshot.validation, ranker=lambda features: ranker.predict(booster, features)
+    )
+    job.say(f"{rounds} rounds, on validation {metrics}")
+
+    events = snapshot.everything
+    rows = ranker.training_rows(events, tags, users=config.users, seed=config.seed)
+    booster, _ = ranker.fit(rows, config.parameters(), rounds)
+    retrieval, names = retrieval_with_features(fit_sources(events, tags))
+    ranking = ranker.to_onnx(booster, len(names))
+    job.say("fitted on train and validation")
+
+    found, scored = session(retrieval), session(ranking)
+    answers = [retrieve(found, question) for question in proof_questions(snapshot.train, snapshot.validation)]
+    exported = [scored.run(["scores"], {"features": answer["features"]})[0] for answer in answers]
+    fitted = [ranker.predict(booster, answer["features"]) for answer in answers]
+    # The retrieval graph is the definition: training asked this very graph. What is proved is that it repeats itself.
+    again = session(retrieval)
+    repeated = [retrieve(again, question) for question in proof_questions(snapshot.train, snapshot.validation)]
+    same = prove_parity((a["features"], b["features"]) for a, b in zip(answers, repeated, strict=True))
+    parity = prove_parity(zip(exported, fitted, strict=True))
+
+    metrics["rounds"] = float(rounds)
+    write_component(job, snapshot, config, Component("retrieval", "numpy", retrieval, same, metrics, names))
+    write_component(job, snapshot, config, Component("ranking", "xgboost", ranking, parity, metrics, names))
+    write_items(job, snapshot, np.asarray(popularity(events)))
+
+
+if __name__ == "__main__":
+    sys.exit(run_job("xgboost_trees", Config, train))
