@@ -364,6 +364,8 @@ def _cloud(store: ObjectStore) -> type[BaseHTTPRequestHandler]:
 
     class Cloud(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
+        disable_nagle_algorithm = True
+        wbufsize = -1  # headers and body in one packet; two of them would wait for each other
 
         def do_GET(self) -> None:
             try:

@@ -1,5 +1,10 @@
 """Lambda `serve`: predictions of the system named by TWINLOOP_SYSTEM, over API Gateway."""
 
+# ruff: noqa: E402 - imports make objects that live as long as the process; collecting garbage between them is in vain
+import gc
+
+gc.disable()
+
 import time
 from functools import cache
 from typing import Any
@@ -20,9 +25,16 @@ def app() -> App:
     return serving_app(ServeSettings.from_environment(), systems.load, logger)
 
 
+@cache
+def _collect_from_now_on() -> None:
+    gc.freeze()
+    gc.enable()
+
+
 def handler(event: dict[str, Any], context: object) -> dict[str, Any]:
     started = time.perf_counter()
     response, counts = answer(event, app, logger=logger)
+    _collect_from_now_on()
     metrics.add_metric(name="Latency", unit="Milliseconds", value=(time.perf_counter() - started) * 1000)
     for name, count in counts.items():
         metrics.add_metric(name=name, unit="Count", value=count)

@@ -26,10 +26,8 @@ class Settings(NamedTuple):
 
 @cache
 def settings() -> Settings:
-    memory = int(os.environ.get("AWS_LAMBDA_FUNCTION_MEMORY_SIZE", "3008"))
-    return Settings(
-        os.environ["TWINLOOP_BUCKET"], os.environ["TWINLOOP_TABLE"], memory // 2
-    )  # Arrow, Python and the upload share the rest
+    memory_mb = int(os.environ.get("AWS_LAMBDA_FUNCTION_MEMORY_SIZE", "3008"))  # half for DuckDB, half for the rest
+    return Settings(os.environ["TWINLOOP_BUCKET"], os.environ["TWINLOOP_TABLE"], memory_mb // 2)
 
 
 def handler(event: dict[str, Any], context: object) -> dict[str, Any]:

@@ -13,13 +13,13 @@ from twinloop.training.job import Job, run_job
 from twinloop.training.linear import popularity
 from twinloop.training.snapshot import read_snapshot
 from twinloop.training.sources import fit_sources, retrieval_with_features
-from twinloop.training.validate import proof_questions, questions, retrieve, validation_metrics
+from twinloop.training.validate import proof_questions, retrieve, validation_metrics
 
 
 class Config(JobConfig):
     """Hyperparameters."""
 
-    rounds: int = Field(500, ge=1, le=5000, description="At most; validation decides where to stop.")
+    rounds: int = Field(500, ge=1, le=5000, description="At most; a fold of users decides where to stop.")
     eta: float = Field(0.05, gt=0, le=1)
     max_depth: int = Field(4, ge=1, le=10)
     min_child_weight: float = Field(20, ge=0)
@@ -36,26 +36,22 @@ class Config(JobConfig):
 
 
 def train(config: Config, job: Job) -> None:
-    """Find the number of rounds on validation, fit on train and validation, export both models, prove both."""
+    """Fit the ranker on train, the sources that serve on train and validation, export both models, prove both."""
     snapshot = read_snapshot(job.snapshot)
     tags = snapshot.items.tags
 
     rows = ranker.training_rows(snapshot.train, tags, users=config.users, seed=config.seed)
     job.say(f"{len(rows.liked)} questions of {rows.liked.shape[1]} candidates, {rows.features.shape[2]} features")
+    booster, rounds = ranker.fit(rows, config.parameters(), config.rounds)
     early = session(retrieval_with_features(fit_sources(snapshot.train, tags))[0])
-    watch = ranker.ask(early, questions(snapshot.train, snapshot.validation))
-    booster, rounds = ranker.fit(rows, config.parameters(), config.rounds, watch)
     metrics = validation_metrics(
         early, snapshot.train, snapshot.validation, ranker=lambda features: ranker.predict(booster, features)
     )
     job.say(f"{rounds} rounds, on validation {metrics}")
 
-    events = snapshot.everything
-    rows = ranker.training_rows(events, tags, users=config.users, seed=config.seed)
-    booster, _ = ranker.fit(rows, config.parameters(), rounds)
-    retrieval, names = retrieval_with_features(fit_sources(events, tags))
+    # Features are standardised within a question, so the ranker goes on with sources that know more.
+    retrieval, names = retrieval_with_features(fit_sources(snapshot.everything, tags))
     ranking = ranker.to_onnx(booster, len(names))
-    job.say("fitted on train and validation")
 
     found, scored = session(retrieval), session(ranking)
     answers = [retrieve(found, question) for question in proof_questions(snapshot.train, snapshot.validation)]
@@ -70,7 +66,7 @@ def train(config: Config, job: Job) -> None:
     metrics["rounds"] = float(rounds)
     write_component(job, snapshot, config, Component("retrieval", "numpy", retrieval, same, metrics, names))
     write_component(job, snapshot, config, Component("ranking", "xgboost", ranking, parity, metrics, names))
-    write_items(job, snapshot, np.asarray(popularity(events)))
+    write_items(job, snapshot, np.asarray(popularity(snapshot.everything)))
 
 
 if __name__ == "__main__":

@@ -89,5 +89,6 @@ def enter() -> bool:
         "AWS_ENDPOINT_URL_SAGEMAKER": now.sagemaker_endpoint,
         "AWS_ENDPOINT_URL_SAGEMAKER_RUNTIME": now.sagemaker_endpoint,
     }
+    os.environ.pop("AWS_PROFILE", None)  # a profile of the shell would win over the local cloud's own credentials
     os.environ.update(environment)
     return True

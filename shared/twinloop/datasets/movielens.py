@@ -61,8 +61,8 @@ def _items(rows: Iterable[Mapping[str, str]]) -> Iterator[dict[str, Any]]:
 
 
 def _events(rows: Iterable[Mapping[str, str]]) -> Iterator[dict[str, Any]]:
-    order = sorted(rows, key=lambda row: (int(row["timestamp"]), int(row["user_id"]), int(row["item_id"])))
-    for row in order:
+    # Stable: many ratings share a second, and published protocols keep the source's order among them.
+    for row in sorted(rows, key=lambda row: int(row["timestamp"])):
         yield {
             "event_id": f"ml-100k-{row['user_id']}-{row['item_id']}",  # a user rates a title once
             "type": "rating",

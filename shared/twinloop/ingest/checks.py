@@ -85,12 +85,11 @@ def _convert(values: Any, column: Column, doubt: Doubt) -> Any:
     text = pa.types.is_string(values.type)
     if column.kind == "text" and (text or (pa.types.is_integer(values.type) and column.numbers_too)):
         return values.cast(pa.string())
-    if column.kind == "float" and (text or _is_number(values.type)):
-        return values.cast(pa.float64())
-    if column.kind == "int" and (_is_number(values.type) or (text and _all_match(values, _WHOLE))):
-        return values.cast(pa.int64())
-    if column.kind == "list":
-        return _lists(values) if text else values.cast(column.type)
+    if column.kind == "list" and text:
+        return _lists(values)
+    number = _is_number(values.type) or (text and (column.kind == "float" or _all_match(values, _WHOLE)))
+    if column.kind == "list" or (column.kind in {"float", "int"} and number):
+        return values.cast(column.type)
     raise pa.ArrowInvalid(f"{column.name} as {values.type} goes row by row")
 
 

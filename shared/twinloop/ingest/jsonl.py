@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from typing import Any
 
 import pyarrow as pa
@@ -77,10 +78,8 @@ class JsonLines:
     def _typed(self, data: bytes, spelling: pa.Schema) -> tuple[pa.Table, Any]:
         raw, texts = None, [column.name for column in self._table.columns if column.kind == "json"]
         if not self._mixed:
-            try:
+            with suppress(pa.ArrowInvalid):  # perhaps only an unknown column changes its type; the next parse tells
                 raw = _parse(data, spelling, "infer")
-            except pa.ArrowInvalid:
-                pass  # perhaps only an unknown column changes its type; the next parse tells
         mixed = raw is None
         raw = _parse(data, spelling, "ignore") if raw is None else raw
         lines = _lines(data)
@@ -122,7 +121,9 @@ class JsonLines:
             if isinstance(row, dict):
                 rows.append(row)
         columns = (column for column in self._table.columns if column.kind != "json")
-        return pa.schema([(column.name, _spelled(column, [row.get(column.name) for row in rows])) for column in columns])
+        return pa.schema(
+            [(column.name, _spelled(column, [row.get(column.name) for row in rows])) for column in columns]
+        )
 
     def _one_by_one(self, line: int, data: bytes) -> Batch:
         slow = self._slow(line, data, None)

@@ -11,6 +11,8 @@ from twinloop.errors import BadInputError
 
 FORMATS = ("jsonl", "csv", "parquet")
 FORMATS_IN_WORDS = ".jsonl, .jsonl.gz, .csv, .csv.gz or .parquet"
+RECEIPTS = "lake/{system}/_receipts/"
+REPLAYED = "quarantine/{system}/_replayed/"
 _NAME = re.compile(r"[a-z][a-z0-9_-]{0,40}")
 
 
@@ -60,7 +62,7 @@ def lake_prefix(system: str, table: str) -> str:
 
 def receipt_key(system: str, name: str) -> str:
     """Return where the receipt of a processed object is."""
-    return f"lake/{system}/_receipts/{name}.json"
+    return f"{RECEIPTS.format(system=system)}{name}.json"
 
 
 def quarantine_key(system: str, table: str, name: str, part: int) -> str:

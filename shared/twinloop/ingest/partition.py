@@ -7,6 +7,7 @@ from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import date, timedelta
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -53,7 +54,7 @@ class DatePartitions:
                 order = np.argsort(days, kind="stable")
                 rows, days = rows.take(pa.array(order)), days[order]
             starts = np.concatenate([[0], np.flatnonzero(np.diff(days)) + 1, [len(days)]])
-            for start, end in zip(starts[:-1], starts[1:], strict=True):
+            for start, end in pairwise(starts.tolist()):
                 self._held[int(days[start])].append(rows.slice(start, end - start))
         self._bytes += rows.nbytes
         if self._bytes > self._limits.buffer_bytes:
@@ -64,12 +65,10 @@ class DatePartitions:
         days = sorted({*self._held, *(day for _, groups in self._runs for day in groups)})
         runs = [(pq.ParquetFile(path), groups) for path, groups in self._runs]
         for day in days:
-            number = 0
-            for table in self._of_size(self._tables(day, runs)):
+            for number, table in enumerate(self._of_size(self._tables(day, runs))):
                 once = first_of_each(table, self._identity)
                 moment = _EPOCH + timedelta(days=day)
                 yield Part(moment, number, once.num_rows, table.num_rows - once.num_rows, parquet_bytes(once))
-                number += 1
         for file, _ in runs:
             file.close()
 

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import tempfile
 from collections import Counter, deque
 from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
-
 from pathlib import Path
 
 from twinloop.contracts.system import System
@@ -17,7 +17,7 @@ from twinloop.ingest.formats import read_rows
 from twinloop.ingest.limits import Limits
 from twinloop.ingest.names import entity_name, lake_prefix, output_name, parse_raw_key, quarantine_key
 from twinloop.ingest.partition import DatePartitions, Part
-from twinloop.ingest.quarantine import Quarantine
+from twinloop.ingest.quarantine import Quarantine, entry
 from twinloop.ingest.receipts import Receipt, receipt, write_receipt
 from twinloop.ingest.rows import Fault
 from twinloop.ingest.source import Content, RawObject
@@ -42,6 +42,14 @@ def ingest(raw: RawObject, system: System, objects: ObjectStore, limits: Limits 
     for key in set(earlier.files if earlier else ()) - set(made.files):
         objects.delete(key)  # the same entities under the time of an earlier upload
     return made
+
+
+def refusal(key: str, reason: str) -> tuple[str, bytes]:
+    """Return the quarantine object (key, body) for a raw object that belongs to no system or table."""
+    body = (
+        json.dumps(entry(key, Reject(None, Fault(reason, "file refused"), None)), ensure_ascii=False).encode() + b"\n"
+    )
+    return quarantine_key("_unknown", "_unknown", output_name(key, ""), 0), body
 
 
 def _dated(earlier: Receipt, system: System) -> bool:
@@ -138,6 +146,3 @@ class _Work:
     def _receipt(self, **facts: object) -> Receipt:
         about = {"system": self._key.system, "table": self._key.table, "raw_key": self._raw.key}
         return Receipt.model_validate({**about, "etag": self._raw.etag, "modified": self._raw.modified, **facts})
-
-
-

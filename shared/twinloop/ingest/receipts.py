@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from datetime import datetime
 
+from pydantic import Field
+
 from twinloop.contracts.model import Contract
 from twinloop.errors import NotFoundError
 from twinloop.ingest.names import output_name, receipt_key
@@ -25,10 +27,10 @@ class Receipt(Contract):
     raw_key: str
     etag: str
     modified: datetime
-    rows: dict[str, int] = {}
+    rows: dict[str, int] = Field(default_factory=dict)
     duplicates: int = 0
     files: tuple[str, ...] = ()
-    quarantined: dict[str, int] = {}
+    quarantined: dict[str, int] = Field(default_factory=dict)
     quarantine: tuple[str, ...] = ()
     refused: str | None = None
 

@@ -1,4 +1,4 @@
-"""One row through its contract: the typed values, or the reason in words. Slow and exact; the fast path defers to it."""
+"""One row through its contract: the typed values, or the reason in words. Exact, and slow."""
 
 from __future__ import annotations
 

@@ -89,4 +89,3 @@ class Content:
                 f"the file decompresses to more than {limits.ratio} times its size, as a zip bomb does; "
                 "deliver it uncompressed if it is real"
             )
-

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import onnxruntime
 from numpy.typing import NDArray
 from pydantic import ValidationError
 
 from twinloop.contracts.artefacts import ComponentManifest
 from twinloop.contracts.system import Model
 from twinloop.errors import BadInputError, IntegrityError, NotFoundError
+
+if TYPE_CHECKING:
+    import onnxruntime
 
 MODEL_FILE = "model.onnx"
 MANIFEST_FILE = "manifest.json"
@@ -151,6 +153,8 @@ def _manifest(component: str, parts: Mapping[str, bytes]) -> ComponentManifest:
 def _session(component: str, parts: Mapping[str, bytes]) -> onnxruntime.InferenceSession:
     if MODEL_FILE not in parts:
         raise IntegrityError(f"component {component!r} has no {MODEL_FILE}")
+    import onnxruntime  # noqa: PLC0415 - imported while a release's files are fetched, not before
+
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = 1
     options.inter_op_num_threads = 1

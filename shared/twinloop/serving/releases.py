@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -40,6 +41,9 @@ class ReleaseLoader:
 
     def load(self, version: str) -> LoadedRelease:
         """Return the release, every byte verified; raises NotFoundError, IntegrityError, UnavailableError."""
+        # Importing the runtime takes as long as fetching the first files, and the two wait for different things.
+        runtime = threading.Thread(target=importlib.import_module, args=("onnxruntime",), daemon=True)
+        runtime.start()
         manifest = self._registry.release(version)
         if self._schema_hash is not None and manifest.schema_hash != self._schema_hash:
             raise IntegrityError(
@@ -47,6 +51,7 @@ class ReleaseLoader:
                 f"{self._schema_hash[:12]}; learn anew, or deploy the code that belongs to the release"
             )
         files = _together(manifest.components, self._registry.read_component)
+        runtime.join()
         return LoadedRelease(version, self._predictor(load_models(files, schema_hash=manifest.schema_hash)))
 
     def load_baseline(self, version: str) -> LoadedRelease:

@@ -1,4 +1,4 @@
-"""What a job leaves behind: one folder a component, with its manifest and the proof that the ONNX model is the model."""
+"""What a job leaves behind: a folder for each component, with its manifest and the proof that ONNX equals the model."""
 
 from __future__ import annotations
 

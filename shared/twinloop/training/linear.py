@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import numpy as np
 import scipy.linalg
-from numpy.typing import NDArray
 from onnx import TensorProto
 
 from twinloop.errors import BadInputError
@@ -46,12 +45,6 @@ def check_catalogue(n_items: int) -> None:
             f"the catalogue has {n_items} items with positive events; item x item models take up to {MAX_ITEMS}. "
             "Use two_tower, whose size grows with the items and not with their square, or load a narrower catalogue"
         )
-
-
-def scores_of(events: Events, weights: Floats32, decay: float) -> NDArray[np.float32]:
-    """Return float32[users, n]: each user's history folded in, the latest event weighing 1, the one before it `decay`."""
-    aged = events.matrix(np.power(decay, events.age, dtype=np.float64))
-    return np.asarray(aged @ weights, dtype=np.float32)
 
 
 def popularity_graph(shares: Floats32) -> bytes:

@@ -26,10 +26,15 @@ _CUTS = (0.5, 0.65, 0.8, 0.9)
 
 @dataclass(frozen=True)
 class Rows:
-    """Candidates of many questions: features float32[q, K, F], and which of them the user liked next, bool[q, K]."""
+    """Candidates of many questions: features float32[q, K, F], which of them the user liked next, bool[q, K]; folds."""
 
     features: Floats32
     liked: NDArray[np.bool_]
+    fold: NDArray[np.int64]
+
+    def take(self, chosen: NDArray[np.bool_]) -> Rows:
+        """Return the questions that a mask chooses."""
+        return Rows(self.features[chosen], self.liked[chosen], self.fold[chosen])
 
     def matrix(self) -> xgb.DMatrix:
         """Return the rows grouped by question."""
@@ -39,7 +44,7 @@ class Rows:
         return matrix
 
 
-def ask(model: ort.InferenceSession, asked: Iterator[Question]) -> Rows:
+def ask(model: ort.InferenceSession, asked: Iterator[Question], fold: int) -> Rows:
     """Ask the retrieval model; questions with nothing right among the candidates teach nothing and are left out."""
     features, liked = [], []
     for question in asked:
@@ -50,8 +55,8 @@ def ask(model: ort.InferenceSession, asked: Iterator[Question]) -> Rows:
             liked.append(right)
     if not features:
         (shape,) = (output.shape for output in model.get_outputs() if output.name == "features")
-        return Rows(np.zeros((0, *shape), np.float32), np.zeros((0, shape[0]), np.bool_))
-    return Rows(np.stack(features), np.stack(liked))
+        return Rows(np.zeros((0, *shape), np.float32), np.zeros((0, shape[0]), np.bool_), np.zeros(0, np.int64))
+    return Rows(np.stack(features), np.stack(liked), np.full(len(liked), fold))
 
 
 def training_rows(events: Events, tags: tuple[tuple[str, ...], ...], *, users: int, seed: int) -> Rows:
@@ -72,12 +77,16 @@ def training_rows(events: Events, tags: tuple[tuple[str, ...], ...], *, users: i
         if not len(others) or not len(theirs):
             continue
         model = session(retrieval_with_features(fit_sources(others, tags))[0])
-        parts += [ask(model, questions(*_cut(theirs, share))) for share in _CUTS]
+        parts += [ask(model, questions(*_cut(theirs, share)), fold) for share in _CUTS]
     if not sum(len(part.liked) for part in parts):
         raise BadInputError(
             "no user has enough positive events to learn a ranking from: load more data, or leave this rung out"
         )
-    return Rows(np.concatenate([p.features for p in parts]), np.concatenate([p.liked for p in parts]))
+    return Rows(
+        np.concatenate([part.features for part in parts]),
+        np.concatenate([part.liked for part in parts]),
+        np.concatenate([part.fold for part in parts]),
+    )
 
 
 def _cut(events: Events, share: float) -> tuple[Events, Events]:
@@ -88,21 +97,22 @@ def _cut(events: Events, share: float) -> tuple[Events, Events]:
     return events.take(early), events.take(~early)
 
 
-def fit(rows: Rows, parameters: dict[str, object], rounds: int, watch: Rows | None = None) -> tuple[xgb.Booster, int]:
-    """Fit LambdaMART; with `watch`, stop when its NDCG@10 has not risen for 50 rounds. Returns (model, best rounds)."""
-    evals, patience = [], None
-    if watch is not None and len(watch.liked):
-        evals, patience = [(watch.matrix(), "validation")], 50
-    booster = xgb.train(
-        {**parameters, "objective": "rank:ndcg", "eval_metric": "ndcg@10", "lambdarank_pair_method": "topk"},
-        rows.matrix(),
-        rounds,
-        evals=evals,
-        early_stopping_rounds=patience,
-        verbose_eval=False,
-    )
-    best = booster.best_iteration + 1 if patience else rounds
-    return booster[:best], best
+def fit(rows: Rows, parameters: dict[str, object], most_rounds: int) -> tuple[xgb.Booster, int]:
+    """Fit LambdaMART; returns the model and its number of rounds.
+
+    One fold of users tells when to stop (no better NDCG@10 in 50 rounds); then all folds are fitted for that long.
+    Their questions have many right answers each, the validation split only the last few events of a user: it is too
+    noisy to choose by.
+    """
+    told = {**parameters, "objective": "rank:ndcg", "eval_metric": "ndcg@10", "lambdarank_pair_method": "topk"}
+    watched = rows.fold == rows.fold.max()
+    rounds = most_rounds
+    if not watched.all():
+        evals = [(rows.take(watched).matrix(), "watched")]
+        early = rows.take(~watched).matrix()
+        stopped = xgb.train(told, early, most_rounds, evals=evals, early_stopping_rounds=50, verbose_eval=False)
+        rounds = stopped.best_iteration + 1
+    return xgb.train(told, rows.matrix(), rounds), rounds
 
 
 def predict(booster: xgb.Booster, features: Floats32) -> Floats32:

@@ -25,7 +25,7 @@ class Question:
     relevant: Ints
 
 
-def questions(before: Events, after: Events, *, longest: int = 200) -> Iterator[Question]:
+def questions(before: Events, after: Events, *, longest: int = 1_000) -> Iterator[Question]:
     """Yield a question for every user with events in both."""
     begins, ends = before.offsets, after.offsets
     for user in range(before.n_users):

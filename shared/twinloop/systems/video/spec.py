@@ -21,7 +21,7 @@ SPEC = SystemSpec(
         "Not predicted yet: how long somebody will watch, and whether they click; the answer does not pretend to know."
     ),
     data=(
-        "Tables users, items and events. A user's history is the latest 200 events, the same online (DynamoDB) and in "
+        "Tables users, items and events. A user's history is the latest 1,000 events, the same online (DynamoDB) and in "
         "snapshots (point in time). Known biases: people rate what they chose to see, popular videos are seen because "
         "they are shown, and what a new user did first says little about what they will do next. Users' attributes "
         "are kept and not used: what people do says more, and using age or gender would need a reason."
@@ -33,11 +33,12 @@ SPEC = SystemSpec(
         "serving does not know which rung it runs. A user of whom nothing usable is known gets the popular videos."
     ),
     evaluation=(
-        "Offline: per user by time, the last 20 % of the positives are the test; NDCG@10 decides, Recall@20 is told "
-        "beside it; every item is ranked that was not seen before. Judged through the code that serves. No group by "
-        "activity (light, medium, heavy) may lose. The per-user split lets popularity look at other users' later "
-        "events, so a split at one moment for everybody is reported beside it. Online: a challenger gets a share of "
-        "the users, by a hash of their id, and what they do with their lists is compared."
+        "Offline: per user by time, the last 5 % of the positives are the test (a model serves as it was judged, so "
+        "what is held out is lost to it); NDCG@10 decides, Recall@20 is told beside it; every item is ranked that was "
+        "not seen before. Judged through the code that serves. No group by activity (light, medium, heavy) may lose. "
+        "The per-user split lets popularity look at other users' later events, so a split at one moment for everybody "
+        "is reported beside it. Online: a challenger gets a share of the users, by a hash of their id, and what they "
+        "do with their lists is compared."
     ),
     deployment=(
         "One Lambda, models in memory, one DynamoDB read a request. Promotions and rollbacks reach warm processes "
@@ -45,7 +46,7 @@ SPEC = SystemSpec(
         "there are marked as degraded. What was answered is logged for learning and for watching; retraining runs on "
         "a schedule and when the data drifts."
     ),
-    split=Split(strategy="per_user", validation=0.1, test=0.2, minimum_events=5),
+    split=Split(strategy="per_user", validation=0.05, test=0.05, minimum_events=5),
     rungs=LADDER,
     gate=GatePolicy(
         primary="ndcg@10",
@@ -60,5 +61,5 @@ SPEC = SystemSpec(
         size_mb=200.0,
         parity_tolerance=1e-4,
     ),
-    history_length=200,
+    history_length=1000,
 )
