@@ -1,4 +1,4 @@
-"""Lambda `etl`: raw objects into the lake and quarantine; with {"action": "compact", "system": ...}: small files merged.
+"""Lambda `etl`: raw objects into the lake and quarantine; {"action": "compact", "system": ...} merges small files.
 
 In: SQS records whose bodies are S3 notifications. Out: the messages to deliver again.
 """
@@ -6,7 +6,7 @@ In: SQS records whose bodies are S3 notifications. Out: the messages to deliver 
 import os
 from datetime import UTC, datetime
 from functools import cache
-from typing import Any, NamedTuple
+from typing import Any
 
 from aws_lambda_powertools import Logger
 
@@ -15,29 +15,21 @@ from twinloop.aws.lake import GlueCatalog
 from twinloop.aws.objects import S3ObjectStore
 from twinloop.aws.raw import RawObjects
 from twinloop.ingest.compact import compact
-from twinloop.ingest.deliveries import take_deliveries
+from twinloop.ingest.deliveries import Deliveries
 
 logger = Logger(service="etl")
 
 
-class Adapters(NamedTuple):
-    objects: S3ObjectStore
-    raw: RawObjects
-    catalog: GlueCatalog
-
-
 @cache
-def adapters() -> Adapters:
+def deliveries() -> Deliveries:
     bucket, database = os.environ["TWINLOOP_BUCKET"], os.environ["TWINLOOP_GLUE_DATABASE"]
-    return Adapters(S3ObjectStore(bucket), RawObjects(bucket), GlueCatalog(bucket, database))
+    return Deliveries(
+        RawObjects(bucket).open, systems.load, S3ObjectStore(bucket), GlueCatalog(bucket, database), logger
+    )
 
 
 def handler(event: dict[str, Any], context: object) -> dict[str, Any]:
-    objects, raw, catalog = adapters()
     if event.get("action") == "compact":
-        return compact(systems.load(event["system"]), objects, now=datetime.now(UTC))
-    messages = {record["messageId"]: record["body"] for record in event["Records"]}
-    failed = take_deliveries(
-        messages, open_raw=raw.open, load_system=systems.load, objects=objects, catalog=catalog, log=logger
-    )
+        return compact(systems.load(event["system"]), deliveries().objects, now=datetime.now(UTC))
+    failed = deliveries().take({record["messageId"]: record["body"] for record in event["Records"]})
     return {"batchItemFailures": [{"itemIdentifier": message_id} for message_id in failed]}

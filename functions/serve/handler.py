@@ -14,7 +14,7 @@ from aws_lambda_powertools import Logger, Metrics
 from twinloop import systems
 from twinloop.aws.serving import ServeSettings, serving_app
 from twinloop.serving.app import App
-from twinloop.serving.lambdas import answer
+from twinloop.serving.lambdas import answer, settle
 
 logger = Logger(service="serve")
 metrics = Metrics(namespace="twinloop", service="serve")
@@ -25,16 +25,10 @@ def app() -> App:
     return serving_app(ServeSettings.from_environment(), systems.load, logger)
 
 
-@cache
-def _collect_from_now_on() -> None:
-    gc.freeze()
-    gc.enable()
-
-
 def handler(event: dict[str, Any], context: object) -> dict[str, Any]:
     started = time.perf_counter()
     response, counts = answer(event, app, logger=logger)
-    _collect_from_now_on()
+    settle()
     metrics.add_metric(name="Latency", unit="Milliseconds", value=(time.perf_counter() - started) * 1000)
     for name, count in counts.items():
         metrics.add_metric(name=name, unit="Count", value=count)

@@ -10,14 +10,14 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
-from botocore.exceptions import ClientError
+from botocore.exceptions import BotoCoreError, ClientError
 
 from twinloop.aws.clients import client
 from twinloop.aws.objects import S3ObjectStore
-from twinloop.errors import AlreadyExistsError, BadInputError, NotFoundError
+from twinloop.errors import AlreadyExistsError, BadInputError, NotFoundError, UnavailableError
 from twinloop.training.launch import WaitingTask
 
-# Longer than a task may wait (learn.asl.yaml), so that a token outlives every job.
+# Longer than a task may wait (learn.asl.json), so that a token outlives every job.
 _TOKEN_TTL_S = 7 * 86400
 _EXECUTION_GONE = {"TaskTimedOut", "TaskDoesNotExist", "InvalidToken"}
 
@@ -29,9 +29,10 @@ class SageMakerJobs:
         try:
             client("sagemaker").create_training_job(**request)
         except ClientError as error:
-            if error.response["Error"]["Code"] == "ResourceInUse":
-                return
-            raise
+            if error.response["Error"]["Code"] != "ResourceInUse":
+                raise BadInputError(f"SageMaker refused the job: {error.response['Error']['Message']}") from error
+        except BotoCoreError as error:
+            raise UnavailableError(f"SageMaker did not answer: {error}") from error
 
 
 class S3SourceBundles:

@@ -71,15 +71,37 @@ def run(place: Deployment, system: str) -> tuple[dict[str, object], Progress]:
         TwinloopError: The execution failed; says at which step and why.
     """
     since, arn = time.time(), start(place, system)
-    progress = Progress()
-    with Live(console=console, refresh_per_second=4) as live:
-        prefix = f"{place.name}-{system}-"
-        follow(arn, progress, job_prefix=prefix, since=since, show=lambda: live.update(_table(system, progress)))
+    progress, prefix = Progress(), f"{place.name}-{system}-"
+    if console.is_terminal:
+        with Live(console=console, refresh_per_second=4) as live:
+            follow(arn, progress, job_prefix=prefix, since=since, show=lambda: live.update(_table(system, progress)))
+    else:
+        follow(arn, progress, job_prefix=prefix, since=since, show=_Lines(progress))
     ended = executions.describe(arn)
     if ended.output is None:
         step = next(reversed(progress.began), "the start")
         raise TwinloopError(f"the run ended as {ended.status} at {step}: {_innermost(ended.cause)}")
     return ended.output, progress
+
+
+class _Lines:
+    """Progress for a log: a line when a step begins and when a job ends."""
+
+    def __init__(self, progress: Progress) -> None:
+        self._progress = progress
+        self._told: set[str] = set()
+
+    def __call__(self) -> None:
+        for step in self._progress.began:
+            self._tell(f"{_STEPS[step]} ...")
+        for job in self._progress.jobs:
+            if job.status != "InProgress":
+                self._tell(f"  {job.name}: {job.status} {job.reason}".rstrip())
+
+    def _tell(self, line: str) -> None:
+        if line not in self._told:
+            self._told.add(line)
+            console.print(line, highlight=False, soft_wrap=True)
 
 
 def follow(arn: str, progress: Progress, *, job_prefix: str, since: float, show: Callable[[], None]) -> None:

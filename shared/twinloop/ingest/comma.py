@@ -17,7 +17,7 @@ from twinloop.ingest.checks import check
 from twinloop.ingest.columns import Table
 from twinloop.ingest.jsonl import overlong
 from twinloop.ingest.limits import Limits
-from twinloop.ingest.lines import Block, Overlong
+from twinloop.ingest.lines import Block, Overlong, has_overlong
 from twinloop.ingest.rows import EXTRA, Fault, check_row, extra_text, json_text
 
 _FEW = 32
@@ -73,7 +73,8 @@ class CommaSeparated:
 
     def _read(self, line: int, data: bytes) -> Iterator[Batch]:
         quoted = b'"' in data
-        if not self._table.exact or data.count(b'"') % 2:
+        odd = data.count(b'"') % 2 or has_overlong(data, self._limits.line_bytes)
+        if not self._table.exact or odd:
             yield self._one_by_one(line, data)
             return
         try:
@@ -126,13 +127,28 @@ class CommaSeparated:
         for place, record in enumerate(_records(first, data)):
             if wanted is not None and place not in wanted:
                 continue
+            if len(record.text) > self._limits.line_bytes:
+                line = Overlong(record.line, record.text[:1000].encode(errors="surrogateescape"), len(record.text))
+                slow.rejects.append(overlong(line, self._limits))
+                continue
             values = self._check(record)
             if isinstance(values, Fault):
-                slow.rejects.append(Reject(record.line, values, record.text.encode(errors="surrogateescape")))
+                slow.rejects.append(Reject(record.line, values, self._kept(record)))
             else:
                 slow.places.append(place)
                 slow.values.append(values)
         return slow
+
+    def _kept(self, record: Record) -> bytes:
+        """Return a rejected record as quarantine keeps it: a JSON object where its cells have names, else its text."""
+        text = record.text.encode(errors="surrogateescape")
+        if record.cells is None or len(record.cells) != len(self._header):
+            return text
+        try:
+            text.decode()
+        except UnicodeDecodeError:
+            return text
+        return json_text({name: cell for name, cell in zip(self._header, record.cells, strict=True) if cell}).encode()
 
     def _check(self, record: Record) -> dict[str, Any] | Fault:
         if record.cells is None:
@@ -152,12 +168,6 @@ class CommaSeparated:
                 except ValueError:
                     return Fault(f"{column.name}: the cell is not JSON", f"{column.name}: not JSON")
         return check_row(self._table.model, row)
-
-
-def as_json_line(header: list[str], text: str) -> str:
-    """Return a CSV record as a JSON line, for quarantine to hold one format only."""
-    cells = next(csv.reader([text]))
-    return json_text({name: cell for name, cell in zip(header, cells, strict=False) if cell != ""})
 
 
 def _object(cell: str) -> str:

@@ -23,7 +23,7 @@ import pyarrow.parquet as pq
 from twinloop.contracts.system import System
 from twinloop.errors import NotFoundError
 from twinloop.ingest.columns import Table, table_of
-from twinloop.ingest.limits import Limits
+from twinloop.ingest.limits import DEFAULTS, Limits
 from twinloop.ingest.names import lake_prefix
 from twinloop.ingest.partition import first_of_each, parquet_bytes
 from twinloop.ports import ObjectStore
@@ -41,7 +41,7 @@ def compact(
     objects: ObjectStore,
     *,
     now: datetime,
-    limits: Limits = Limits(),  # noqa: B008 - frozen
+    limits: Limits = DEFAULTS,
 ) -> dict[str, Any]:
     """Merge the small files of each date; returns the counts of files merged, written and deleted."""
     deleted, leaving = _finish(system, objects, now)
@@ -54,7 +54,7 @@ def compact(
             if merged >= _AT_ONCE:
                 break
             with suppress(NotFoundError):  # a file went while we read: the next run sees what is there now
-                counts = _merge_run(system.spec.name, table, keys, objects, now, limits)
+                counts = _merge_run(system.spec.name, table, keys, objects=objects, now=now, limits=limits)
                 merged, written = merged + counts[0], written + counts[1]
     return {"system": system.spec.name, "merged": merged, "written": written, "deleted": deleted}
 
@@ -108,7 +108,7 @@ def _stem(key: str) -> str:
 
 
 def _merge_run(
-    system: str, table: Table, keys: list[str], objects: ObjectStore, now: datetime, limits: Limits
+    system: str, table: Table, keys: list[str], *, objects: ObjectStore, now: datetime, limits: Limits
 ) -> tuple[int, int]:
     """Merge a run of files into as few as the limit of rows allows; returns the files read and written."""
     merged = written = rows = 0

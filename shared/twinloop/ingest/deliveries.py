@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from typing import Protocol
 from urllib.parse import unquote_plus
 
@@ -12,7 +13,7 @@ from twinloop.errors import BadInputError, NotFoundError, UnavailableError
 from twinloop.ingest.columns import Table, table_of
 from twinloop.ingest.limits import Limits
 from twinloop.ingest.names import parse_raw_key
-from twinloop.ingest.process import ingest, refusal
+from twinloop.ingest.process import ingest, refuse
 from twinloop.ingest.receipts import Receipt
 from twinloop.ingest.source import RawObject
 from twinloop.ports import ObjectStore
@@ -53,58 +54,62 @@ def object_keys(body: str) -> list[str]:
         raise BadInputError(f"the message is no S3 notification: {body[:200]!r}") from error
 
 
-def take_deliveries(
-    messages: Mapping[str, str],
-    *,
-    open_raw: Callable[[str], RawObject],
-    load_system: Callable[[str], System],
-    objects: ObjectStore,
-    catalog: Catalog,
-    log: Log,
-    limits: Limits = Limits(),  # noqa: B008 - frozen
-) -> list[str]:
-    """Bring in what messages (body by id) tell of; returns the ids of those to deliver again.
+@dataclass(frozen=True)
+class Deliveries:
+    """What it takes to bring objects in.
 
-    A message is delivered again where the store, the catalog or the stream failed. What is wrong with an object ends
-    in quarantine, and its message is done. Messages that are no notification come back until the queue sets them aside.
+    Attributes:
+        open_raw: A raw object as it is now, by key; raises NotFoundError, UnavailableError.
+        load_system: A system by name; raises NotFoundError.
+        objects: The data bucket.
+        catalog: Where the lake's tables are registered.
+        log: Where one line an object is told.
+        limits: Bounds of one object.
     """
-    failed = []
-    for message_id, body in messages.items():
+
+    open_raw: Callable[[str], RawObject]
+    load_system: Callable[[str], System]
+    objects: ObjectStore
+    catalog: Catalog
+    log: Log
+    limits: Limits = field(default_factory=Limits)
+
+    def take(self, messages: Mapping[str, str]) -> list[str]:
+        """Bring in what messages (body by id) tell of; returns the ids of those to deliver again.
+
+        A message is delivered again where the store, the catalog or the stream failed. What is wrong with an object
+        ends in quarantine, and its message is done. A message that is no notification comes back until the queue sets
+        it aside.
+        """
+        failed = []
+        for message_id, body in messages.items():
+            try:
+                for key in object_keys(body):
+                    self._take(key)
+            except (UnavailableError, BadInputError) as error:
+                self.log.error("delivery failed", message_id=message_id, reason=str(error))
+                failed.append(message_id)
+        return failed
+
+    def _take(self, key: str) -> None:
+        if key.endswith("/"):
+            return  # consoles make such objects for folders
         try:
-            for key in object_keys(body):
-                _take(key, open_raw, load_system, objects, catalog, log, limits)
-        except (UnavailableError, BadInputError) as error:
-            log.error("delivery failed", message_id=message_id, reason=str(error))
-            failed.append(message_id)
-    return failed
-
-
-def _take(
-    key: str,
-    open_raw: Callable[[str], RawObject],
-    load_system: Callable[[str], System],
-    objects: ObjectStore,
-    catalog: Catalog,
-    log: Log,
-    limits: Limits,
-) -> None:
-    if key.endswith("/"):
-        return  # consoles make such objects for folders
-    try:
-        named = parse_raw_key(key)
-        system = load_system(named.system)
-    except (BadInputError, NotFoundError) as error:
-        objects.write(*refusal(key, str(error)), content_type="application/x-ndjson")
-        log.error("refused", key=key, reason=str(error))
-        return
-    try:
-        made = ingest(open_raw(key), system, objects, limits)
-    except NotFoundError:
-        log.info("gone", key=key)  # deleted before its turn
-        return
-    if made.rows:
-        catalog.register(named.system, table_of(made.table, system.tables[made.table]), set(made.rows))
-    log.info("ingested", **summary(made))
+            named = parse_raw_key(key)
+            system = self.load_system(named.system)
+        except (BadInputError, NotFoundError) as error:
+            refuse(key, str(error), self.objects)
+            self.log.error("refused", key=key, reason=str(error))
+            return
+        try:
+            made = ingest(self.open_raw(key), system, self.objects, self.limits)
+        except NotFoundError:
+            self.log.info("gone", key=key)  # deleted before its turn
+            return
+        if made.rows:
+            table = table_of(made.table, system.tables[made.table])
+            self.catalog.register(named.system, table, set(made.rows))
+        self.log.info("ingested", **summary(made))
 
 
 def summary(made: Receipt) -> dict[str, object]:

@@ -16,11 +16,12 @@ from twinloop.ingest.batches import Batch, Reject, Slow, merged, rows_table
 from twinloop.ingest.checks import check
 from twinloop.ingest.columns import Column, Table
 from twinloop.ingest.limits import Limits
-from twinloop.ingest.lines import Block, Overlong
+from twinloop.ingest.lines import Block, Overlong, has_deep, has_overlong
 from twinloop.ingest.rows import EXTRA, Fault, extra_text, json_text, parse_line
 
 _FEW = 32  # lines that are not worth splitting again
 _SNIFFED = 20
+_DEEPEST = 500
 _PARSE = arrow_json.ReadOptions(use_threads=True, block_size=2_000_000)
 
 
@@ -62,6 +63,10 @@ class JsonLines:
 
     def _columns(self, data: bytes, *, first_try: bool) -> tuple[pa.Table, Any]:
         """Return typed columns and the mask of rows beyond doubt; raises ValueError where the block does not fit."""
+        if has_overlong(data, self._limits.line_bytes):
+            raise ValueError("a line is too long")
+        if has_deep(data, _DEEPEST):
+            raise ValueError("a line may nest too deeply")
         if not data.isascii():
             data.decode()  # Arrow takes any bytes for text
         if self._spelling is None:
@@ -82,15 +87,15 @@ class JsonLines:
                 raw = _parse(data, spelling, "infer")
         mixed = raw is None
         raw = _parse(data, spelling, "ignore") if raw is None else raw
-        lines = _lines(data)
-        if raw.num_rows != len(lines):
+        # Blank lines are no rows, and counting line ends is much cheaper than looking for them.
+        if raw.num_rows != data.count(b"\n") + (data[-1:] != b"\n") and raw.num_rows != len(_lines(data)):
             raise ValueError("a row is not a line")
         self._mixed = mixed
         loose = [n for n in raw.column_names if n not in spelling.names and raw.column(n).null_count < raw.num_rows]
         unseen = [n for n in raw.column_names if n not in spelling.names and n not in texts]
         raw = raw.select([name for name in raw.column_names if name in spelling.names])
         if mixed or loose or unseen:
-            raw = self._with_texts(raw, lines, texts)
+            raw = self._with_texts(raw, _lines(data), texts)
         return check(raw, self._table)
 
     def _with_texts(self, raw: pa.Table, lines: list[bytes], texts: list[str]) -> pa.Table:
@@ -116,7 +121,7 @@ class JsonLines:
         for line in _lines(data[:200_000])[:_SNIFFED]:
             try:
                 row = json.loads(line)
-            except ValueError:
+            except (ValueError, RecursionError):
                 continue
             if isinstance(row, dict):
                 rows.append(row)

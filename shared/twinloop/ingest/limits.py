@@ -27,3 +27,6 @@ class Limits:
     spool_bytes: int = 2_000_000_000
     buffer_bytes: int = 128_000_000
     part_rows: int = 500_000
+
+
+DEFAULTS = Limits()

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
+import numpy as np
+
 from twinloop.ingest.limits import Limits
 
 _BOM = b"\xef\xbb\xbf"
@@ -63,6 +65,31 @@ def blocks(chunks: Iterable[bytes], limits: Limits, *, quoted: bool = False) -> 
         yield Overlong(line, *skipped)
     elif held:
         yield Block(line, bytes(held))
+
+
+def has_overlong(data: bytes, limit: int) -> bool:
+    """Return whether any line of a block is over the limit."""
+    at = 0
+    while len(data) - at > limit:
+        end = data.rfind(b"\n", at, at + limit + 1)
+        if end < 0:
+            return True
+        at = end + 1
+    return False
+
+
+def has_deep(data: bytes, depth: int) -> bool:
+    """Return whether a line of a block of JSON opens more objects and lists than `depth`, and so may nest deeper.
+
+    Arrow's parser has no limit of its own: a line of a hundred thousand open braces ends the process.
+    """
+    opened = data.count(b"{") + data.count(b"[")
+    if opened - data.count(b"\n{") <= depth:  # every other line opens the one that it begins with
+        return False
+    text = np.frombuffer(data, np.uint8)
+    places = np.flatnonzero((text == ord("{")) | (text == ord("[")))
+    ends = np.append(np.flatnonzero(text == ord("\n")), len(data))
+    return bool(np.diff(np.searchsorted(places, ends), prepend=0).max() > depth)
 
 
 def _cut(data: bytes, limit: int) -> int:

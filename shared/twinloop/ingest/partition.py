@@ -24,13 +24,12 @@ _DAY_MS = 86_400_000
 
 @dataclass(frozen=True)
 class Part:
-    """One Parquet file of a date."""
+    """What one Parquet file of a date will hold."""
 
     day: date
     number: int
-    rows: int
+    rows: pa.Table
     duplicates: int
-    body: bytes
 
 
 class DatePartitions:
@@ -68,7 +67,7 @@ class DatePartitions:
             for number, table in enumerate(self._of_size(self._tables(day, runs))):
                 once = first_of_each(table, self._identity)
                 moment = _EPOCH + timedelta(days=day)
-                yield Part(moment, number, once.num_rows, table.num_rows - once.num_rows, parquet_bytes(once))
+                yield Part(moment, number, once, table.num_rows - once.num_rows)
         for file, _ in runs:
             file.close()
 

@@ -14,9 +14,9 @@ from twinloop.errors import BadInputError
 from twinloop.ingest.batches import Batch, Reject
 from twinloop.ingest.columns import Table, table_of
 from twinloop.ingest.formats import read_rows
-from twinloop.ingest.limits import Limits
+from twinloop.ingest.limits import DEFAULTS, Limits
 from twinloop.ingest.names import entity_name, lake_prefix, output_name, parse_raw_key, quarantine_key
-from twinloop.ingest.partition import DatePartitions, Part
+from twinloop.ingest.partition import DatePartitions, Part, parquet_bytes
 from twinloop.ingest.quarantine import Quarantine, entry
 from twinloop.ingest.receipts import Receipt, receipt, write_receipt
 from twinloop.ingest.rows import Fault
@@ -24,10 +24,10 @@ from twinloop.ingest.source import Content, RawObject
 from twinloop.ports import ObjectStore
 
 _PARQUET = "application/vnd.apache.parquet"
-_UPLOADS = 8
+_UPLOADS = 4
 
 
-def ingest(raw: RawObject, system: System, objects: ObjectStore, limits: Limits = Limits()) -> Receipt:  # noqa: B008
+def ingest(raw: RawObject, system: System, objects: ObjectStore, limits: Limits = DEFAULTS) -> Receipt:
     """Bring one raw object in; returns its receipt, the old one where it was brought in before.
 
     Raises UnavailableError where the store or the stream fails: trying again later helps. Whatever is wrong with the
@@ -44,12 +44,11 @@ def ingest(raw: RawObject, system: System, objects: ObjectStore, limits: Limits 
     return made
 
 
-def refusal(key: str, reason: str) -> tuple[str, bytes]:
-    """Return the quarantine object (key, body) for a raw object that belongs to no system or table."""
-    body = (
-        json.dumps(entry(key, Reject(None, Fault(reason, "file refused"), None)), ensure_ascii=False).encode() + b"\n"
-    )
-    return quarantine_key("_unknown", "_unknown", output_name(key, ""), 0), body
+def refuse(key: str, reason: str, objects: ObjectStore) -> None:
+    """Put a raw object that belongs to no system or table into quarantine, under `_unknown`."""
+    line = json.dumps(entry(key, Reject(None, Fault(reason, "file refused"), None)), ensure_ascii=False).encode()
+    place = quarantine_key("_unknown", "_unknown", output_name(key, ""), 0)
+    objects.write(place, line + b"\n", content_type="application/x-ndjson")
 
 
 def _dated(earlier: Receipt, system: System) -> bool:
@@ -67,22 +66,15 @@ class _Work:
         self._name = output_name(raw.key, raw.etag)
 
     def run(self) -> Receipt:
-        try:
-            table = self._table(self._system.tables)
-            quarantine, partitions, refused = self._read(table)
-        except BadInputError as error:
-            return self._refuse(str(error))
-        day = None if table.dated else self._raw.modified.date()
-        name = self._name if day is None else entity_name(self._name, self._raw.modified)
-        files, rows, duplicates = self._upload(partitions, table, name)
-        return self._receipt(
-            rows=dict(rows),
-            duplicates=duplicates,
-            files=tuple(files),
-            quarantined=dict(quarantine.counts),
-            quarantine=tuple(self._put_quarantine(quarantine.parts())),
-            refused=refused,
-        )
+        with Quarantine(self._raw.key, self._folder) as quarantine:
+            try:
+                table = self._table(self._system.tables)
+                partitions, refused = self._read(table, quarantine)
+            except BadInputError as error:
+                quarantine.only(Reject(None, Fault(str(error), "file refused"), None))
+                return self._receipt(quarantine, refused=str(error))
+            files, rows, duplicates = self._upload(partitions, table)
+            return self._receipt(quarantine, rows=rows, duplicates=duplicates, files=tuple(files), refused=refused)
 
     def _table(self, tables: Mapping[str, type]) -> Table:
         name = self._key.table
@@ -91,8 +83,7 @@ class _Work:
             raise BadInputError(f"{self._key.system} has no table {name!r}; it has {known}")
         return table_of(name, tables[name])
 
-    def _read(self, table: Table) -> tuple[Quarantine, DatePartitions, str | None]:
-        quarantine = Quarantine(self._raw.key, self._folder)
+    def _read(self, table: Table, quarantine: Quarantine) -> tuple[DatePartitions, str | None]:
         partitions = DatePartitions(table.schema, table.identity, self._folder, self._limits)
         day = None if table.dated else self._raw.modified.date()
         content = Content(self._raw, self._limits)
@@ -102,7 +93,7 @@ class _Work:
         if content.broken:
             fault = Fault(f"{content.broken}; deliver the rest again", "file breaks off")
             quarantine.add([Reject(None, fault, None)])
-        return quarantine, partitions, content.broken
+        return partitions, content.broken
 
     def _batches(self, content: Content, table: Table) -> Iterator[Batch]:
         seen = False
@@ -112,7 +103,8 @@ class _Work:
         if not seen and content.broken is None:
             raise BadInputError("the file is empty: it holds no rows")
 
-    def _upload(self, partitions: DatePartitions, table: Table, name: str) -> tuple[list[str], Counter[str], int]:
+    def _upload(self, partitions: DatePartitions, table: Table) -> tuple[list[str], Counter[str], int]:
+        name = self._name if table.dated else entity_name(self._name, self._raw.modified)
         prefix, rows, files, duplicates = lake_prefix(self._key.system, table.name), Counter[str](), list[str](), 0
         under_way: deque[Future[str]] = deque()
         with ThreadPoolExecutor(_UPLOADS) as pool:
@@ -120,16 +112,16 @@ class _Work:
                 key = f"{prefix}dt={part.day}/{name}-{part.number:04d}.parquet"
                 under_way.append(pool.submit(self._put, key, part))
                 files.append(key)
-                rows[str(part.day)] += part.rows
+                rows[str(part.day)] += part.rows.num_rows
                 duplicates += part.duplicates
-                if len(under_way) > _UPLOADS:  # bodies that wait take memory
+                if len(under_way) > _UPLOADS:  # rows that wait take memory
                     under_way.popleft().result()
             for upload in under_way:
                 upload.result()
         return files, rows, duplicates
 
     def _put(self, key: str, part: Part) -> str:
-        return self._objects.write(key, part.body, content_type=_PARQUET)
+        return self._objects.write(key, parquet_bytes(part.rows), content_type=_PARQUET)
 
     def _put_quarantine(self, parts: Iterable[bytes]) -> Iterator[str]:
         for number, body in enumerate(parts):
@@ -137,12 +129,7 @@ class _Work:
             self._objects.write(key, body, content_type="application/x-ndjson")
             yield key
 
-    def _refuse(self, reason: str) -> Receipt:
-        quarantine = Quarantine(self._raw.key, self._folder)
-        quarantine.add([Reject(None, Fault(reason, "file refused"), None)])
-        keys = tuple(self._put_quarantine(quarantine.parts()))
-        return self._receipt(quarantined=dict(quarantine.counts), quarantine=keys, refused=reason)
-
-    def _receipt(self, **facts: object) -> Receipt:
-        about = {"system": self._key.system, "table": self._key.table, "raw_key": self._raw.key}
-        return Receipt.model_validate({**about, "etag": self._raw.etag, "modified": self._raw.modified, **facts})
+    def _receipt(self, quarantine: Quarantine, **facts: object) -> Receipt:
+        about: dict[str, object] = {"system": self._key.system, "table": self._key.table, "raw_key": self._raw.key}
+        about |= {"etag": self._raw.etag, "modified": self._raw.modified, "quarantined": dict(quarantine.counts)}
+        return Receipt.model_validate({**about, "quarantine": tuple(self._put_quarantine(quarantine.parts())), **facts})

@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import json
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,25 +15,36 @@ _PART_BYTES = 16_000_000
 
 
 class Quarantine:
-    """The rejects of one raw object."""
+    """The rejects of one raw object; a context manager, for the file that they wait in."""
 
     def __init__(self, file: str, folder: Path) -> None:
-        self._file, self._path = file, folder / "quarantine.jsonl"
-        self._out = self._path.open("wb")
+        self._file, self._out = file, (folder / "quarantine.jsonl").open("w+b")
         self.counts: Counter[str] = Counter()
 
-    def add(self, rejects: list[Reject]) -> None:
+    def __enter__(self) -> Quarantine:
+        return self
+
+    def __exit__(self, *failure: object) -> None:
+        self._out.close()
+
+    def add(self, rejects: Iterable[Reject]) -> None:
         """Take rejects, in the file's order."""
         for reject in rejects:
             self.counts[reject.fault.kind] += 1
             self._out.write(json.dumps(entry(self._file, reject), ensure_ascii=False).encode() + b"\n")
 
+    def only(self, reject: Reject) -> None:
+        """Take one reject in place of all before: the file as a whole is refused."""
+        self._out.seek(0)
+        self._out.truncate()
+        self.counts.clear()
+        self.add([reject])
+
     def parts(self) -> Iterator[bytes]:
         """Yield the entries in parts of whole lines."""
-        self._out.close()
-        with self._path.open("rb") as file:
-            while lines := file.readlines(_PART_BYTES):
-                yield b"".join(lines)
+        self._out.seek(0)
+        while lines := self._out.readlines(_PART_BYTES):
+            yield b"".join(lines)
 
 
 def entry(file: str, reject: Reject) -> dict[str, Any]:

@@ -50,7 +50,10 @@ def parse_line(model: type[Contract], line: bytes) -> dict[str, Any] | Fault:
         return Fault(f"the line is not JSON: {error}", "not JSON")
     if not isinstance(row, dict):
         return Fault("the line is not a JSON object", "not a JSON object")
-    return check_row(model, row)
+    try:
+        return check_row(model, row)
+    except RecursionError:
+        return Fault("the line nests objects too deeply", "nested too deeply")
 
 
 def extra_text(unknown: Mapping[str, Any]) -> str | None:
@@ -93,7 +96,8 @@ def _fault(error: ValidationError) -> Fault:
     for fault in faults[:5]:
         where = ".".join(str(part) for part in fault["loc"]) or "row"
         shown = "" if fault["type"] == "missing" else f" (got {_shorten(fault['input'])})"
-        sentences.append(f"{where}: {fault['msg']}{shown}")
+        message = fault["msg"].replace(" item", " character") if isinstance(fault["input"], str) else fault["msg"]
+        sentences.append(f"{where}: {message}{shown}")
     first = faults[0]
     column = str(first["loc"][0]) if first["loc"] else "row"
     return Fault("; ".join(sentences), f"{column}: {first['type'].replace('_', ' ')}")

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 from collections.abc import Callable, Mapping
+from functools import cache
 from typing import Any
 
 from twinloop.errors import TwinloopError
@@ -26,6 +28,16 @@ def answer(
     response = guarded(lambda: _made(app)(from_lambda(event)), logger=logger)
     counts = {**response.counts, f"Status{response.status // 100}xx": 1}
     return to_lambda(response), counts
+
+
+@cache
+def settle() -> None:
+    """Collect garbage from now on, for a process that rested its collector while it started; once.
+
+    What is there by now lives as long as the process, and is never looked at again.
+    """
+    gc.freeze()
+    gc.enable()
 
 
 def _made(app: Callable[[], Call]) -> Call:

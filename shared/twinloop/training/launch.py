@@ -18,7 +18,10 @@ class JobService(Protocol):
     """Runs training jobs."""
 
     def create(self, request: Mapping[str, Any]) -> None:
-        """Submit a CreateTrainingJob request; a job of that name that is there already is no error."""
+        """Submit a CreateTrainingJob request; a job of that name that is there already is no error.
+
+        Raises BadInputError where it is refused, UnavailableError where nobody answers.
+        """
         ...
 
 
@@ -79,18 +82,23 @@ def start(
     rung: Rung,
     token: str,
 ) -> str:
-    """Start the rung's job on the snapshot and return its name.
+    """Start the rung's job on the snapshot and return its name; a job that cannot be started fails its task.
 
     The name derives from the token, so that a repeated call starts nothing twice. The token is kept before the job
     starts: a job that ends at once still finds who waits for it.
     """
     job = job_name(settings.stack, system, rung.name, token)
-    source = bundles.publish(rung.name)
-    request = training_job_request(
-        settings=settings, job=job, system=system, snapshot_key=snapshot_key, rung=rung, source=source
-    )
-    waiting.keep(job, WaitingTask(token=token, rung=rung.name))
-    jobs.create(request)
+    task = WaitingTask(token=token, rung=rung.name)
+    try:
+        source = bundles.publish(rung.name)
+        request = training_job_request(
+            settings=settings, job=job, system=system, snapshot_key=snapshot_key, rung=rung, source=source
+        )
+        waiting.keep(job, task)
+        jobs.create(request)
+    except TwinloopError as error:
+        # Said explicitly: not every implementation of Step Functions ends a waiting task when its function raises.
+        waiting.fail(job, task, str(error)[:_REASON_LIMIT])
     return job
 
 

@@ -21,10 +21,10 @@ SPEC = SystemSpec(
         "Not predicted yet: how long somebody will watch, and whether they click; the answer does not pretend to know."
     ),
     data=(
-        "Tables users, items and events. A user's history is the latest 1,000 events, the same online (DynamoDB) and in "
-        "snapshots (point in time). Known biases: people rate what they chose to see, popular videos are seen because "
-        "they are shown, and what a new user did first says little about what they will do next. Users' attributes "
-        "are kept and not used: what people do says more, and using age or gender would need a reason."
+        "Tables users, items and events. A user's history is the latest 1,000 events, the same online (DynamoDB) and "
+        "in snapshots (point in time). Known biases: people rate what they chose to see, popular videos are seen "
+        "because they are shown, and what a new user did first says little about what they will do next. Users' "
+        "attributes are kept and not used: what people do says more, and using age or gender would need a reason."
     ),
     architecture=(
         "A ladder: popularity; a closed-form linear item model over the history (EASE), the honest rival on small "
