@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from twinloop.commands import cloud, data, learn, models, target
+from twinloop.commands import cloud, data, demo, evaluate, learn, models, target, train
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -27,6 +27,7 @@ def choose_target(
 
 
 for command in (
+    demo.demo,
     cloud.up,
     cloud.down,
     cloud.status,
@@ -35,6 +36,8 @@ for command in (
     data.lake,
     data.replay,
     learn.learn,
+    train.train,
+    evaluate.evaluate,
     models.models,
     models.promote,
     models.rollback,

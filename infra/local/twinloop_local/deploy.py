@@ -17,6 +17,7 @@ from botocore.exceptions import ClientError
 from twinloop_local.clients import client
 from twinloop_local.cloud import status
 from twinloop_local.errors import LocalCloudError
+from twinloop_local.gateway import apply_gateway_responses
 from twinloop_local.sam import run_sam
 from twinloop_local.settings import ACCOUNT, LocalSettings
 from twinloop_local.sources import PROJECT, fingerprint
@@ -53,7 +54,7 @@ def deploy(
     template = template or settings.root / "template.yaml"
     wanted = fingerprint([template, *(sources if sources is not None else _project(settings))])
     chosen = local_parameters(settings) if parameters is None else dict(parameters)
-    folder = settings.root / "build" / "sam" / _short(str(template.resolve()))
+    folder = build_folder(settings, template).parent
     with _locked(folder):
         _build(settings, template, folder, wanted, progress)
         deployed = settings.state_dir / "deployed.json"
@@ -62,6 +63,7 @@ def deploy(
             progress("the stack is as the sources are; nothing to deploy")
         else:
             _deploy(settings, folder, chosen, progress)
+            apply_gateway_responses(settings)
             deployed.write_text(now)
     return outputs(settings)
 
@@ -82,6 +84,12 @@ def outputs(settings: LocalSettings) -> dict[str, str]:
     except ClientError as error:
         raise LocalCloudError(f"no stack {settings.stack} on {settings.endpoint}: deploy it first") from error
     return {output["OutputKey"]: output["OutputValue"] for output in stacks[0].get("Outputs", ())}
+
+
+def build_folder(settings: LocalSettings, template: Path | None = None) -> Path:
+    """Where `sam build` puts what it makes of a template, the project's own by default."""
+    template = template or settings.root / "template.yaml"
+    return settings.root / "build" / "sam" / _short(str(template.resolve())) / "out"
 
 
 def _project(settings: LocalSettings) -> list[Path]:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+from rich.box import SIMPLE_HEAD
 from rich.progress import BarColumn, DownloadColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
@@ -117,9 +118,9 @@ def load_files(place: Deployment, system: str, paths: list[Path], *, wait: bool 
 
 def lake_table(system: str, reports: dict[str, TableReport]) -> Table:
     """Return the lake's tables as rows."""
-    table = Table(title=f"{system}: lake", title_justify="left", header_style="bold")
-    for heading in ("table", "rows", "dates", "files", "raw objects", "repeated", "in quarantine", "replayed"):
-        table.add_column(heading, justify="left" if heading in {"table", "in quarantine", "dates"} else "right")
+    table = Table(title=f"{system}: lake", title_justify="left", header_style="bold", box=SIMPLE_HEAD, pad_edge=False)
+    for heading in ("table", "rows", "dates", "files", "objects", "repeated", "quarantined", "replayed"):
+        table.add_column(heading, justify="left" if heading in {"table", "quarantined", "dates"} else "right")
     for name, report in reports.items():
         days = sorted(report.rows)
         dates = f"{days[0]} to {days[-1]} ({len(days)})" if len(days) > 1 else "".join(days)

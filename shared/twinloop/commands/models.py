@@ -6,11 +6,14 @@ import getpass
 from typing import Annotated
 
 import typer
+from rich.box import SIMPLE_HEAD
+from rich.console import Group
+from rich.markup import escape
 from rich.table import Table
 
 from twinloop.commands.screen import console, plainly
 from twinloop.commands.target import deployment
-from twinloop.registry import Move, Registry, release_rows
+from twinloop.registry import Measured, Move, Registry, release_rows
 
 System = Annotated[str, typer.Argument(help="video, ...")]
 Why = Annotated[str, typer.Option("--why", help="Goes into the registry's history.")]
@@ -34,20 +37,28 @@ def rollback(system: System, why: Why = "rolled back by hand") -> None:
     _tell(deployment().registry(system).rollback(why=why, by=getpass.getuser()))
 
 
-def models_table(registry: Registry) -> Table:
-    """Return the releases as a table, newest first."""
-    table = Table(title=f"{registry.system}: releases", title_justify="left", header_style="bold")
+def models_table(registry: Registry) -> Group:
+    """Return the releases as a table, newest first, and under it why each that is pointed to is there."""
+    table = Table(
+        title=f"{registry.system}: releases", title_justify="left", header_style="bold", box=SIMPLE_HEAD, pad_edge=False
+    )
     rows = release_rows(registry)
     metrics = list(dict.fromkeys(name for row in rows for name in row.metrics))
-    for heading in ("version", "rung", "points here", *metrics, "p99 ms", "MB", "why"):
-        table.add_column(heading, overflow="fold", ratio=4 if heading == "why" else None)
+    for heading in ("version", "rung", "points here", *metrics, "p99 ms", "MB"):
+        table.add_column(heading, no_wrap=heading in {"version", "rung"})
     for row in rows:
-        measured = [str(row.metrics[name]) if name in row.metrics else "" for name in metrics]
+        measured = [_short(row.metrics[name]) if name in row.metrics else "" for name in metrics]
         latency = "" if row.latency_p99_ms is None else f"{row.latency_p99_ms:.1f}"
         size = "" if row.size_mb is None else f"{row.size_mb:.1f}"
         style = "bold green" if "champion" in row.aliases else None
-        table.add_row(row.version, row.rung, ", ".join(row.aliases), *measured, latency, size, row.why, style=style)
-    return table
+        table.add_row(row.version, row.rung, ", ".join(row.aliases), *measured, latency, size, style=style)
+    reasons = [f"[bold]{', '.join(row.aliases)}[/] {row.version}: {escape(row.why)}" for row in rows if row.aliases]
+    return Group(table, *reasons)
+
+
+def _short(measured: Measured) -> str:
+    """The mean and half of its interval's width."""
+    return f"{measured.mean:.3f} ±{(measured.high - measured.low) / 2:.3f}"
 
 
 def _tell(move: Move) -> None:

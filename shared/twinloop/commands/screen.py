@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import sys
 from collections.abc import Callable
 from typing import Any, TypeVar
 
@@ -11,7 +12,8 @@ from rich.console import Console
 
 from twinloop.errors import TwinloopError
 
-console = Console()
+# A log has no width of its own; tables there may be as wide as they need.
+console = Console(width=None if sys.stdout.isatty() else 140)
 errors = Console(stderr=True)
 
 Command = TypeVar("Command", bound=Callable[..., Any])

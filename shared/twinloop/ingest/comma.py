@@ -18,6 +18,7 @@ from twinloop.ingest.columns import Table
 from twinloop.ingest.jsonl import overlong
 from twinloop.ingest.limits import Limits
 from twinloop.ingest.lines import Block, Overlong, has_overlong
+from twinloop.ingest.parallel import in_order
 from twinloop.ingest.rows import EXTRA, Fault, check_row, extra_text, json_text
 
 _FEW = 32
@@ -41,17 +42,19 @@ class CommaSeparated:
 
     def read(self, blocks: Iterable[Block | Overlong]) -> Iterator[Batch]:
         """Yield the rows of every block; raises BadInputError for a header that cannot be one."""
-        for block in blocks:
-            if isinstance(block, Overlong):
-                if not self._header:
-                    raise BadInputError(f"the first line has {block.size} bytes; it must be the header")
-                yield Batch(self._table.schema.empty_table(), [overlong(block, self._limits)])
-            elif self._header:
-                yield from self._read(block.line, block.data)
-            else:
-                rest = self._take_header(block)
-                if rest.data:
-                    yield from self._read(rest.line, rest.data)
+        remaining = iter(blocks)
+        for first in remaining:
+            if isinstance(first, Overlong):
+                raise BadInputError(f"the first line has {first.size} bytes; it must be the header")
+            yield from self._read_one(self._take_header(first))
+            break
+        yield from in_order(self._read_one, remaining)
+
+    def _read_one(self, block: Block | Overlong) -> Iterator[Batch]:
+        if isinstance(block, Overlong):
+            yield Batch(self._table.schema.empty_table(), [overlong(block, self._limits)])
+        elif block.data:
+            yield from self._read(block.line, block.data)
 
     def _take_header(self, block: Block) -> Block:
         data = block.data.lstrip(b"\r\n")
@@ -98,7 +101,7 @@ class CommaSeparated:
         text = {name: pa.string() for name in self._header}
         raw = arrow_csv.read_csv(
             io.BytesIO(data),
-            read_options=arrow_csv.ReadOptions(column_names=self._header, block_size=2_000_000),
+            read_options=arrow_csv.ReadOptions(column_names=self._header, use_threads=False, block_size=2_000_000),
             parse_options=arrow_csv.ParseOptions(newlines_in_values=quoted),
             convert_options=arrow_csv.ConvertOptions(
                 column_types=text, null_values=[""], strings_can_be_null=True, quoted_strings_can_be_null=True

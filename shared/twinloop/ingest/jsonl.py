@@ -6,9 +6,11 @@ import io
 import json
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
+from copy import copy
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.json as arrow_json
 from pydantic_core import from_json
 
@@ -17,12 +19,14 @@ from twinloop.ingest.checks import check
 from twinloop.ingest.columns import Column, Table
 from twinloop.ingest.limits import Limits
 from twinloop.ingest.lines import Block, Overlong, has_deep, has_overlong
+from twinloop.ingest.parallel import in_order
 from twinloop.ingest.rows import EXTRA, Fault, extra_text, json_text, parse_line
+from twinloop.ingest.texts import object_texts, struct_texts, without_moments
 
 _FEW = 32  # lines that are not worth splitting again
 _SNIFFED = 20
 _DEEPEST = 500
-_PARSE = arrow_json.ReadOptions(use_threads=True, block_size=2_000_000)
+_PARSE = arrow_json.ReadOptions(use_threads=False, block_size=2_000_000)
 
 
 class JsonLines:
@@ -31,15 +35,26 @@ class JsonLines:
     def __init__(self, table: Table, limits: Limits) -> None:
         self._table, self._limits = table, limits
         self._spelling: pa.Schema | None = None
+        self._unknown = pa.schema([])  # types of unknown columns where Arrow's own idea of them would not do
         self._mixed = False  # unknown columns whose type changes from row to row
 
     def read(self, blocks: Iterable[Block | Overlong]) -> Iterator[Batch]:
-        """Yield the rows of every block."""
-        for block in blocks:
-            if isinstance(block, Overlong):
-                yield Batch(self._table.schema.empty_table(), [overlong(block, self._limits)])
-            else:
-                yield from self._read(block.line, block.data, first_try=True)
+        """Yield the rows of every block, in order.
+
+        What the first block taught, and no other, is known to the rest: which is ready first makes no difference.
+        """
+        remaining = iter(blocks)
+        for first in remaining:
+            yield from self._read_one(first)
+            if isinstance(first, Block):
+                break
+        yield from in_order(lambda block: copy(self)._read_one(block), remaining)
+
+    def _read_one(self, block: Block | Overlong) -> Iterator[Batch]:
+        if isinstance(block, Overlong):
+            yield Batch(self._table.schema.empty_table(), [overlong(block, self._limits)])
+        else:
+            yield from self._read(block.line, block.data, first_try=True)
 
     def _read(self, line: int, data: bytes, *, first_try: bool = False) -> Iterator[Batch]:
         if not self._table.exact:
@@ -81,25 +96,60 @@ class JsonLines:
         return self._typed(data, self._spelling)
 
     def _typed(self, data: bytes, spelling: pa.Schema) -> tuple[pa.Table, Any]:
-        raw, texts = None, [column.name for column in self._table.columns if column.kind == "json"]
+        raw = None
         if not self._mixed:
             with suppress(pa.ArrowInvalid):  # perhaps only an unknown column changes its type; the next parse tells
-                raw = _parse(data, spelling, "infer")
+                raw = self._loose(data, spelling)
         mixed = raw is None
         raw = _parse(data, spelling, "ignore") if raw is None else raw
         # Blank lines are no rows, and counting line ends is much cheaper than looking for them.
         if raw.num_rows != data.count(b"\n") + (data[-1:] != b"\n") and raw.num_rows != len(_lines(data)):
             raise ValueError("a row is not a line")
         self._mixed = mixed
-        loose = [n for n in raw.column_names if n not in spelling.names and raw.column(n).null_count < raw.num_rows]
-        unseen = [n for n in raw.column_names if n not in spelling.names and n not in texts]
-        raw = raw.select([name for name in raw.column_names if name in spelling.names])
-        if mixed or loose or unseen:
-            raw = self._with_texts(raw, _lines(data), texts)
+        loose = [name for name in raw.column_names if name not in spelling.names]
+        known = raw.select([name for name in raw.column_names if name in spelling.names])
+        if mixed or loose:
+            try:
+                if mixed or EXTRA in loose:
+                    raise ValueError("goes row by row")
+                raw = self._with_texts(known, raw.select(loose), plain=b"\\" not in data)
+            except ValueError:
+                raw = self._with_texts_of_rows(known, _lines(data))
         return check(raw, self._table)
 
-    def _with_texts(self, raw: pa.Table, lines: list[bytes], texts: list[str]) -> pa.Table:
-        """Add the columns that hold JSON text, among them `extra` with all that the contract does not name."""
+    def _loose(self, data: bytes, spelling: pa.Schema) -> pa.Table:
+        """Parse with whatever columns there are; text that looks like a moment stays text."""
+        schema = pa.unify_schemas([spelling, self._unknown])
+        raw = _parse(data, schema, "infer")
+        fields = [field for field in raw.schema if field.name not in spelling.names]
+        texts = [field for field in fields if without_moments(field.type) != field.type]
+        if texts:
+            kept = [field for field in self._unknown if field.name not in {text.name for text in texts}]
+            self._unknown = pa.schema([*kept, *(field.with_type(without_moments(field.type)) for field in texts)])
+            raw = _parse(data, pa.unify_schemas([spelling, self._unknown]), "infer")
+        return raw
+
+    def _with_texts(self, known: pa.Table, loose: pa.Table, *, plain: bool) -> pa.Table:
+        """Add the columns that hold JSON text, all rows at once; raises ValueError where that is not possible."""
+        members = {name: loose.column(name).combine_chunks() for name in loose.column_names}
+        for column in self._table.columns:
+            if column.kind == "json" and column.name in members:
+                values = members.pop(column.name)
+                if pa.types.is_struct(values.type):
+                    known = known.append_column(column.name, struct_texts(values, plain=plain))
+                elif not pa.types.is_null(values.type):
+                    raise ValueError(f"{column.name} is no object")
+        texts = object_texts(members, plain=plain)
+        if texts is None:
+            return known
+        if EXTRA not in self._table.model.model_fields:
+            raise ValueError("the table takes no unknown columns")
+        filled = pc.if_else(pc.equal(texts, "{}"), pa.scalar(None, pa.string()), texts)
+        return known.append_column(EXTRA, filled)
+
+    def _with_texts_of_rows(self, raw: pa.Table, lines: list[bytes]) -> pa.Table:
+        """Add the columns that hold JSON text, row by row."""
+        texts = [column.name for column in self._table.columns if column.kind == "json"]
         rows = from_json(b"[" + b",".join(lines) + b"]", allow_inf_nan=False)
         known = self._table.model.model_fields.keys() - {EXTRA}
         for name in texts:

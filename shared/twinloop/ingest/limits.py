@@ -20,7 +20,7 @@ class Limits:
     """
 
     line_bytes: int = 1_000_000
-    block_bytes: int = 8_000_000
+    block_bytes: int = 4_000_000
     decompressed_bytes: int = 30_000_000_000
     ratio: int = 200
     ratio_from_bytes: int = 64_000_000

@@ -11,6 +11,8 @@ from pydantic import ValidationError
 from twinloop.contracts.model import Contract
 
 EXTRA = "extra"
+_ENCODER = json.JSONEncoder(sort_keys=True, separators=(",", ":"), default=str, ensure_ascii=False)
+_ASCII = json.JSONEncoder(sort_keys=True, separators=(",", ":"), default=str)
 _SHOWN = 80  # characters of a faulty value that the reason repeats
 
 
@@ -71,12 +73,28 @@ def extra_text(unknown: Mapping[str, Any]) -> str | None:
         members = {**earlier, **members} if isinstance(earlier, dict) else members
     if given is not None:
         members[EXTRA] = given
-    return json_text(members) if members else None
+    text = json_text(members)
+    return None if text == "{}" else text
 
 
 def json_text(value: object) -> str:
-    """Return JSON of one spelling, so that equal values are equal bytes."""
-    return json.dumps(value, sort_keys=True, separators=(",", ":"), default=str)
+    """Return JSON of one spelling, so that equal values are equal bytes. Null members are left out of objects."""
+    text = _ENCODER.encode(_without_nulls(value))
+    return text if text.isascii() or _is_text(text) else _ASCII.encode(_without_nulls(value))
+
+
+def _without_nulls(value: object) -> object:
+    if isinstance(value, dict):
+        return {name: _without_nulls(member) for name, member in value.items() if member is not None}
+    return value
+
+
+def _is_text(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:  # half of a surrogate pair: only an escape can hold it
+        return False
+    return True
 
 
 def _plain(value: object) -> object:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from twinloop.errors import BadInputError, TooLargeError
@@ -19,13 +20,14 @@ from twinloop.ingest.source import Content
 
 _ROWS = 32_768
 _FEW = 32
+_PIECE_BYTES = 32_000_000
 
 
 def read_parquet(content: Content, table: Table, folder: Path, limits: Limits) -> Iterator[Batch]:
     """Yield a Parquet file's rows; raises BadInputError for damage and for a file without the required columns."""
     path = _spool(content, folder, limits)
     try:
-        file = pq.ParquetFile(path)
+        file = pq.ParquetFile(path, read_dictionary=_texts(path))
     except (ValueError, OSError, pa.ArrowException) as error:
         raise BadInputError(f"the file is not readable as Parquet: {error}") from error
     with file:
@@ -36,18 +38,38 @@ def read_parquet(content: Content, table: Table, folder: Path, limits: Limits) -
         size = sum(file.metadata.row_group(g).total_byte_size for g in range(file.metadata.num_row_groups))
         if size > limits.decompressed_bytes:
             raise TooLargeError(f"decompressed, the file is over {limits.decompressed_bytes} bytes; split it")
-        yield from _batches(file, table)
+        rows = max(1, file.metadata.num_rows)
+        yield from _batches(file, table, max(1, min(_ROWS, _PIECE_BYTES * rows // max(1, size))))
 
 
-def _batches(file: Any, table: Table) -> Iterator[Batch]:
+def _texts(path: Path) -> list[str]:
+    """Columns of text: read as references into a dictionary, a text repeated a million times is there once."""
+    schema = pq.read_schema(path)
+    return [field.name for field in schema if pa.types.is_string(field.type) or pa.types.is_binary(field.type)]
+
+
+def _batches(file: Any, table: Table, size: int) -> Iterator[Batch]:
     row = 1
     try:
-        for piece in file.iter_batches(batch_size=_ROWS):
+        for piece in file.iter_batches(batch_size=size):
+            _refuse_bomb(piece, row)
             rows = pa.Table.from_batches([piece])
             yield from _read(row, rows, table)
             row += rows.num_rows
     except (OSError, pa.ArrowException) as error:
         raise BadInputError(f"the Parquet file is damaged after row {row - 1}: {error}") from error
+
+
+def _refuse_bomb(piece: Any, row: int) -> None:
+    """Raise TooLargeError where references would grow to far more text than the file's size lets expect."""
+    for column in piece.columns:
+        if pa.types.is_dictionary(column.type):
+            lengths = pc.binary_length(column.dictionary).cast(pa.int64())
+            if (pc.sum(lengths.take(column.indices)).as_py() or 0) > _PIECE_BYTES * 4:
+                raise TooLargeError(
+                    f"{piece.num_rows} rows from row {row} on grow to more than {_PIECE_BYTES * 4} bytes of text, "
+                    "as in a zip bomb; shorten the texts"
+                )
 
 
 def _spool(content: Content, folder: Path, limits: Limits) -> Path:

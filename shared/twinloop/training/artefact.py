@@ -67,8 +67,9 @@ def prove_parity(pairs: Iterable[tuple[NDArray[Any], NDArray[Any]]], *, toleranc
         if exported.shape != fitted.shape:
             raise IntegrityError(f"the ONNX model answers {exported.shape}, the fitted one {fitted.shape}")
         same = (exported == fitted) | (np.isnan(exported) & np.isnan(fitted))
-        difference = np.abs(np.where(same, 0, exported.astype(np.float64) - fitted))
-        worst, rows = max(worst, float(difference.max(initial=0))), rows + len(exported)
+        differing = np.abs(exported[~same].astype(np.float64) - fitted[~same])
+        # Not Python's max, which would pass over what is not a number.
+        worst, rows = float(np.maximum(worst, differing.max(initial=0))), rows + len(exported)
     if rows == 0:
         raise IntegrityError("there were no held-out rows to prove parity on; no artefact is written")
     if not worst <= tolerance:  # also where it is not a number

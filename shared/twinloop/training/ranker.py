@@ -142,6 +142,7 @@ def to_onnx(booster: xgb.Booster, columns: int) -> bytes:
     flat.name, flat.data_type = "flat", 7
     flat.dims.append(1)
     flat.int64_data.append(-1)
+    graph.name = "ranking"  # the converter draws a random one, and equal models would not have equal bytes
     output.name = "scores"
     del output.type.tensor_type.shape.dim[1:]
     return bytes(converted.SerializeToString(deterministic=True))

@@ -11,10 +11,10 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
+import scipy.linalg
 import scipy.sparse as sp
 from numpy.typing import NDArray
 from onnx import TensorProto
-from scipy.sparse.linalg import svds
 
 from twinloop.errors import BadInputError
 from twinloop.training.events import Events, Floats32
@@ -66,7 +66,8 @@ def fit_sources(events: Events, tags: tuple[tuple[str, ...], ...], *, factors: i
             f"to {MAX_ITEMS}. Use two_tower, or load a narrower catalogue"
         )
     matrix = events.matrix().astype(np.float64)
-    together = np.asarray((matrix.T @ matrix).todense(), dtype=np.float32)
+    gram = np.asarray((matrix.T @ matrix).todense())
+    together = gram.astype(np.float32)
     np.fill_diagonal(together, 0)
     seconds = events.times / 1000.0
     edges = np.quantile(seconds, np.linspace(0, 1, _PERIODS + 1))[:-1]
@@ -80,7 +81,7 @@ def fit_sources(events: Events, tags: tuple[tuple[str, ...], ...], *, factors: i
         ease_100=ease(events, 100.0),
         together=together,
         follows=_follows(events),
-        factors=_factors(matrix, factors),
+        factors=_factors(gram, factors),
         counts=events.counts().astype(np.float32),
         trend=_smoothed(per_period, width=2.0),
         trend_sharp=_smoothed(per_period, width=0.6),
@@ -101,12 +102,14 @@ def _follows(events: Events, reach: int = 5, decay: float = 0.8) -> Floats32:
     return np.asarray(matrix.todense(), dtype=np.float32)
 
 
-def _factors(matrix: sp.csr_matrix, count: int) -> Floats32:
-    count = min(count, min(matrix.shape) - 1)
-    if count < 1:
-        return np.zeros((matrix.shape[1], 1), dtype=np.float32)
-    start = np.ones(min(matrix.shape))  # ARPACK starts at random otherwise
-    return np.asarray(svds(matrix, k=count, v0=start)[2].T, dtype=np.float32)
+def _factors(gram: NDArray[np.float64], count: int) -> Floats32:
+    """Return the right singular vectors of the events' matrix, from its Gram matrix.
+
+    Not by ARPACK: where users are few the matrix has less rank than is asked for, and it fills up with random vectors.
+    """
+    first = max(len(gram) - count, 0)
+    values, vectors = scipy.linalg.eigh(gram, subset_by_index=(first, len(gram) - 1), check_finite=False)
+    return np.asarray(vectors[:, values > 1e-9 * values.max()], dtype=np.float32)
 
 
 def _smoothed(per_period: NDArray[np.float64], width: float) -> Floats32:

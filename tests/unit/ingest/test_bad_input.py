@@ -182,6 +182,14 @@ def test_a_parquet_that_is_none_is_told_so(world):
     assert "not readable as Parquet" in world.deliver("events/a.parquet", b"PAR1 and then nothing").refused
 
 
+def test_a_parquet_that_is_a_bomb_is_refused_whole(world):
+    rows = 3_000
+    body = parquet(item_id=[str(n) for n in range(rows)], title=["x" * 100_000] * rows)
+    assert len(body) < 1_000_000
+    assert "as in a zip bomb" in world.deliver("items/a.parquet", body).refused
+    assert world.rows("items") == []
+
+
 def test_a_csv_of_other_columns_is_told_which(world):
     receipt = world.deliver("items/a.csv", "id,title\n1,x\n")
     assert receipt.refused == "the header has no column item_id; it has: id, title"

@@ -7,6 +7,6 @@ from twinloop.contracts.spec import Rung
 LADDER: tuple[Rung, ...] = (
     Rung(name="popularity", framework="xgboost", complexity=0),
     Rung(name="ease", framework="xgboost", complexity=1),
-    Rung(name="xgboost_trees", framework="xgboost", complexity=2, extra_margin=0.002),
-    Rung(name="two_tower", framework="pytorch", complexity=3, extra_margin=0.004),
+    Rung(name="xgboost_trees", framework="xgboost", complexity=2, extra_margin=0.001),
+    Rung(name="two_tower", framework="pytorch", complexity=3, extra_margin=0.002),
 )

@@ -1,0 +1,86 @@
+"""What users do changes what they are recommended; what operators decide reaches warm functions."""
+
+from __future__ import annotations
+
+import time
+from datetime import UTC, datetime
+
+import pytest
+from deployed import EVENTS, Cloud, Learned, wait_for
+
+from twinloop.aws.online_store import DynamoOnlineStore
+from twinloop.registry import release_rows
+
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(900)]
+
+USER = "244"
+
+
+def test_a_watched_item_is_gone_from_the_next_recommendations(cloud: Cloud, learned: Learned) -> None:
+    item = cloud.recommend(USER, limit=1)["items"][0]["item_id"]
+    watched = {
+        "event_id": "e2e-watched",
+        "type": "watch",
+        "time": datetime.now(UTC).isoformat(),
+        "user_id": USER,
+        "item_id": item,
+        "watch_s": 90,
+        "duration_s": 100,
+    }
+    wrong = {**watched, "event_id": "e2e-wrong", "watch_s": "long"}
+    answer = cloud.call(EVENTS, {"events": [watched, wrong, watched]})
+    assert answer.status == 202, answer
+    assert answer.json["accepted"] == 2
+    [rejected] = answer.json["rejected"]
+    assert (rejected["index"], rejected["event_id"], rejected["retry"]) == (1, "e2e-wrong", False)
+    assert rejected["errors"][0]["field"] == "watch_s"
+
+    def left_out() -> bool:
+        return item not in {found["item_id"] for found in cloud.recommend(USER, limit=100)["items"]}
+
+    wait_for(left_out, 10, "the watched item is no longer recommended")
+    history = DynamoOnlineStore(cloud.place.outputs["Table"]).history("video", USER)
+    assert [entry.strength for entry in history if entry.item_id == item] == [1.0]
+
+    today = f"{datetime.now(UTC):%Y-%m-%d}"
+    store = cloud.place.store
+    wait_for(
+        lambda: any(b"e2e-watched" in store.read(key).body for key in store.keys("raw/video/events/live/")),
+        90,
+        "the event is in raw/",
+    )
+    rows = wait_for(
+        lambda: [row for row in cloud.lake_rows("events", today) if row["user_id"] == USER],
+        60,
+        "the event is in the lake",
+    )
+    assert [(row["event_id"], row["item_id"], row["watch_s"]) for row in rows] == [("e2e-watched", item, 90.0)]
+
+
+def test_a_new_user_is_known_after_the_first_thing_they_like(cloud: Cloud, learned: Learned) -> None:
+    user = "e2e newcomer"
+    assert cloud.recommend(user)["cold"] is True
+    event = {"event_id": "e2e-first", "type": "like", "time": int(time.time() * 1000), "user_id": user, "item_id": "50"}
+    assert cloud.call(EVENTS, {"events": [event]}).status == 202
+    answer = wait_for(
+        lambda: None if (found := cloud.recommend(user, limit=100))["cold"] else found, 10, "the user is known"
+    )
+    assert "50" not in {item["item_id"] for item in answer["items"]}
+
+
+def test_promotion_and_rollback_reach_the_warm_function_within_30_seconds(cloud: Cloud, learned: Learned) -> None:
+    before = cloud.recommend(USER)["model_version"]
+    other = next(row.version for row in release_rows(cloud.place.registry("video")) if row.version != before)
+
+    def serves(version: str) -> bool:
+        answer = cloud.recommend(USER)
+        assert answer["items"]
+        return bool(answer["model_version"] == version)
+
+    assert other in cloud.twinloop("promote", "video", other, "--why", "to see it serve")
+    wait_for(lambda: serves(other), 30, "the promoted release answers")
+    assert before in cloud.twinloop("rollback", "video", "--why", "seen")
+    wait_for(lambda: serves(before), 30, "the release before answers")
+    promoted, rolled_back = cloud.place.registry("video").history()[-2:]
+    assert (promoted.version, promoted.why) == (other, "to see it serve")
+    assert (rolled_back.version, rolled_back.came_from, rolled_back.why) == (before, other, "seen")

@@ -1,0 +1,111 @@
+"""A deployed stack as the end-to-end tests see it: the ways to it that a user has."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+import pyarrow.parquet as pq
+
+from twinloop.commands.target import Deployment
+from twinloop.ingest.receipts import Receipt
+from twinloop_local import LocalSettings
+
+RECOMMENDATIONS = "/v1/video/recommendations"
+EVENTS = "/v1/video/events"
+Found = TypeVar("Found")
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What came back over HTTP."""
+
+    status: int
+    kind: str
+    body: bytes
+
+    @property
+    def json(self) -> Any:
+        return json.loads(self.body)
+
+
+@dataclass(frozen=True)
+class Cloud:
+    """The stack under test and the ways to it that a user has: the command line and the API."""
+
+    settings: LocalSettings
+    place: Deployment
+
+    def twinloop(self, *arguments: str | Path) -> str:
+        """Run a command as in a fresh shell; returns what it printed."""
+        own = {name: value for name, value in os.environ.items() if not name.startswith("AWS_")}
+        command = [str(Path(sys.executable).with_name("twinloop")), *map(str, arguments)]
+        done = subprocess.run(command, check=False, capture_output=True, text=True, env=own)
+        assert done.returncode == 0, f"{' '.join(command)} said:\n{done.stdout}{done.stderr}"
+        return done.stdout
+
+    def call(self, path: str, body: Any = None, *, key: str | None = "", raw: bytes | None = None) -> Answer:
+        """POST a body (as JSON; `raw` as it is), or GET without one. `key`: None sends none, "" the right one."""
+        headers = {"content-type": "application/json"}
+        if key is not None:
+            headers["x-api-key"] = key or self.place.api_key
+        data = raw if raw is not None else None if body is None else json.dumps(body).encode()
+        request = urllib.request.Request(f"{self.place.api_url}{path}", data, headers)  # noqa: S310 - the stack's address
+        try:
+            with urllib.request.urlopen(request, timeout=60) as answer:  # noqa: S310
+                return Answer(answer.status, answer.headers.get_content_type(), answer.read())
+        except urllib.error.HTTPError as error:
+            with error:
+                return Answer(error.code, error.headers.get_content_type(), error.read())
+
+    def recommend(self, user: str, **more: Any) -> dict[str, Any]:
+        """Return the answer to a request for recommendations, which must be one."""
+        answer = self.call(RECOMMENDATIONS, {"user_id": user, **more})
+        assert answer.status == 200, answer
+        found: dict[str, Any] = answer.json
+        return found
+
+    def lake_rows(self, table: str, date: str) -> list[dict[str, Any]]:
+        """Return the rows of one date, as every file of it has them."""
+        store = self.place.store
+        keys = list(store.keys(f"lake/video/{table}/dt={date}/"))
+        return [row for key in keys for row in pq.read_table(io.BytesIO(store.read(key).body)).to_pylist()]
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """What was given to the ETL, and what was kept back."""
+
+    folder: Path
+    receipts: dict[str, Receipt]
+    events: list[dict[str, Any]]
+    held_out: Path
+    items: dict[str, str]  # id -> title
+    seen: dict[str, set[str]]
+
+
+@dataclass(frozen=True)
+class Learned:
+    """The gate's answer, and how each job ended."""
+
+    verdict: dict[str, Any]
+    jobs: dict[str, str]
+
+
+def wait_for(look: Callable[[], Found | None], seconds: float, what: str) -> Found:
+    """Return what `look` finds as soon as it finds something."""
+    deadline = time.monotonic() + seconds
+    while not (found := look()):
+        assert time.monotonic() < deadline, f"{what}: not within {seconds:g} s"
+        time.sleep(0.3)
+    return found

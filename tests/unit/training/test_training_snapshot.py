@@ -1,0 +1,91 @@
+"""Reading a snapshot's folder: what counts, how it is numbered, and what is said of a broken one."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import snapshot_folder
+
+from twinloop.errors import BadInputError
+from twinloop.training.snapshot import read_snapshot
+
+TRAIN = [("b", "y", 5, 1.0), ("b", "x", 5, 1.0), ("a", "y", 9, 0.5), ("a", "z", 1, 0.0), ("b", "y", 5, 1.0)]
+VALIDATION = [("c", "w", 20, 1.0)]
+
+
+def test_positives_are_numbered_by_id_and_ordered_by_user_time_item(tmp_path: Path) -> None:
+    titles = {"y": "Why \n not", "w": None}
+    snapshot = read_snapshot(
+        snapshot_folder.write(tmp_path, TRAIN, VALIDATION, titles=titles, tags={"y": ["b", "", "a"]})
+    )
+    assert snapshot.items.ids == ("w", "x", "y")  # z was seen, not liked
+    assert snapshot.items.titles == ("w", "x", "Why not")
+    assert snapshot.items.tags == ((), (), ("b", "a"))
+    assert snapshot.train.users.tolist() == [0, 1, 1]
+    assert snapshot.train.items.tolist() == [2, 1, 2]
+    assert snapshot.train.times.tolist() == [9, 5, 5]
+    assert snapshot.validation.users.tolist() == [2]
+    assert len(snapshot.everything) == 4
+
+
+def _without(name: str) -> Callable[[Path], None]:
+    return lambda folder: (folder / name).unlink()
+
+
+def _garbled(name: str) -> Callable[[Path], None]:
+    def damage(folder: Path) -> None:
+        (folder / name).write_bytes(b"PAR1 but not really")
+
+    return damage
+
+
+def _column_dropped(folder: Path) -> None:
+    path = folder / "train/interactions.parquet"
+    pq.write_table(pq.read_table(path).drop(["time_ms"]), path)
+
+
+def _value_missing(folder: Path) -> None:
+    path = folder / "train/interactions.parquet"
+    table = pq.read_table(path)
+    users = pa.array([None] * table.num_rows, pa.string())
+    pq.write_table(table.set_column(0, "user_id", users), path)
+
+
+def _manifest_without_a_field(folder: Path) -> None:
+    (folder / "manifest.json").write_text('{"snapshot_id": "x"}')
+
+
+@pytest.mark.parametrize(
+    ("damage", "said"),
+    [
+        (_without("manifest.json"), "it has no manifest.json"),
+        (_manifest_without_a_field, r"manifest.json of the snapshot: \('system',\)"),
+        (_without("train/interactions.parquet"), "no train/interactions.parquet"),
+        (_without("validation/interactions.parquet"), "no validation/interactions.parquet"),
+        (_without("items/items.parquet"), "no items/items.parquet"),
+        (_garbled("train/interactions.parquet"), "train/interactions.parquet is not readable Parquet"),
+        (_garbled("items/items.parquet"), "items/items.parquet is not readable Parquet"),
+        (_column_dropped, "train/interactions.parquet has no column time_ms"),
+        (_value_missing, "train/interactions.parquet has rows without a value"),
+    ],
+)
+def test_a_broken_snapshot_is_named(damage: Callable[[Path], None], said: str, tmp_path: Path) -> None:
+    damage(snapshot_folder.write(tmp_path, TRAIN, VALIDATION))
+    with pytest.raises(BadInputError, match=said):
+        read_snapshot(tmp_path)
+
+
+@pytest.mark.parametrize("train", [[], [("a", "x", 1, 0.0)]], ids=["no rows", "nothing liked"])
+def test_nothing_to_train_on_says_what_to_do(train: list[snapshot_folder.Row], tmp_path: Path) -> None:
+    with pytest.raises(BadInputError, match="has no positive event to train on: load events"):
+        read_snapshot(snapshot_folder.write(tmp_path, train, VALIDATION))
+
+
+def test_times_are_exact_to_the_millisecond_however_wide_the_column(tmp_path: Path) -> None:
+    late = 4_102_444_800_123
+    snapshot = read_snapshot(snapshot_folder.write(tmp_path, [("a", "x", late, 1.0)]))
+    assert snapshot.train.times.tolist() == [late]

@@ -1,0 +1,88 @@
+"""Two towers in PyTorch: recent likes and the catalogue in one space (Covington et al., 2016; Yi et al., 2019)."""
+
+import sys
+
+import numpy as np
+import torch
+from pydantic import Field
+
+from twinloop.training.artefact import Component, prove_parity, session, write_component, write_items
+from twinloop.training.config import JobConfig
+from twinloop.training.job import Job, run_job
+from twinloop.training.linear import popularity
+from twinloop.training.snapshot import Snapshot, read_snapshot
+from twinloop.training.two_tower import Ensemble, Shape
+from twinloop.training.two_tower_graph import check_size, int8_recall, two_tower_graph
+from twinloop.training.validate import proof_questions, retrieve, validation_metrics
+
+
+class Config(JobConfig):
+    """Hyperparameters."""
+
+    members: int = Field(3, ge=1, le=16, description="Pairs of towers whose scores are averaged.")
+    dim: int = Field(64, ge=4, le=512, description="Of one member's vectors.")
+    hidden: int = Field(128, ge=4, le=4096, description="Units of the history tower's MLP.")
+    dropout: float = Field(0.5, ge=0, lt=1)
+    history_dropout: float = Field(0.2, ge=0, lt=1, description="Share of a history's events left out in training.")
+    learning_rate: float = Field(3e-3, gt=0, le=1)
+    weight_decay: float = Field(0.1, ge=0)
+    batch: int = Field(256, ge=1, le=65_536, description="Questions in a step.")
+    cuts: int = Field(4, ge=1, le=100, description="Moments of each user's past that an epoch asks about.")
+    window: int = Field(4, ge=1, le=200, description="What counts as next: so many events.")
+    window_decay: float = Field(0.9, gt=0, le=1, description="Weight of a next event against the one before it.")
+    epochs: int = Field(60, ge=1, le=10_000, description="At most; validation decides how many.")
+    check_every: int = Field(5, ge=1, description="Epochs between looks at validation.")
+    threads: int = Field(1, ge=1, le=256, description="More help large catalogues; last digits differ by their number.")
+
+    def shape(self) -> Shape:
+        """Return the settings of a pair of towers."""
+        return Shape(**{name: getattr(self, name) for name in Shape.__dataclass_fields__})
+
+
+def train(config: Config, job: Job) -> None:
+    """Choose the number of epochs on validation, fit on train and validation for as long, export, prove."""
+    torch.set_num_threads(config.threads)
+    snapshot = read_snapshot(job.snapshot)
+    check_size(len(snapshot.items), config.dim, config.members)
+    epochs, metrics = choose_epochs(config, job, snapshot)
+
+    model = Ensemble(snapshot.everything, snapshot.items.tags, config.shape(), members=config.members, seed=config.seed)
+    for _ in range(epochs):
+        model.epoch()
+    job.say(f"fitted on train and validation for {epochs} epochs")
+
+    exported = two_tower_graph(model)
+    opened = session(exported)
+    asked = proof_questions(snapshot.train, snapshot.validation)
+    metrics |= {"epochs": float(epochs), "int8_recall@150": int8_recall(opened, model, asked)}
+
+    def pairs():  # (exported, fitted) scores of the items returned, question by question
+        for question in asked:
+            answer = retrieve(opened, question)
+            fitted = model.scores([question.history])[0]
+            fitted[question.history] = -np.inf
+            yield answer["scores"], fitted[answer["items"]]
+
+    write_component(job, snapshot, config, Component("retrieval", "torch", exported, prove_parity(pairs()), metrics))
+    write_items(job, snapshot, popularity(snapshot.everything))
+
+
+def choose_epochs(config: Config, job: Job, snapshot: Snapshot) -> tuple[int, dict[str, float]]:
+    """Return the number of epochs that was best on validation, and the metrics there; all where nobody can tell."""
+    model = Ensemble(snapshot.train, snapshot.items.tags, config.shape(), members=config.members, seed=config.seed)
+    best, metrics = config.epochs, {"validation_users": 0.0}
+    if not len(snapshot.validation):
+        return best, metrics
+    for epoch in range(1, config.epochs + 1):
+        loss = model.epoch()
+        if epoch % config.check_every and epoch != config.epochs:
+            continue
+        found = validation_metrics(session(two_tower_graph(model)), snapshot.train, snapshot.validation)
+        job.say(f"epoch {epoch}: loss {loss:.4f}, on validation {found}")
+        if found.get("ndcg@10", 0.0) > metrics.get("ndcg@10", 0.0):
+            best, metrics = epoch, found
+    return best, metrics
+
+
+if __name__ == "__main__":
+    sys.exit(run_job("two_tower", Config, train))
