@@ -26,7 +26,7 @@ def s3():
         endpoint_url=f"http://{host}:{port}",
         region_name="us-east-1",
         aws_access_key_id="testing",
-        aws_secret_access_key="testing",  # noqa: S106 - the emulator asks for some
+        aws_secret_access_key="testing",
     )
     yield client
     client.close()

@@ -20,7 +20,7 @@ def dynamodb_client():
         "dynamodb",
         region_name="eu-west-1",
         aws_access_key_id="testing",
-        aws_secret_access_key="testing",  # noqa: S106
+        aws_secret_access_key="testing",
     )
 
 

@@ -311,7 +311,7 @@ def test_only_whole_releases_are_promoted(gate, store, version):
 
 
 def test_cases_that_are_not_the_manifests_are_refused(gate, store):
-    store.write(f"{KEY}cases/test.jsonl.gz", gzip.compress(b"{}"))
+    store.write(f"{KEY}cases/test.jsonl.gz", gzip.compress(b"{}", mtime=0))
     with pytest.raises(IntegrityError, match="is not the file of the manifest"):
         gate(event(completed(store, "deep")))
 

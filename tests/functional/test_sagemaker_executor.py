@@ -77,7 +77,7 @@ class Cloud:
             endpoint_url=endpoint or self.settings.endpoint,
             region_name=self.settings.region,
             aws_access_key_id="test",
-            aws_secret_access_key="test",  # noqa: S106 - opens nothing
+            aws_secret_access_key="test",
             config=Config(s3={"addressing_style": "path"}, retries={"total_max_attempts": 1}),
         )
 

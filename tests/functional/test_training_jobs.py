@@ -1,4 +1,4 @@
-"""The jobs as SageMaker runs them: the real toolkit starts train.py out of its source bundle, on another base folder."""
+"""Jobs as SageMaker runs them: the real toolkit starts train.py out of its source bundle, on another base folder."""
 
 from __future__ import annotations
 

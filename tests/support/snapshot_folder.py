@@ -37,9 +37,9 @@ def write(
     (folder / "test" / "interactions.parquet").write_bytes(b"no job reads this")
     titles, tags = titles or {}, tags or {}
     ids = sorted({*titles, *tags})
-    columns = [ids, [titles.get(item) for item in ids], [tags.get(item) for item in ids]]
+    described = [ids, [titles.get(item) for item in ids], [tags.get(item) for item in ids]]
     (folder / "items").mkdir()
-    pq.write_table(pa.table(columns, schema=_ITEMS), folder / "items" / "items.parquet")
+    pq.write_table(pa.table(described, schema=_ITEMS), folder / "items" / "items.parquet")
     manifest = SnapshotManifest(
         snapshot_id="0123456789abcdef",
         system="video",

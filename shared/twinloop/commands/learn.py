@@ -111,7 +111,9 @@ def follow(arn: str, progress: Progress, *, job_prefix: str, since: float, show:
         for name in executions.states_entered(arn):
             if name in _STEPS:
                 progress.began.setdefault(name, time.monotonic())
-        if "Ladder" in progress.began and "Judge" not in progress.began:
+        # Once more when judging has begun: the last job ended between two looks.
+        unsettled = not progress.jobs or any(job.status == "InProgress" for job in progress.jobs)
+        if "Ladder" in progress.began and ("Judge" not in progress.began or unsettled):
             progress.jobs = executions.jobs(job_prefix, since)
         if ended:
             progress.ended = time.monotonic()

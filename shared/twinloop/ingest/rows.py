@@ -52,10 +52,21 @@ def parse_line(model: type[Contract], line: bytes) -> dict[str, Any] | Fault:
         return Fault(f"the line is not JSON: {error}", "not JSON")
     if not isinstance(row, dict):
         return Fault("the line is not a JSON object", "not a JSON object")
+    if "\\ud" in text.lower() and not _encodable(row):
+        return Fault("the line holds half of a surrogate pair (\\ud800 to \\udfff), which is no character", "not JSON")
     try:
         return check_row(model, row)
     except RecursionError:
         return Fault("the line nests objects too deeply", "nested too deeply")
+
+
+def _encodable(row: Mapping[str, Any]) -> bool:
+    """Whether everything in a parsed line can be written down again as UTF-8."""
+    try:
+        json.dumps(row, ensure_ascii=False).encode()
+    except (UnicodeEncodeError, RecursionError):
+        return False
+    return True
 
 
 def extra_text(unknown: Mapping[str, Any]) -> str | None:

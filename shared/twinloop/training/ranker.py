@@ -26,15 +26,10 @@ _CUTS = (0.5, 0.65, 0.8, 0.9)
 
 @dataclass(frozen=True)
 class Rows:
-    """Candidates of many questions: features float32[q, K, F], which of them the user liked next, bool[q, K]; folds."""
+    """Candidates of many questions: features float32[q, K, F], and which of them the user liked next, bool[q, K]."""
 
     features: Floats32
     liked: NDArray[np.bool_]
-    fold: NDArray[np.int64]
-
-    def take(self, chosen: NDArray[np.bool_]) -> Rows:
-        """Return the questions that a mask chooses."""
-        return Rows(self.features[chosen], self.liked[chosen], self.fold[chosen])
 
     def matrix(self) -> xgb.DMatrix:
         """Return the rows grouped by question."""
@@ -44,7 +39,7 @@ class Rows:
         return matrix
 
 
-def ask(model: ort.InferenceSession, asked: Iterator[Question], fold: int) -> Rows:
+def ask(model: ort.InferenceSession, asked: Iterator[Question]) -> Rows:
     """Ask the retrieval model; questions with nothing right among the candidates teach nothing and are left out."""
     features, liked = [], []
     for question in asked:
@@ -55,8 +50,8 @@ def ask(model: ort.InferenceSession, asked: Iterator[Question], fold: int) -> Ro
             liked.append(right)
     if not features:
         (shape,) = (output.shape for output in model.get_outputs() if output.name == "features")
-        return Rows(np.zeros((0, *shape), np.float32), np.zeros((0, shape[0]), np.bool_), np.zeros(0, np.int64))
-    return Rows(np.stack(features), np.stack(liked), np.full(len(liked), fold))
+        return Rows(np.zeros((0, *shape), np.float32), np.zeros((0, shape[0]), np.bool_))
+    return Rows(np.stack(features), np.stack(liked))
 
 
 def training_rows(events: Events, tags: tuple[tuple[str, ...], ...], *, users: int, seed: int) -> Rows:
@@ -77,7 +72,7 @@ def training_rows(events: Events, tags: tuple[tuple[str, ...], ...], *, users: i
         if not len(others) or not len(theirs):
             continue
         model = session(retrieval_with_features(fit_sources(others, tags))[0])
-        parts += [ask(model, questions(*_cut(theirs, share)), fold) for share in _CUTS]
+        parts += [ask(model, questions(*_cut(theirs, share))) for share in _CUTS]
     if not sum(len(part.liked) for part in parts):
         raise BadInputError(
             "no user has enough positive events to learn a ranking from: load more data, or leave this rung out"
@@ -85,7 +80,6 @@ def training_rows(events: Events, tags: tuple[tuple[str, ...], ...], *, users: i
     return Rows(
         np.concatenate([part.features for part in parts]),
         np.concatenate([part.liked for part in parts]),
-        np.concatenate([part.fold for part in parts]),
     )
 
 
@@ -97,22 +91,14 @@ def _cut(events: Events, share: float) -> tuple[Events, Events]:
     return events.take(early), events.take(~early)
 
 
-def fit(rows: Rows, parameters: dict[str, object], most_rounds: int) -> tuple[xgb.Booster, int]:
-    """Fit LambdaMART; returns the model and its number of rounds.
+def fit(rows: Rows, parameters: dict[str, object], rounds: int) -> xgb.Booster:
+    """Fit LambdaMART for that many rounds.
 
-    One fold of users tells when to stop (no better NDCG@10 in 50 rounds); then all folds are fitted for that long.
-    Their questions have many right answers each, the validation split only the last few events of a user: it is too
-    noisy to choose by.
+    No early stopping: NDCG@10 of a held-out fifth of the users, or of the validation split, is flat within its noise
+    over hundreds of rounds, so what it stops at is chance (see docs/decisions/models-ranker-rounds.md).
     """
-    told = {**parameters, "objective": "rank:ndcg", "eval_metric": "ndcg@10", "lambdarank_pair_method": "topk"}
-    watched = rows.fold == rows.fold.max()
-    rounds = most_rounds
-    if not watched.all():
-        evals = [(rows.take(watched).matrix(), "watched")]
-        early = rows.take(~watched).matrix()
-        stopped = xgb.train(told, early, most_rounds, evals=evals, early_stopping_rounds=50, verbose_eval=False)
-        rounds = stopped.best_iteration + 1
-    return xgb.train(told, rows.matrix(), rounds), rounds
+    told = {**parameters, "objective": "rank:ndcg", "lambdarank_pair_method": "topk"}
+    return xgb.train(told, rows.matrix(), rounds)
 
 
 def predict(booster: xgb.Booster, features: Floats32) -> Floats32:
