@@ -23,8 +23,8 @@ check: environments  ## lint, types, import contracts, templates
 unit: environments  ## unit, contract and functional tests
 	$(BIN)/pytest tests/unit tests/contract tests/functional -n 2 --dist loadfile
 
-e2e: environments  ## the real template on the real local cloud
-	$(BIN)/pytest tests/e2e --emulator $(EMULATOR)
+e2e: environments  ## the real template on the real local cloud; one learning run is part of the first test
+	$(BIN)/pytest tests/e2e --emulator $(EMULATOR) --timeout 1200
 
 bench: environments  ## budgets as ratios, into benchmarks/results/
 	$(BIN)/python -m benchmarks
