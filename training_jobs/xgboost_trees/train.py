@@ -3,7 +3,6 @@
 import os
 import sys
 
-import numpy as np
 from pydantic import Field
 
 from twinloop.training import ranker
@@ -54,18 +53,19 @@ def train(config: Config, job: Job) -> None:
     ranking = ranker.to_onnx(booster, len(names))
 
     found, scored = session(retrieval), session(ranking)
-    answers = [retrieve(found, question) for question in proof_questions(snapshot.train, snapshot.validation)]
+    asked = proof_questions(snapshot.train, snapshot.validation)
+    answers = [retrieve(found, question) for question in asked]
     exported = [scored.run(["scores"], {"features": answer["features"]})[0] for answer in answers]
     fitted = [ranker.predict(booster, answer["features"]) for answer in answers]
     # The retrieval graph is the definition: training asked this very graph. What is proved is that it repeats itself.
     again = session(retrieval)
-    repeated = [retrieve(again, question) for question in proof_questions(snapshot.train, snapshot.validation)]
+    repeated = [retrieve(again, question) for question in asked]
     same = prove_parity((a["features"], b["features"]) for a, b in zip(answers, repeated, strict=True))
     parity = prove_parity(zip(exported, fitted, strict=True))
 
     write_component(job, snapshot, config, Component("retrieval", "numpy", retrieval, same, metrics, names))
     write_component(job, snapshot, config, Component("ranking", "xgboost", ranking, parity, metrics, names))
-    write_items(job, snapshot, np.asarray(popularity(snapshot.everything)))
+    write_items(job, snapshot, popularity(snapshot.everything))
 
 
 if __name__ == "__main__":

@@ -45,11 +45,15 @@ class S3SourceBundles:
         resource = importlib.resources.files("twinloop_jobs") / f"{rung}.tar.gz"
         if not resource.is_file():
             raise BadInputError(f"there is no training job {rung!r}; the folders under training_jobs/ name them")
-        body = resource.read_bytes()
-        key = f"jobs/source/{rung}-{hashlib.sha256(body).hexdigest()[:16]}/sourcedir.tar.gz"
-        with contextlib.suppress(AlreadyExistsError):  # the name is the content's hash
-            self._store.write_new(key, body, content_type="application/gzip")
-        return f"s3://{self._store.bucket}/{key}"
+        return publish_bundle(self._store, rung, resource.read_bytes())
+
+
+def publish_bundle(store: S3ObjectStore, rung: str, body: bytes) -> str:
+    """Upload a source bundle under its own hash, where it is not there yet; returns its s3:// address."""
+    key = f"jobs/source/{rung}-{hashlib.sha256(body).hexdigest()[:16]}/sourcedir.tar.gz"
+    with contextlib.suppress(AlreadyExistsError):
+        store.write_new(key, body, content_type="application/gzip")
+    return f"s3://{store.bucket}/{key}"
 
 
 class StepFunctionsTasks:

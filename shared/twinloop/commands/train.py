@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from datetime import datetime
 from pathlib import Path
 from typing import Annotated
 
@@ -10,9 +11,11 @@ import typer
 
 from twinloop import systems
 from twinloop.aws.sagemaker_sdk import submit_with_model_trainer
+from twinloop.aws.training_jobs import publish_bundle
 from twinloop.commands.models import System
 from twinloop.commands.screen import console, plainly
 from twinloop.commands.target import Deployment, deployment, project_root
+from twinloop.contracts.artefacts import SnapshotManifest
 from twinloop.contracts.spec import Rung
 from twinloop.errors import BadInputError, NotFoundError, TwinloopError
 from twinloop.training.bundle import build_source_bundle
@@ -54,7 +57,11 @@ def _snapshot(place: Deployment, system: str, wanted: str) -> str:
     found = [key for key in manifests if not wanted or key.split("/")[2] == wanted]
     if not found:
         raise NotFoundError(f"there is no snapshot {wanted or 'yet'}; `twinloop learn {system}` takes one")
-    newest = max(found, key=lambda key: place.store.read(key).body.split(b'"created_at"', 1)[-1][:40])
+
+    def created_at(key: str) -> datetime:
+        return SnapshotManifest.model_validate_json(place.store.read(key).body).created_at
+
+    newest = found[0] if len(found) == 1 else max(found, key=created_at)
     return newest.removesuffix("manifest.json")
 
 
@@ -76,16 +83,12 @@ def _submit(place: Deployment, system: str, rung: Rung, key: str, *, wait: bool)
         images={"xgboost": out["XgboostImage"], "pytorch": out["PytorchImage"]},
     )
     body = build_source_bundle(project_root() / "training_jobs" / rung.name)
-    digest = hashlib.sha256(body).hexdigest()
-    source = f"jobs/source/{rung.name}-{digest[:16]}/sourcedir.tar.gz"
-    place.store.write(source, body, content_type="application/gzip")
-    job = job_name(place.name, system, rung.name, digest)
     request = training_job_request(
         settings=settings,
-        job=job,
+        job=job_name(place.name, system, rung.name, hashlib.sha256(body).hexdigest()),
         system=system,
         snapshot_key=key,
         rung=rung,
-        source=f"s3://{place.store.bucket}/{source}",
+        source=publish_bundle(place.store, rung.name, body),
     )
     return submit_with_model_trainer(request, wait=wait, logs=wait)

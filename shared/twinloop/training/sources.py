@@ -7,7 +7,7 @@ Matrices are kept in half precision; the graph computes in single.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -128,64 +128,53 @@ def _tags(tags: tuple[tuple[str, ...], ...]) -> Floats32:
     return np.asarray(found / np.maximum(lengths, 1e-9), dtype=np.float32)
 
 
-@dataclass
-class _Scores:
-    """Scores [1, n] by source, as names of values in the graph."""
-
-    g: Graph
-    named: dict[str, str] = field(default_factory=dict)
-
-    def add(self, name: str, value: str) -> None:
-        self.named[name] = value
-
-
 def retrieval_with_features(s: Sources) -> tuple[bytes, tuple[str, ...]]:
     """Return the retrieval model (`items`, `scores`, `features`) and the names of the feature columns."""
     g = retrieval_graph("sources")
     n = len(s.counts)
     log_counts = np.log(s.counts + 1)
     recent = _Recent(g, n)
-    scores = _Scores(g)
+    scores: dict[str, str] = {}  # source -> the value in the graph that holds its scores, [1, n]
 
     ease_400 = recent.rows(s.ease_400)
     for decay in (0.97, 0.9, 0.7):
-        scores.add(f"ease_400@{decay:g}".replace("0.", "."), recent.sum(ease_400, decay))
-    scores.add("ease_400_last5", recent.sum_of_last(ease_400, 5))
-    scores.add("ease_100@1", recent.sum(recent.rows(s.ease_100), 1.0))
+        scores[f"ease_400@{decay:g}".replace("0.", ".")] = recent.sum(ease_400, decay)
+    scores["ease_400_last5"] = recent.sum_of_last(ease_400, 5)
+    scores["ease_100@1"] = recent.sum(recent.rows(s.ease_100), 1.0)
     # Cosine scales the co-occurrences by both items' counts: the history's side before the sum, the other after it.
     root = np.sqrt(s.counts)
     together = recent.rows(s.together)
     cosine = g.op("Mul", together, recent.of_history(1 / (root + 1e-9)))
     other = g.constant(1 / (root + 1))
     for decay in (1.0, 0.9, 0.7):
-        scores.add(f"cosine@{decay:g}".replace("0.", "."), g.op("Mul", recent.sum(cosine, decay), other))
-    scores.add("cosine_max10", g.op("Mul", recent.max_of_last(cosine, 10), other))
-    scores.add("cosine_max3", g.op("Mul", recent.max_of_last(cosine, 3), other))
-    scores.add("cosine_last10", g.op("Mul", recent.sum_of_last(cosine, 10), other))
+        scores[f"cosine@{decay:g}".replace("0.", ".")] = g.op("Mul", recent.sum(cosine, decay), other)
+    scores["cosine_max10"] = g.op("Mul", recent.max_of_last(cosine, 10), other)
+    scores["cosine_max3"] = g.op("Mul", recent.max_of_last(cosine, 3), other)
+    scores["cosine_last10"] = g.op("Mul", recent.sum_of_last(cosine, 10), other)
     share = g.op("Mul", together, recent.of_history(1 / (s.counts + 20)))
-    scores.add("together@.9", recent.sum(share, 0.9))
+    scores["together@.9"] = recent.sum(share, 0.9)
     follows = g.op("Mul", recent.rows(s.follows), recent.of_history(1 / (s.follows.sum(axis=1) + 10)))
-    scores.add("next@.7", recent.sum(follows, 0.7))
-    scores.add("next@.3", recent.sum(follows, 0.3))
-    scores.add("next_rare@.7", g.op("Mul", scores.named["next@.7"], g.constant(1 / np.sqrt(s.counts + 10))))
+    scores["next@.7"] = recent.sum(follows, 0.7)
+    scores["next@.3"] = recent.sum(follows, 0.3)
+    scores["next_rare@.7"] = g.op("Mul", scores["next@.7"], g.constant(1 / np.sqrt(s.counts + 10)))
     factors = g.constant(s.factors)
     turned = g.op("Transpose", factors, perm=[1, 0])
     for decay in (1.0, 0.9):
         user = recent.sum(g.op("Gather", factors, "history", axis=0), decay)
-        scores.add(f"factors@{decay:g}".replace("0.", "."), g.op("MatMul", user, turned))
+        scores[f"factors@{decay:g}".replace("0.", ".")] = g.op("MatMul", user, turned)
     tags = g.constant(s.tags)
     profile = recent.sum(g.op("Gather", tags, "history", axis=0), 0.9)
-    scores.add("tags@.9", g.op("MatMul", profile, g.op("Transpose", tags, perm=[1, 0])))
+    scores["tags@.9"] = g.op("MatMul", profile, g.op("Transpose", tags, perm=[1, 0]))
     period = recent.period(s.edges)
-    scores.add("trend", g.op("Gather", g.constant(s.trend), period, axis=0))
-    scores.add("trend_sharp", g.op("Gather", g.constant(s.trend_sharp), period, axis=0))
-    scores.add("popularity", g.constant(log_counts[None, :]))
+    scores["trend"] = g.op("Gather", g.constant(s.trend), period, axis=0)
+    scores["trend_sharp"] = g.op("Gather", g.constant(s.trend_sharp), period, axis=0)
+    scores["popularity"] = g.constant(log_counts[None, :])
     lift = g.constant(np.log((s.counts + 1) / max(s.counts.sum(), 1.0))[None, :])
-    scores.add("trend_lift", g.op("Sub", scores.named["trend"], lift))
+    scores["trend_lift"] = g.op("Sub", scores["trend"], lift)
     usual = recent.mean_of_last(g.op("Gather", g.constant(log_counts[:, None]), "history", axis=0), 10)
-    scores.add("popularity_gap", g.op("Sub", scores.named["popularity"], usual))
-    scores.add("age", recent.age_in_log_days(s.first_seen))
-    return _candidates(g, scores.named, n, recent.length())
+    scores["popularity_gap"] = g.op("Sub", scores["popularity"], usual)
+    scores["age"] = recent.age_in_log_days(s.first_seen)
+    return _candidates(g, scores, n, recent.length())
 
 
 class _Recent:
