@@ -7,7 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-SCRIPTS = ("etl", "asof", "snapshot", "serving")
+SCRIPTS = ("etl", "asof", "snapshot", "serving", "first_prediction")
 
 
 def main() -> None:

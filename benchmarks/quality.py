@@ -65,7 +65,7 @@ def measure(split: Any) -> dict[str, dict[str, float]]:
             for name in list(os.environ):  # a new cloud has new addresses
                 if name.startswith("AWS_ENDPOINT_URL"):
                     del os.environ[name]
-            clients.client.cache_clear()
+            clients.forget()
             bring_up()
             place = deployment()
             load_files(place, "video", [raw])

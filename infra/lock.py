@@ -12,6 +12,8 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
 LOCKS = ROOT / "requirements"
+# Dependencies of this LocalStack that came out after it break it ("No component plugins found").
+LOCALSTACK_RELEASED = "2026-03-05"
 COMMON = ["--python-platform", "x86_64-manylinux_2_28", "--generate-hashes", "--no-annotate", "--no-header", "--quiet"]
 
 
@@ -27,6 +29,8 @@ def main() -> None:
         _compile("3.11", ROOT / "pyproject.toml", LOCKS / "dev.txt", *without_torch)
     _compile("3.13", LOCKS / "ministack.in", LOCKS / "ministack.txt")
     _compile("3.11", LOCKS / "sam.in", LOCKS / "sam.txt")
+    _compile("3.13", LOCKS / "localstack.in", LOCKS / "localstack.txt", "--exclude-newer", LOCALSTACK_RELEASED)
+    _compile("3.13", LOCKS / "lambda-runtime.in", LOCKS / "lambda-runtime.txt", "--only-binary", ":all:")
     for source in sorted((LOCKS / "layers").glob("*.in")):
         _compile("3.13", source, source.with_suffix(".txt"), "--only-binary", ":all:")
 

@@ -1,7 +1,20 @@
-"""Options that every test may use."""
+"""Options and marks that every test may use."""
 
 import pytest
+from capabilities import missing
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--emulator", default="ministack", help="what stands for AWS in end-to-end tests")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line("markers", "needs(capability): skipped on emulators that lack it (support/capabilities.py)")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    for item in items:
+        for mark in item.iter_markers("needs"):
+            reason = missing(*mark.args, config.getoption("--emulator"))
+            if reason:
+                item.add_marker(pytest.mark.skip(reason=reason))

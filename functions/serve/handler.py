@@ -2,8 +2,11 @@
 
 # ruff: noqa: E402 - imports make objects that live as long as the process; collecting garbage between them is in vain
 import gc
+import os
 
 gc.disable()
+# No plugin of pydantic is installed here, and looking for one reads the metadata of every package there is.
+os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "__all__")
 
 import time
 from functools import cache

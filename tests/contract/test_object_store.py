@@ -10,7 +10,7 @@ from moto.server import ThreadedMotoServer
 from twinloop.aws.objects import S3ObjectStore
 from twinloop.errors import AlreadyExistsError, ConflictError, NotFoundError, UnavailableError
 from twinloop.ports import MemoryObjectStore
-from twinloop.registry import Registry
+from twinloop.registry.registry import Registry
 
 RACERS = 12
 

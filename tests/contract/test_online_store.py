@@ -69,6 +69,15 @@ def test_only_the_latest_are_kept(store: OnlineStore):
     assert store.merge("video", "u", [A], length=2) == (B, C)
 
 
+def test_of_a_history_too_big_for_an_item_the_latest_are_kept_and_others_are_not_held_up(store: OnlineStore):
+    long = [HistoryEntry("ü" * 400 + str(place), place, 1.0) for place in range(1000)]
+    store.merge_many("video", {"a": long, "b": long[:1]}, length=1000)
+    kept = store.history("video", "a")
+    assert 0 < len(kept) < 1000
+    assert kept == tuple(long[-len(kept) :])
+    assert store.history("video", "b") == tuple(long[:1])
+
+
 def test_systems_and_users_are_apart(store: OnlineStore):
     store.merge("video", "u", [A])
     store.merge("ads", "u", [B])

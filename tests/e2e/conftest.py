@@ -29,24 +29,25 @@ def cloud(request: pytest.FixtureRequest) -> Iterator[Cloud]:
     before = dict(os.environ)
     for name in [name for name in os.environ if name.startswith(("AWS_", "TWINLOOP_STACK"))]:
         del os.environ[name]
+    emulator = request.config.getoption("--emulator")
     port, sagemaker_port = _free_ports()
     os.environ |= {
-        "TWINLOOP_STACK": "twinloop-e2e",
+        "TWINLOOP_STACK": f"twinloop-e2e-{emulator}",
         "TWINLOOP_PORT": str(port),
         "TWINLOOP_SAGEMAKER_PORT": str(sagemaker_port),
         "TWINLOOP_STOP_GRACE": "5",
     }
     settings = LocalSettings.from_environment(ROOT)
-    _forget_clients()
+    clients.forget()
     down(settings)  # what a killed run of these tests may have left
     try:
-        bring_up(request.config.getoption("--emulator"))
+        bring_up(emulator)
         yield Cloud(settings, deployment())
     finally:
         down(settings)
         os.environ.clear()
         os.environ.update(before)
-        _forget_clients()
+        clients.forget()
 
 
 @pytest.fixture(scope="session")
@@ -99,8 +100,3 @@ def _free_ports() -> tuple[int, int]:
         one.bind(("127.0.0.1", 0))
         other.bind(("127.0.0.1", 0))
         return one.getsockname()[1], other.getsockname()[1]
-
-
-def _forget_clients() -> None:
-    clients.client.cache_clear()
-    clients.quick_client.cache_clear()

@@ -12,8 +12,8 @@ from typing import Any
 import pyarrow.parquet as pq
 import pytest
 from deployed import Cloud, Loaded, wait_for
+from sessions import aws_client
 
-from twinloop.aws.clients import client
 from twinloop.ingest.replay import pending
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(900)]
@@ -26,7 +26,9 @@ def event(event_id: str, time: str, **more: Any) -> dict[str, Any]:
 def drained(cloud: Cloud) -> bool:
     """Whether every delivery to the ETL has been dealt with."""
     names = ["ApproximateNumberOfMessages", "ApproximateNumberOfMessagesNotVisible"]
-    answer = client("sqs").get_queue_attributes(QueueUrl=cloud.place.outputs["RawQueueUrl"], AttributeNames=names)
+    answer = aws_client(cloud.settings, "sqs").get_queue_attributes(
+        QueueUrl=cloud.place.outputs["RawQueueUrl"], AttributeNames=names
+    )
     return all(answer["Attributes"][name] == "0" for name in names)
 
 
@@ -36,7 +38,7 @@ def contents(cloud: Cloud) -> list[tuple[str, str]]:
     Entities have the time of their upload in their names, so that the latest wins; it is left out, and so are the
     receipts, which say it.
     """
-    pages = client("s3").get_paginator("list_objects_v2").paginate(Bucket=cloud.place.store.bucket)
+    pages = aws_client(cloud.settings, "s3").get_paginator("list_objects_v2").paginate(Bucket=cloud.place.store.bucket)
     found = {entry["Key"]: entry["ETag"] for page in pages for entry in page.get("Contents", [])}
     held = {key: etag for key, etag in found.items() if key.startswith(("lake/", "quarantine/"))}
     uploaded = re.compile(r"/dt=[^/]*/\d{8}T\d{6}-")
@@ -68,7 +70,7 @@ def test_a_raw_file_is_in_the_lake_row_by_row(cloud: Cloud, loaded: Loaded) -> N
 
 
 def test_the_lake_is_in_the_glue_catalog_by_date(cloud: Cloud, loaded: Loaded) -> None:
-    database, glue = cloud.place.outputs["GlueDatabase"], client("glue")
+    database, glue = cloud.place.outputs["GlueDatabase"], aws_client(cloud.settings, "glue")
     tables = {table["Name"]: table for table in glue.get_tables(DatabaseName=database)["TableList"]}
     assert set(tables) == {"video_events", "video_items", "video_users"}
     columns = {column["Name"]: column["Type"] for column in tables["video_events"]["StorageDescriptor"]["Columns"]}
@@ -142,5 +144,7 @@ def test_a_mended_row_is_replayed_into_the_lake(cloud: Cloud, loaded: Loaded, tm
 
 def test_nothing_of_all_this_is_in_the_dead_letters(cloud: Cloud, loaded: Loaded) -> None:
     for name in ("RawDeadLettersUrl", "EventsDeadLettersUrl"):
-        answer = client("sqs").get_queue_attributes(QueueUrl=cloud.place.outputs[name], AttributeNames=["All"])
+        answer = aws_client(cloud.settings, "sqs").get_queue_attributes(
+            QueueUrl=cloud.place.outputs[name], AttributeNames=["All"]
+        )
         assert answer["Attributes"]["ApproximateNumberOfMessages"] == "0"

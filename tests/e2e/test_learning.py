@@ -11,7 +11,7 @@ from deployed import Cloud, Learned, Loaded, wait_for
 from twinloop.aws import executions
 from twinloop.aws.clients import client
 from twinloop.commands import learn
-from twinloop.registry import release_rows
+from twinloop.registry.overview import release_rows
 from twinloop.systems import load
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(900)]
@@ -39,6 +39,16 @@ def test_the_loop_promoted_a_champion_and_its_report_says_why(cloud: Cloud, lear
     assert verdict["rung"] in cloud.twinloop("models", "video")
 
 
+def test_what_the_ranker_adds_to_the_closed_form_was_seen_at_the_gate(cloud: Cloud, learned: Learned) -> None:
+    """A ranker that puts its candidates in no order, or in the order in which they came, must not pass here."""
+    assert learned.jobs
+    rows = {row.rung: row.metrics for row in reversed(release_rows(cloud.place.registry("video")))}
+    ranked, closed = rows["xgboost_trees"], rows["ease"]
+    # On the gate's own cases the difference was .0115 and .0285 when this was written.
+    assert ranked["ndcg@10"].mean >= closed["ndcg@10"].mean + 0.005
+    assert ranked["recall@20"].mean >= closed["recall@20"].mean + 0.005
+
+
 @pytest.mark.parametrize("how", ["--in-process", "--api"])
 def test_the_served_release_is_good_on_events_no_job_has_seen(
     cloud: Cloud, loaded: Loaded, learned: Learned, how: str
@@ -48,8 +58,8 @@ def test_the_served_release_is_good_on_events_no_job_has_seen(
     assert found["asked"] == how.removeprefix("--").replace("-", " ")
     assert found["cases"] > 900
     assert found["rejected_rows"] == {}
-    # The benchmark holds what must be reached; below this something is broken.
-    for metric, least in {"ndcg@10": 0.165, "recall@20": 0.24}.items():
+    # The benchmark holds what must be reached; below this something is broken. EASE alone reaches .168 and .244.
+    for metric, least in {"ndcg@10": 0.175, "recall@20": 0.252}.items():
         interval = found["metrics"][metric]
         assert interval["low"] < interval["mean"] < interval["high"]
         assert interval["mean"] >= least, found["metrics"]

@@ -9,7 +9,7 @@ import pytest
 from deployed import EVENTS, Cloud, Learned, wait_for
 
 from twinloop.aws.online_store import DynamoOnlineStore
-from twinloop.registry import release_rows
+from twinloop.registry.overview import release_rows
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(900)]
 

@@ -23,11 +23,11 @@ def queue(monkeypatch):
     monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
     monkeypatch.setitem(systems._registered, "video", tiny_system.SYSTEM)
     with mock_aws():
-        clients.client.cache_clear()
+        clients.forget()
         url = boto3.client("sqs").create_queue(QueueName="events")["QueueUrl"]
         monkeypatch.setenv("TWINLOOP_EVENTS_QUEUE_URL", url)
         yield url
-    clients.client.cache_clear()
+    clients.forget()
 
 
 @pytest.fixture

@@ -12,7 +12,7 @@ import pytest
 from moto import mock_aws
 
 from twinloop import systems
-from twinloop.aws.clients import client
+from twinloop.aws import clients
 from twinloop.aws.objects import S3ObjectStore
 from twinloop.aws.raw import RawObjects
 from twinloop.ingest.lake import describe
@@ -34,13 +34,13 @@ def cloud(monkeypatch):
     }.items():
         monkeypatch.setenv(name, value)
     with mock_aws():
-        client.cache_clear()
+        clients.forget()
         boto3.DEFAULT_SESSION = None
         s3, glue = boto3.client("s3"), boto3.client("glue")
         s3.create_bucket(Bucket=BUCKET)
         glue.create_database(DatabaseInput={"Name": DATABASE})
         yield SimpleNamespace(s3=s3, glue=glue)
-        client.cache_clear()
+        clients.forget()
 
 
 @pytest.fixture

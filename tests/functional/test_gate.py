@@ -19,11 +19,14 @@ from onnx import TensorProto, helper
 from twinloop import systems
 from twinloop.aws import clients
 from twinloop.aws.objects import S3ObjectStore
+from twinloop.contracts.features import Feature
 from twinloop.contracts.spec import GatePolicy, Rung, Split, SystemSpec
 from twinloop.contracts.system import System
 from twinloop.errors import BadInputError, ConflictError, IntegrityError, NotFoundError
 from twinloop.evaluation.metrics import ndcg_at_k, recall_at_k
-from twinloop.registry import Registry, release_rows
+from twinloop.features.schema import schema_hash
+from twinloop.registry.overview import release_rows
+from twinloop.registry.registry import Registry
 
 BUCKET, SNAPSHOT, ITEMS = "data", "a1b2c3d4", 12
 KEY = f"snapshots/toy/{SNAPSHOT}/"
@@ -31,6 +34,10 @@ LADDER = tuple(
     Rung(name=name, framework="xgboost", complexity=place)
     for place, name in enumerate(("popularity", "linear", "deep"))
 )
+
+
+LIKES = Feature(name="likes", entity="user", kind="count", description="", window_days=30)
+IDLE = Feature(name="idle", entity="user", kind="recency", description="")
 
 
 class ToyPredictor:
@@ -92,7 +99,7 @@ QUALITY = {"popularity": TRUE[::-1], "linear": [*TRUE[1::2], *TRUE[::2]], "deep"
 def archive(rung, /, **changes):
     manifest = {
         "system": "toy", "component": "model", "rung": rung, "framework": "numpy", "snapshot_id": SNAPSHOT,
-        "schema_hash": "h", "feature_versions": {}, "seed": 0, "code_version": "0", "library_versions": {},
+        "schema_hash": schema_hash(()), "feature_versions": {}, "seed": 0, "code_version": "0", "library_versions": {},
         "hyperparameters": {}, "inputs": ["history"], "outputs": ["scores"],
         "parity": {"max_abs_diff": 0.0, "rows": 5}, "trained_seconds": 0.5,
     }  # fmt: skip
@@ -124,15 +131,15 @@ def store(monkeypatch):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setattr(systems, "_registered", {"toy": TOY})
     with mock_aws():
-        clients.client.cache_clear()
+        clients.forget()
         boto3.client("s3").create_bucket(Bucket=BUCKET)
         bucket = S3ObjectStore(BUCKET)
         write_snapshot(bucket)
         yield bucket
-    clients.client.cache_clear()
+    clients.forget()
 
 
-def write_snapshot(store, schema_hash="h"):
+def write_snapshot(store, *features):
     random = np.random.default_rng(5)
     weights = np.array(TRUE) / sum(TRUE)
     lines = [
@@ -149,7 +156,8 @@ def write_snapshot(store, schema_hash="h"):
     manifest = {
         "snapshot_id": SNAPSHOT, "system": "toy", "created_at": "2026-01-02T00:00:00Z", "lake_files": [],
         "files": [entry], "rows": {}, "first_event": "2025-01-01T00:00:00Z", "last_event": "2026-01-01T00:00:00Z",
-        "split": {}, "feature_versions": {}, "schema_hash": schema_hash,
+        "split": {}, "feature_versions": {}, "schema_hash": schema_hash(features), "history_length": 200,
+        "features": [feature.model_dump() for feature in features],
     }  # fmt: skip
     store.write(f"{KEY}cases/test.jsonl.gz", cases)
     store.write(f"{KEY}manifest.json", json.dumps(manifest).encode())
@@ -224,6 +232,7 @@ def test_every_judged_candidate_leaves_its_evidence(gate, store):
         (archive("linear", rung="deep"), "trained for the rung deep"),
         (archive("linear", system="ads"), "trained for the system ads"),
         (archive("linear", schema_hash="x"), "trained for the feature schema x"),
+        (archive("linear", context_names=["likes"]), "not without likes"),
         (archive("linear", model=b"not onnx"), "cannot be opened"),
         (archive("linear", outputs=["other"]), "outputs"),
         (archive("linear", component="retrieval"), "says that it is 'retrieval'"),
@@ -260,7 +269,7 @@ def test_nothing_to_judge_is_a_verdict_with_a_report(gate, store):
 
 
 def promoted(gate, store, rung):
-    answer = gate(event(completed(store, rung)))
+    answer = gate(event(completed(store, "popularity"), completed(store, rung)))
     gate({"action": "promote", "system": "toy", "version": answer["version"], "why": "w"})
     return answer["version"]
 
@@ -284,12 +293,23 @@ def test_a_champion_that_cannot_serve_counts_as_absent_and_is_told(gate, store):
     assert b"cannot serve these cases and counts as absent" in store.read(answer["report_key"]).body
 
 
-def test_a_champion_of_another_schema_that_can_serve_is_compared_and_told(gate, store):
-    promoted(gate, store, "deep")
-    write_snapshot(store, schema_hash="h2")
-    answer = gate(event(completed(store, "popularity", archive("popularity", schema_hash="h2"))))
+@pytest.mark.parametrize(
+    ("now", "told"),
+    [
+        ((LIKES, IDLE), False),  # one that no model is asked with
+        ((LIKES.model_copy(update={"window_days": 7.0}),), True),
+        ((IDLE,), True),
+    ],
+)
+def test_a_champion_of_another_schema_that_can_serve_is_compared_and_told(gate, store, now, told):
+    write_snapshot(store, LIKES)
+    asked = archive("deep", context_names=[LIKES.name], schema_hash=schema_hash([LIKES]))
+    first = gate(event(completed(store, "popularity"), completed(store, "deep", asked)))
+    gate({"action": "promote", "system": "toy", "version": first["version"], "why": "w"})
+    write_snapshot(store, *now)
+    answer = gate(event(completed(store, "popularity")))
     assert (answer["promote"], answer["rung"]) == (False, "deep")
-    assert b"was trained on another feature schema" in store.read(answer["report_key"]).body
+    assert (b"was trained on another feature schema" in store.read(answer["report_key"]).body) is told
 
 
 def test_promotion_is_refused_when_the_champion_has_moved_since(gate, store):

@@ -28,7 +28,7 @@ def cloud(monkeypatch):
         "TWINLOOP_RAW_STREAM": "stack-{system}-events",
     }.items():
         monkeypatch.setenv(name, value)
-    clients.client.cache_clear()
+    clients.forget()
     with mock_aws():
         s3 = boto3.client("s3")
         s3.create_bucket(Bucket="data", CreateBucketConfiguration={"LocationConstraint": "eu-west-1"})
@@ -47,7 +47,7 @@ def cloud(monkeypatch):
             KeySchema=[{"AttributeName": "pk", "KeyType": "HASH"}, {"AttributeName": "sk", "KeyType": "RANGE"}],
         )
         yield s3
-    clients.client.cache_clear()
+    clients.forget()
 
 
 @pytest.fixture

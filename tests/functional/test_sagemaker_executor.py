@@ -431,13 +431,13 @@ def test_jobs_die_with_the_executor(cloud: Cloud, tmp_path: Path) -> None:
 @pytest.fixture
 def shell(cloud: Cloud, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """The environment of somebody who works on this stack from a shell, as `twinloop train` sets it up."""
-    from twinloop.aws.clients import client
+    from twinloop.aws import clients
 
     for name, value in cloud.settings.aws_environment().items():
         monkeypatch.setenv(name, value)
-    client.cache_clear()
+    clients.forget()
     yield
-    client.cache_clear()
+    clients.forget()
 
 
 @pytest.fixture(scope="module")

@@ -37,8 +37,7 @@ def cloud(monkeypatch):
         monkeypatch.setenv(name, value)
     monkeypatch.setitem(systems._registered, "video", tiny_system.SYSTEM)
     with mock_aws():
-        clients.client.cache_clear()
-        clients.quick_client.cache_clear()
+        clients.forget()
         s3 = boto3.client("s3")
         s3.create_bucket(Bucket="data")
         s3.create_bucket(Bucket="logged")
@@ -56,8 +55,7 @@ def cloud(monkeypatch):
             },
         )
         yield s3
-    clients.client.cache_clear()
-    clients.quick_client.cache_clear()
+    clients.forget()
 
 
 @pytest.fixture

@@ -31,6 +31,7 @@ SIMPLE = ["popularity", "ease"]
 LEARNING = ["xgboost_trees", "two_tower"]
 RUNGS = [*SIMPLE, *LEARNING]
 START_MS = 1_700_000_000_000
+CONTEXT = np.array([8.0, 0.25], dtype=np.float32)
 
 
 def snapshot(folder: Path, train: list[Row], validation: list[Row], titles: dict[str, str]) -> Path:
@@ -92,6 +93,13 @@ def under_toolkit(
     return Ended(ended.returncode, base / "model", failure.read_text() if failure.exists() else "")
 
 
+def ask(model: ort.InferenceSession, inputs: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Return what a retrieval answers, told of the user what it wants to be told."""
+    wanted = {entry.name for entry in model.get_inputs()}
+    given = inputs | ({"context": CONTEXT} if "context" in wanted else {})
+    return dict(zip([output.name for output in model.get_outputs()], model.run(None, given), strict=True))
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("rung", RUNGS)
 def test_a_job_leaves_components_that_work(rung: str, tmp_path: Path) -> None:
@@ -116,13 +124,15 @@ def test_a_job_leaves_components_that_work(rung: str, tmp_path: Path) -> None:
     places = {item_id: place for place, item_id in enumerate(beside["item_ids"])}
     history = np.array([places[f"i{item}"] for item in range(8)], dtype=np.int64)
     asked = {"history": history, "times": np.full(8, START_MS // 1000), "exclude": history}
-    answer = dict(zip([o.name for o in model.get_outputs()], model.run(None, asked), strict=True))
+    answer = ask(model, asked)
     returned = answer["items"][np.isfinite(answer["scores"])]
     assert not set(returned.tolist()) & set(history.tolist())
     assert len(returned) == 32
     scores = answer["scores"]
     if rung == "xgboost_trees":
         ranking = ort.InferenceSession(ended.model / "ranking" / "model.onnx", providers=["CPUExecutionProvider"])
+        assert manifest.context_names == ("likes", "idle")
+        assert (answer["features"][:, -2:] == CONTEXT).all()
         scores = ranking.run(["scores"], {"features": answer["features"]})[0]
         scores = np.where(np.isfinite(answer["scores"]), scores, -np.inf)
     if rung != "popularity":  # the user's own half of the catalogue comes first
@@ -224,7 +234,7 @@ def test_what_learns_from_little_data_works_or_says_why_not(
         opened = ort.InferenceSession(model, providers=["CPUExecutionProvider"])
         one = np.zeros(1, dtype=np.int64)
         if model.parent.name == "retrieval":
-            scores = opened.run(["scores"], {"history": one, "times": one, "exclude": one})[0]
+            scores = ask(opened, {"history": one, "times": one, "exclude": one})["scores"]
             assert not np.isnan(scores).any()
     assert (tmp_path / "out" / "retrieval" / "model.onnx").exists()
 

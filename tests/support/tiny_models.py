@@ -90,7 +90,7 @@ def items_file(ids: list[str], popularity: list[float] | None = None) -> bytes:
 
 
 def video_files(
-    n: int = 6, *, with_ranking: bool = False, popularity: list[float] | None = None, schema_hash: str = "s1"
+    n: int = 6, *, with_ranking: bool = False, popularity: list[float] | None = None, **facts: Any
 ) -> dict[str, dict[str, bytes]]:
     """A release of items i0 ... i<n-1>. Whoever liked item i gets i+1, i+2, ... in this order, around the end."""
     places = np.arange(n)
@@ -99,7 +99,7 @@ def video_files(
     files = {
         "retrieval": {
             "model.onnx": retrieval(similar, features=with_ranking),
-            "manifest.json": manifest("retrieval", outputs=outputs, schema_hash=schema_hash),
+            "manifest.json": manifest("retrieval", outputs=outputs, **facts),
             "metrics.json": b"{}",
             "items.json.gz": items_file([f"i{place}" for place in places], popularity),
         }
@@ -107,7 +107,7 @@ def video_files(
     if with_ranking:
         files["ranking"] = {
             "model.onnx": ranking(),
-            "manifest.json": manifest("ranking", schema_hash=schema_hash),
+            "manifest.json": manifest("ranking", **facts),
             "metrics.json": b"{}",
         }
     return files

@@ -9,15 +9,16 @@ from tiny_models import SNAPSHOT, video_files
 
 from twinloop.contracts.events import VIDEO_TABLES
 from twinloop.contracts.spec import GatePolicy, Rung, Split, SystemSpec
-from twinloop.contracts.system import System
+from twinloop.contracts.system import Evaluation, System
 from twinloop.features.schema import schema_hash
 from twinloop.ports import ObjectStore
-from twinloop.registry import Registry
+from twinloop.registry.registry import Registry
+from twinloop.systems.video.evaluate import Remote, cases
 from twinloop.systems.video.features import FEATURES, STRENGTH_SQL, strength
 from twinloop.systems.video.serve import VideoPredictor, judge
 
 STEPS = ("requirements", "framing", "data", "architecture", "evaluation", "deployment")
-SCHEMA = schema_hash(FEATURES)
+SCHEMA = schema_hash(())  # of models that are asked with nothing but the history
 
 SYSTEM = System(
     spec=SystemSpec(
@@ -34,6 +35,7 @@ SYSTEM = System(
     predictor=VideoPredictor,
     judge=judge,
     strength=strength,
+    evaluation=Evaluation(cases=cases, remote=Remote),
 )
 
 

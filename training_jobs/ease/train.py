@@ -29,7 +29,7 @@ def train(config: Config, job: Job) -> None:
         weights = ease(snapshot.train, l2)
         for decay in config.decay:
             model = session(ease_graph(weights, decay, shares))
-            tried[l2, decay] = validation_metrics(model, snapshot.train, snapshot.validation)
+            tried[l2, decay] = validation_metrics(model, snapshot)
             job.say(f"l2={l2:g} decay={decay:g}: {tried[l2, decay]}")
     (l2, decay), metrics = max(tried.items(), key=lambda entry: entry[1].get("ndcg@10", 0.0))
 
@@ -39,7 +39,7 @@ def train(config: Config, job: Job) -> None:
     opened = session(model)
 
     def pairs():  # (exported, fitted) scores of the items returned, question by question
-        for question in proof_questions(snapshot.train, snapshot.validation):
+        for question in proof_questions(snapshot):
             answer = retrieve(opened, question)
             fitted = ease_reference(weights, decay, shares, question.history)
             fitted[question.history] = -np.inf

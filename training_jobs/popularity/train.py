@@ -23,12 +23,12 @@ def train(config: Config, job: Job) -> None:
     """Count, export, prove."""
     snapshot = read_snapshot(job.snapshot)
     held_out = session(popularity_graph(popularity(snapshot.train, config.half_life_days)))
-    metrics = validation_metrics(held_out, snapshot.train, snapshot.validation)
+    metrics = validation_metrics(held_out, snapshot)
 
     shares = popularity(snapshot.everything, config.half_life_days)
     model = popularity_graph(shares)
     opened = session(model)
-    answers = ((retrieve(opened, q), q) for q in proof_questions(snapshot.train, snapshot.validation))
+    answers = ((retrieve(opened, q), q) for q in proof_questions(snapshot))
     parity = prove_parity((got["scores"], _expected(shares, got["items"], q.history)) for got, q in answers)
 
     write_component(job, snapshot, config, Component("retrieval", "numpy", model, parity, metrics))

@@ -8,6 +8,7 @@ from pydantic import Field
 
 from twinloop.training.artefact import Component, prove_parity, session, write_component, write_items
 from twinloop.training.config import JobConfig
+from twinloop.training.events import Events
 from twinloop.training.job import Job, run_job
 from twinloop.training.linear import popularity
 from twinloop.training.snapshot import Snapshot, read_snapshot
@@ -46,14 +47,14 @@ def train(config: Config, job: Job) -> None:
     check_size(len(snapshot.items), config.dim, config.members)
     epochs, metrics = choose_epochs(config, job, snapshot)
 
-    model = Ensemble(snapshot.everything, snapshot.items.tags, config.shape(), members=config.members, seed=config.seed)
+    model = make_towers(config, snapshot, snapshot.everything)
     for _ in range(epochs):
         model.epoch()
     job.say(f"fitted on train and validation for {epochs} epochs")
 
     exported = two_tower_graph(model)
     opened = session(exported)
-    asked = proof_questions(snapshot.train, snapshot.validation)
+    asked = proof_questions(snapshot)
     metrics |= {"epochs": float(epochs), "int8_recall@150": int8_recall(opened, model, asked)}
 
     def pairs():  # (exported, fitted) scores of the items returned, question by question
@@ -67,9 +68,21 @@ def train(config: Config, job: Job) -> None:
     write_items(job, snapshot, popularity(snapshot.everything))
 
 
+def make_towers(config: Config, snapshot: Snapshot, events: Events) -> Ensemble:
+    """Return towers to fit on these events of the snapshot."""
+    return Ensemble(
+        events,
+        snapshot.items.tags,
+        config.shape(),
+        longest=snapshot.manifest.history_length,
+        members=config.members,
+        seed=config.seed,
+    )
+
+
 def choose_epochs(config: Config, job: Job, snapshot: Snapshot) -> tuple[int, dict[str, float]]:
     """Return the number of epochs that was best on validation, and the metrics there; all where nobody can tell."""
-    model = Ensemble(snapshot.train, snapshot.items.tags, config.shape(), members=config.members, seed=config.seed)
+    model = make_towers(config, snapshot, snapshot.train)
     best, metrics = config.epochs, {"validation_users": 0.0}
     if not len(snapshot.validation):
         return best, metrics
@@ -77,7 +90,7 @@ def choose_epochs(config: Config, job: Job, snapshot: Snapshot) -> tuple[int, di
         loss = model.epoch()
         if epoch % config.check_every and epoch != config.epochs:
             continue
-        found = validation_metrics(session(two_tower_graph(model)), snapshot.train, snapshot.validation)
+        found = validation_metrics(session(two_tower_graph(model)), snapshot)
         job.say(f"epoch {epoch}: loss {loss:.4f}, on validation {found}")
         if found.get("ndcg@10", 0.0) > metrics.get("ndcg@10", 0.0):
             best, metrics = epoch, found

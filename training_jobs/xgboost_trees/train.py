@@ -5,6 +5,7 @@ import sys
 
 from pydantic import Field
 
+from twinloop.contracts.signature import FEATURES, SCORES
 from twinloop.training import ranker
 from twinloop.training.artefact import Component, prove_parity, session, write_component, write_items
 from twinloop.training.config import JobConfig
@@ -12,6 +13,7 @@ from twinloop.training.job import Job, run_job
 from twinloop.training.linear import popularity
 from twinloop.training.snapshot import read_snapshot
 from twinloop.training.sources import fit_sources, retrieval_with_features
+from twinloop.training.sources_reference import compare
 from twinloop.training.validate import proof_questions, retrieve, validation_metrics
 
 
@@ -25,6 +27,9 @@ class Config(JobConfig):
     subsample: float = Field(0.8, gt=0, le=1)
     colsample_bytree: float = Field(0.5, gt=0, le=1)
     pairs: int = Field(50, ge=1, le=100, description="Top places whose pairs count in a question's gradient.")
+    context_weight: float = Field(
+        0.1, gt=0, le=1, description="How likely a tree may use what is known of the user, against another column."
+    )
     users: int = Field(4000, ge=1, description="Users whose past is asked about; more only take longer.")
 
     def parameters(self) -> dict[str, object]:
@@ -37,34 +42,34 @@ class Config(JobConfig):
 def train(config: Config, job: Job) -> None:
     """Fit the ranker on train, the sources that serve on train and validation, export both models, prove both."""
     snapshot = read_snapshot(job.snapshot)
-    tags = snapshot.items.tags
+    tags, context = snapshot.items.tags, snapshot.moments.names
 
-    rows = ranker.training_rows(snapshot.train, tags, users=config.users, seed=config.seed)
+    rows = ranker.training_rows(snapshot, users=config.users, seed=config.seed)
     job.say(f"{len(rows.liked)} questions of {rows.liked.shape[1]} candidates, {rows.features.shape[2]} features")
-    booster = ranker.fit(rows, config.parameters(), config.rounds)
-    early = session(retrieval_with_features(fit_sources(snapshot.train, tags))[0])
-    metrics = validation_metrics(
-        early, snapshot.train, snapshot.validation, ranker=lambda features: ranker.predict(booster, features)
+    booster = ranker.fit(
+        rows, config.parameters(), config.rounds, context=len(context), context_weight=config.context_weight
     )
+    early = session(retrieval_with_features(fit_sources(snapshot.train, tags), context)[0])
+    metrics = validation_metrics(early, snapshot, ranker=lambda features: ranker.predict(booster, features))
     job.say(f"on validation {metrics}")
 
     # Features are standardised within a question, so the ranker goes on with sources that know more.
-    retrieval, names = retrieval_with_features(fit_sources(snapshot.everything, tags))
+    sources = fit_sources(snapshot.everything, tags)
+    retrieval, names = retrieval_with_features(sources, context)
     ranking = ranker.to_onnx(booster, len(names))
 
     found, scored = session(retrieval), session(ranking)
-    asked = proof_questions(snapshot.train, snapshot.validation)
-    answers = [retrieve(found, question) for question in asked]
-    exported = [scored.run(["scores"], {"features": answer["features"]})[0] for answer in answers]
-    fitted = [ranker.predict(booster, answer["features"]) for answer in answers]
-    # The retrieval graph is the definition: training asked this very graph. What is proved is that it repeats itself.
-    again = session(retrieval)
-    repeated = [retrieve(again, question) for question in asked]
-    same = prove_parity((a["features"], b["features"]) for a, b in zip(answers, repeated, strict=True))
+    asked = [(question, retrieve(found, question)) for question in proof_questions(snapshot)]
+    proved = prove_parity(
+        pair for question, answer in asked for pair in compare(sources, names, question, context, answer)
+    )
+    exported = (scored.run([SCORES], {FEATURES: answer[FEATURES]})[0] for _, answer in asked)
+    fitted = (ranker.predict(booster, answer[FEATURES]) for _, answer in asked)
     parity = prove_parity(zip(exported, fitted, strict=True))
 
-    write_component(job, snapshot, config, Component("retrieval", "numpy", retrieval, same, metrics, names))
-    write_component(job, snapshot, config, Component("ranking", "xgboost", ranking, parity, metrics, names))
+    parts = (("retrieval", "numpy", retrieval, proved), ("ranking", "xgboost", ranking, parity))
+    for part in parts:
+        write_component(job, snapshot, config, Component(*part, metrics, feature_names=names, context_names=context))
     write_items(job, snapshot, popularity(snapshot.everything))
 
 

@@ -14,8 +14,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from twinloop_local import processes, state
-from twinloop_local.components import Program, folders, programs
+from twinloop_local.components import DEFAULT_EMULATOR, folders, programs
 from twinloop_local.errors import LocalCloudError, StartError
+from twinloop_local.program import Program
 from twinloop_local.settings import HOST, LocalSettings
 
 Progress = Callable[[str], None]
@@ -40,27 +41,29 @@ class Status:
     endpoint: str
     sagemaker_endpoint: str
     components: tuple[Component, ...] = ()
+    emulator: str | None = None  # what stands for AWS, where that is known
 
 
 def up(
-    settings: LocalSettings, emulator: str = "ministack", *, progress: Progress = lambda _: None, patience: float = 60.0
+    settings: LocalSettings, emulator: str | None = None, *, progress: Progress = lambda _: None, patience: float = 60.0
 ) -> Status:
     """Start the stack, or leave it as it is where it runs already.
 
     Args:
         settings: Which stack, where.
-        emulator: What stands for AWS.
+        emulator: What stands for AWS; by default what runs already, or else MiniStack.
         progress: Told in words what is being done.
         patience: Seconds each program may take until it answers.
 
     Raises:
         PortInUseError: Names the port and the variable that changes it.
         StartError: A program did not come up; nothing is left running.
-        LocalCloudError: The stack runs already on other ports.
+        LocalCloudError: The stack runs already, on other ports or on another emulator.
     """
     with _locked(settings):
         now = status(settings)
         if now.state == "running":
+            _same_emulator(settings, now, emulator)
             _same_ports(settings)
             progress(f"the local cloud {settings.stack} is up already")
             return now
@@ -68,6 +71,7 @@ def up(
             progress("cleaning up what a crashed run left behind")
             _stop_all(settings)
         try:
+            emulator = emulator or DEFAULT_EMULATOR
             wanted = programs(settings, emulator)
             for program in wanted:
                 processes.check_port_free(program.port, program.port_variable)
@@ -104,7 +108,7 @@ def status(settings: LocalSettings) -> Status:
     complete = len(components) == 2 and all(component.alive for component in components)
     host = f"http://{HOST}"
     word = "running" if complete else "broken"
-    return Status(word, f"{host}:{known.port}", f"{host}:{known.sagemaker_port}", components)
+    return Status(word, f"{host}:{known.port}", f"{host}:{known.sagemaker_port}", components, known.emulator)
 
 
 def _start_all(
@@ -124,6 +128,8 @@ def _start_all(
         began = time.monotonic()
         _wait_ready(program, current.processes[program.name], _log(settings, program.name), patience)
         progress(f"{program.name} answers on port {program.port} ({time.monotonic() - began:.1f} s)")
+        for note in program.notes:
+            progress(note)
 
 
 def _wait_ready(program: Program, identity: processes.ProcessId, log: Path, patience: float) -> None:
@@ -152,7 +158,7 @@ def _stop_all(settings: LocalSettings) -> None:
     known = state.read(settings.state_dir)
     # Last started, first stopped: the executor still reports to the emulator while its jobs end.
     for identity in reversed(list(known.processes.values() if known else [])):
-        processes.stop(identity)
+        processes.stop(identity, patience=3)  # there is nothing that a slow good-bye would save
     processes.sweep(str(settings.state_dir))
     for entry in settings.state_dir.glob("*"):
         shutil.rmtree(entry, ignore_errors=True) if entry.is_dir() else entry.unlink(missing_ok=True)
@@ -162,6 +168,14 @@ def _remove(settings: LocalSettings) -> None:
     shutil.rmtree(settings.state_dir, ignore_errors=True)
     with suppress(OSError):  # another stack's folder may be beside it
         settings.state_dir.parent.rmdir()
+
+
+def _same_emulator(settings: LocalSettings, now: Status, emulator: str | None) -> None:
+    if emulator not in (None, now.emulator):
+        raise LocalCloudError(
+            f"the local cloud {settings.stack} runs on {now.emulator}, not on {emulator}; "
+            "run `twinloop down` first, or give the second one another name by TWINLOOP_STACK"
+        )
 
 
 def _same_ports(settings: LocalSettings) -> None:

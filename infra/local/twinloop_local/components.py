@@ -4,25 +4,12 @@ from __future__ import annotations
 
 import os
 import sys
-from dataclasses import dataclass
 from pathlib import Path
 
 from twinloop_local.errors import LocalCloudError
+from twinloop_local.localstack import localstack
+from twinloop_local.program import Program, base_environment
 from twinloop_local.settings import ACCOUNT, HOST, PORT_VARIABLE, SAGEMAKER_PORT_VARIABLE, LocalSettings
-
-EMULATORS = ("ministack",)
-
-
-@dataclass(frozen=True)
-class Program:
-    """One program of the stack; `health` answers 200 once it serves."""
-
-    name: str
-    command: tuple[str, ...]
-    environment: dict[str, str]
-    port: int
-    port_variable: str
-    health: str
 
 
 def programs(settings: LocalSettings, emulator: str) -> tuple[Program, ...]:
@@ -33,7 +20,7 @@ def programs(settings: LocalSettings, emulator: str) -> tuple[Program, ...]:
     """
     if emulator not in EMULATORS:
         raise LocalCloudError(f"unknown emulator {emulator!r}; there is: {', '.join(EMULATORS)}")
-    return (_ministack(settings), _executor(settings))
+    return (EMULATORS[emulator](settings), _executor(settings))
 
 
 def _ministack(settings: LocalSettings) -> Program:
@@ -45,7 +32,7 @@ def _ministack(settings: LocalSettings) -> Program:
         )
     state = settings.state_dir
     environment = {
-        **_base_environment(settings),
+        **base_environment(settings),
         "PATH": os.pathsep.join([str(python.parent), "/usr/local/bin", "/usr/bin", "/bin"]),
         "GATEWAY_PORT": str(settings.port),
         "BIND_HOST": HOST,
@@ -65,7 +52,7 @@ def _ministack(settings: LocalSettings) -> Program:
 
 def _executor(settings: LocalSettings) -> Program:
     environment = {
-        **_base_environment(settings),
+        **base_environment(settings),
         **settings.aws_environment(),
         "PATH": os.pathsep.join([str(Path(sys.executable).parent), "/usr/local/bin", "/usr/bin", "/bin"]),
         "MOTO_ACCOUNT_ID": ACCOUNT,
@@ -84,17 +71,10 @@ def _executor(settings: LocalSettings) -> Program:
     return Program("sagemaker", command, environment, port, SAGEMAKER_PORT_VARIABLE, health)
 
 
-def _base_environment(settings: LocalSettings) -> dict[str, str]:
-    """Nothing of the caller's own: what handlers inherit here would otherwise differ from shell to shell."""
-    kept = {name: os.environ[name] for name in ("LANG", "LC_ALL", "TZ") if name in os.environ}
-    return {
-        **kept,
-        "HOME": str(settings.state_dir / "home"),
-        "TMPDIR": str(settings.state_dir / "tmp"),
-        "AWS_EC2_METADATA_DISABLED": "true",
-    }
-
-
 def folders(state_dir: Path) -> tuple[Path, ...]:
     """Folders that must be there before the programs start."""
     return tuple(state_dir / name for name in ("logs", "tmp", "home", "emulator", "jobs"))
+
+
+DEFAULT_EMULATOR = "ministack"
+EMULATORS = {"ministack": _ministack, "localstack": localstack}

@@ -116,7 +116,7 @@ def _deploy(settings: LocalSettings, folder: Path, parameters: Mapping[str, str]
     progress(f"sam deploy: creating the stack {settings.stack}")
     began = time.monotonic()
     bucket = f"{settings.stack}-deployments-{ACCOUNT}"
-    client(settings, "s3").create_bucket(Bucket=bucket)  # again and again is no error to its owner
+    _create_bucket(settings, bucket)
     arguments = ["deploy", "--template-file", str(folder / "out" / "template.yaml"), "--stack-name", settings.stack]
     arguments += ["--s3-bucket", bucket, "--region", settings.region, "--no-progressbar"]
     arguments += ["--capabilities", "CAPABILITY_IAM", "CAPABILITY_NAMED_IAM"]
@@ -125,6 +125,16 @@ def _deploy(settings: LocalSettings, folder: Path, parameters: Mapping[str, str]
         arguments += ["--parameter-overrides", *(f"{name}={value}" for name, value in sorted(parameters.items()))]
     run_sam(settings, arguments, settings.state_dir / "logs" / "sam-deploy.log")
     progress(f"sam deploy: done ({time.monotonic() - began:.1f} s)")
+
+
+def _create_bucket(settings: LocalSettings, bucket: str) -> None:
+    s3 = client(settings, "s3")
+    # As on AWS, the first region must not be named, and every other must.
+    place = {} if settings.region == "us-east-1" else {"LocationConstraint": settings.region}
+    try:
+        s3.create_bucket(Bucket=bucket, **({"CreateBucketConfiguration": place} if place else {}))
+    except s3.exceptions.BucketAlreadyOwnedByYou:
+        return
 
 
 def _short(text: str) -> str:

@@ -1,7 +1,8 @@
-"""Gives a deployed REST API the gateway responses of its template, which MiniStack leaves out.
+"""Gives a deployed REST API the gateway responses of its template, which the emulators leave out.
 
-CloudFormation on AWS reads them from the API's OpenAPI body; MiniStack reads everything else there. It has the API call
-for them, so that they are put one by one here, and take effect with a new deployment of the stages, as on AWS.
+CloudFormation on AWS reads them from the API's OpenAPI body; MiniStack and LocalStack read everything else there. Both
+have the API call for them, so that they are put one by one here, and take effect with a new deployment of the stages,
+as on AWS.
 """
 
 from __future__ import annotations

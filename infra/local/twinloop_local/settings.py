@@ -30,6 +30,8 @@ class LocalSettings:
         sagemaker_port: The SageMaker executor's port (TWINLOOP_SAGEMAKER_PORT).
         region: AWS region that everything claims to be in (TWINLOOP_REGION).
         ministack_env: Python 3.13 environment with MiniStack (TWINLOOP_MINISTACK_ENV).
+        localstack_env: Python 3.13 environment with LocalStack and our plugins (TWINLOOP_LOCALSTACK_ENV).
+        lambda_runtime: Python 3.13 environment that LocalStack's functions run with (TWINLOOP_LAMBDA_RUNTIME).
         sam_env: Environment with aws-sam-cli (TWINLOOP_SAM_ENV).
         job_python: Interpreter that training jobs run with (TWINLOOP_JOB_PYTHON).
         stop_grace_s: Seconds between SIGTERM and SIGKILL of a job that is stopped (TWINLOOP_STOP_GRACE; 120 as on AWS).
@@ -42,6 +44,8 @@ class LocalSettings:
     sagemaker_port: int = 4570
     region: str = "us-east-1"
     ministack_env: Path = Path(".envs/ministack")
+    localstack_env: Path = Path(".envs/localstack")
+    lambda_runtime: Path = Path(".envs/lambda-runtime")
     sam_env: Path = Path(".envs/sam")
     job_python: Path = Path(sys.executable)
     training_slots: int = 2
@@ -70,6 +74,8 @@ class LocalSettings:
             sagemaker_port=_number(env, SAGEMAKER_PORT_VARIABLE, cls.sagemaker_port, 1, 65535),
             region=env.get("TWINLOOP_REGION", cls.region),
             ministack_env=root / env.get("TWINLOOP_MINISTACK_ENV", str(cls.ministack_env)),
+            localstack_env=root / env.get("TWINLOOP_LOCALSTACK_ENV", str(cls.localstack_env)),
+            lambda_runtime=root / env.get("TWINLOOP_LAMBDA_RUNTIME", str(cls.lambda_runtime)),
             sam_env=root / env.get("TWINLOOP_SAM_ENV", str(cls.sam_env)),
             job_python=Path(env.get("TWINLOOP_JOB_PYTHON", str(cls.job_python))),
             training_slots=_number(env, "TWINLOOP_TRAINING_SLOTS", cls.training_slots, 1, 64),

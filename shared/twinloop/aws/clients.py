@@ -1,12 +1,16 @@
-"""Lazily made, shared boto3 clients. Endpoints come from AWS_ENDPOINT_URL[_SERVICE], as in every AWS tool."""
+"""Lazily made, shared clients. Endpoints come from AWS_ENDPOINT_URL[_SERVICE], as in every AWS tool."""
 
 from __future__ import annotations
 
 from functools import cache
 from typing import Any
 
-import boto3
+import botocore.session
 from botocore.config import Config
+
+_PATIENT = {"connect_timeout": 2, "read_timeout": 30, "retries": {"total_max_attempts": 4, "mode": "standard"}}
+_QUICK = {"connect_timeout": 0.5, "read_timeout": 1, "retries": {"total_max_attempts": 2, "mode": "standard"}}
+_SHARED = {"s3": {"addressing_style": "path"}, "max_pool_connections": 32}
 
 
 @cache
@@ -15,23 +19,29 @@ def client(service: str) -> Any:
 
     Timeouts are short and retries few: a caller that has a fallback must reach it before its own caller gives up.
     """
-    config = Config(
-        connect_timeout=2,
-        read_timeout=30,
-        retries={"total_max_attempts": 4, "mode": "standard"},
-        s3={"addressing_style": "path"},
-        max_pool_connections=32,
-    )
-    return boto3.client(service, config=config)
+    return _session().create_client(service, config=Config(**_PATIENT, **_SHARED))
 
 
 @cache
 def quick_client(service: str) -> Any:
     """Return a client that gives up within about two seconds: for requests that have a fallback and no time."""
-    config = Config(
-        connect_timeout=0.5,
-        read_timeout=1,
-        retries={"total_max_attempts": 2, "mode": "standard"},
-        max_pool_connections=32,
-    )
-    return boto3.client(service, config=config)
+    return _session().create_client(service, config=Config(**_QUICK, **_SHARED))
+
+
+@cache
+def transfer_client() -> Any:
+    """Return an S3 client with boto3's `upload_file` and `download_file`, which move big files in parts."""
+    import boto3  # noqa: PLC0415 - importing its transfer manager takes 30 ms, and serving moves no files
+
+    return boto3.Session().client("s3", config=Config(**_PATIENT, **_SHARED))
+
+
+def forget() -> None:
+    """Make the next clients anew, from the environment as it is then."""
+    for made in (client, quick_client, transfer_client, _session):
+        made.cache_clear()
+
+
+@cache
+def _session() -> Any:
+    return botocore.session.get_session()

@@ -3,10 +3,19 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Any
 
+from botocore.exceptions import BotoCoreError, ClientError
+
 from twinloop.aws.clients import client
+from twinloop.errors import BadInputError, NotFoundError, UnavailableError
+
+_ABSENT = frozenset({"ExecutionDoesNotExist", "StateMachineDoesNotExist", "ResourceNotFound"})
+_WRONG = frozenset({"InvalidArn", "InvalidExecutionInput", "InvalidName", "ValidationException"})
 
 
 @dataclass(frozen=True)
@@ -35,14 +44,19 @@ class Job:
 
 
 def start(state_machine: str, payload: dict[str, Any]) -> str:
-    """Start an execution and return its ARN."""
-    answer = client("stepfunctions").start_execution(stateMachineArn=state_machine, input=json.dumps(payload))
+    """Start an execution and return its ARN.
+
+    Raises, as everything here does, NotFoundError, BadInputError, or UnavailableError where trying again can help.
+    """
+    with _asked("Step Functions"):
+        answer = client("stepfunctions").start_execution(stateMachineArn=state_machine, input=json.dumps(payload))
     return str(answer["executionArn"])
 
 
 def describe(arn: str) -> Execution:
     """Return the execution's present state."""
-    answer = client("stepfunctions").describe_execution(executionArn=arn)
+    with _asked("Step Functions"):
+        answer = client("stepfunctions").describe_execution(executionArn=arn)
     output = json.loads(answer["output"]) if answer["status"] == "SUCCEEDED" else None
     cause = answer.get("cause") or answer.get("error")
     return Execution(arn, answer["status"], output, cause)
@@ -50,23 +64,44 @@ def describe(arn: str) -> Execution:
 
 def states_entered(arn: str) -> list[str]:
     """Return the names of the states entered so far, in order."""
-    pages = client("stepfunctions").get_paginator("get_execution_history").paginate(executionArn=arn)
-    events = [event for page in pages for event in page["events"]]
+    with _asked("Step Functions"):
+        pages = client("stepfunctions").get_paginator("get_execution_history").paginate(executionArn=arn)
+        events = [event for page in pages for event in page["events"]]
     return [event["stateEnteredEventDetails"]["name"] for event in events if "stateEnteredEventDetails" in event]
 
 
 def jobs(prefix: str, since: float) -> list[Job]:
     """Return the training jobs whose names start with `prefix`, created at or after `since` (epoch seconds)."""
     sagemaker = client("sagemaker")
-    found = sagemaker.list_training_jobs(NameContains=prefix, MaxResults=100)["TrainingJobSummaries"]
-    names = [
-        entry["TrainingJobName"]
-        for entry in found
-        if entry["TrainingJobName"].startswith(prefix) and entry["CreationTime"].timestamp() >= since - 1
-    ]
-    return [_job(sagemaker.describe_training_job(TrainingJobName=name)) for name in sorted(names)]
+    with _asked("SageMaker"):
+        # Newest first and in pages: an account keeps the jobs of years.
+        pages = sagemaker.get_paginator("list_training_jobs").paginate(
+            NameContains=prefix,
+            CreationTimeAfter=datetime.fromtimestamp(since - 1, UTC),
+            SortBy="CreationTime",
+            SortOrder="Descending",
+        )
+        found = [entry["TrainingJobName"] for page in pages for entry in page["TrainingJobSummaries"]]
+        names = sorted(name for name in found if name.startswith(prefix))
+        return [_job(sagemaker.describe_training_job(TrainingJobName=name)) for name in names]
 
 
 def _job(answer: dict[str, Any]) -> Job:
     doing = answer.get("SecondaryStatus", "")
     return Job(answer["TrainingJobName"], answer["TrainingJobStatus"], doing, answer.get("FailureReason", ""))
+
+
+@contextmanager
+def _asked(service: str) -> Iterator[None]:
+    """Translate what a service answers instead of what was asked for."""
+    try:
+        yield
+    except ClientError as error:
+        code, said = error.response["Error"]["Code"], error.response["Error"].get("Message", "")
+        if code in _ABSENT:
+            raise NotFoundError(f"{service}: {said or code}") from error
+        if code in _WRONG or code.startswith("AccessDenied"):
+            raise BadInputError(f"{service}: {said or code}") from error
+        raise UnavailableError(f"{service} did not answer as asked ({code}): {said}") from error
+    except BotoCoreError as error:
+        raise UnavailableError(f"{service} did not answer: {error}") from error

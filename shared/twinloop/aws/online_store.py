@@ -11,7 +11,7 @@ from typing import Any
 from botocore.exceptions import BotoCoreError, ClientError
 
 from twinloop.aws.clients import client
-from twinloop.contracts.history import DEFAULT_LENGTH, History, HistoryEntry, merge_histories, pack, unpack
+from twinloop.contracts.history import DEFAULT_LENGTH, History, HistoryEntry, fitting, merge_histories, pack, unpack
 from twinloop.errors import BadInputError, ConflictError, UnavailableError
 
 _SORT_KEY = "history"
@@ -53,7 +53,7 @@ class DynamoOnlineStore:
         entries, key = tuple(entries), _key(system, user_id)
         for attempt in range(_ATTEMPTS):
             known, revision = self._read(key, consistent=True)
-            packed = pack(merge_histories(known, entries, length))
+            packed = pack(fitting(merge_histories(known, entries, length)))
             merged = unpack(packed)
             if merged == known:
                 return known

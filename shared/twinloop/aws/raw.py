@@ -9,7 +9,7 @@ from boto3.exceptions import S3UploadFailedError
 from botocore.exceptions import BotoCoreError, ClientError
 from urllib3.exceptions import HTTPError
 
-from twinloop.aws.clients import client
+from twinloop.aws.clients import client, transfer_client
 from twinloop.errors import NotFoundError, UnavailableError
 from twinloop.ingest.source import RawObject
 from twinloop.ingest.upload import Upload
@@ -45,7 +45,7 @@ class RawObjects:
     def send(self, upload: Upload, progress: Callable[[int], None] | None = None) -> str:
         """Upload a file, in parts where it is big; returns its ETag. `progress` is told the bytes of each piece."""
         try:
-            self._s3.upload_file(str(upload.path), self._bucket, upload.key, Callback=progress)
+            transfer_client().upload_file(str(upload.path), self._bucket, upload.key, Callback=progress)
             head = self._s3.head_object(Bucket=self._bucket, Key=upload.key)
         except (ClientError, BotoCoreError, S3UploadFailedError) as error:
             raise UnavailableError(f"{upload.path} was not uploaded: {error}") from error

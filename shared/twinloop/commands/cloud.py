@@ -3,75 +3,63 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Annotated
 
 import typer
 
-from twinloop.commands.screen import console, plainly
-from twinloop.commands.target import project_root
-from twinloop.errors import TwinloopError
-from twinloop_local import LocalCloudError, LocalSettings
-from twinloop_local import deploy as deploy_template
-from twinloop_local import down as stop
-from twinloop_local import status as look
-from twinloop_local import up as begin
+from twinloop.commands.screen import console, plainly, styled
+from twinloop.commands.target import deployment
+
+# Everything of the local cloud is imported where it is used: it needs the extra [local].
 
 
 @plainly
 def up(
-    emulator: Annotated[str, typer.Option(help="What stands for AWS.")] = "ministack",
+    emulator: Annotated[str | None, typer.Option(help="What stands for AWS: ministack or localstack.")] = None,
     deploy: Annotated[bool, typer.Option("--deploy/--no-deploy", help="Deploy template.yaml as well.")] = True,
 ) -> None:
     """Start the local cloud on this machine and deploy the template to it."""
-    for address, value in bring_up(emulator, deploy=deploy).items():
-        console.print(f"{address}: {value}", soft_wrap=True, highlight=False)
+    outputs = bring_up(emulator, deploy=deploy)
+    if deploy:
+        outputs["ApiUrl"] = deployment().api_url  # the stack's own is its address on AWS
+    for name, value in outputs.items():
+        _say(f"{name}: {value}")
 
 
 @plainly
 def down() -> None:
     """Stop the local cloud and forget everything in it."""
-    with _as_ours():
-        stop(_settings(), progress=_say)
+    from twinloop.commands import local  # noqa: PLC0415
+
+    local.down(_say)
 
 
 @plainly
 def status() -> None:
     """Show what of the local cloud runs."""
-    now = look(_settings())
-    console.print(f"{now.state}: AWS at {now.endpoint}, SageMaker at {now.sagemaker_endpoint}")
+    from twinloop.commands import local  # noqa: PLC0415
+
+    now = local.status()
+    emulator = f" ({now.emulator})" if now.emulator else ""
+    _say(f"{now.state}: AWS at {now.endpoint}{emulator}, SageMaker at {now.sagemaker_endpoint}")
     for component in now.components:
-        word = "alive" if component.alive else "[red]gone[/]"
-        console.print(f"  {component.name}: {word}, pid {component.pid}, port {component.port}, log {component.log}")
+        word = "alive" if component.alive else styled("gone", "red")
+        where = f"pid {component.pid}, port {component.port}, log {component.log}"
+        console.print(f"  {component.name}:", word, where, soft_wrap=True)
 
 
-def bring_up(emulator: str = "ministack", *, deploy: bool = True) -> dict[str, str]:
+def bring_up(emulator: str | None = None, *, deploy: bool = True) -> dict[str, str]:
     """Start (where needed) and deploy (where changed); returns the stack's outputs."""
-    settings = _settings()
-    with _as_ours():
-        begin(settings, emulator, progress=_say)
-        if not deploy:
-            return {"endpoint": settings.endpoint, "sagemaker": settings.sagemaker_endpoint}
-        started = time.monotonic()
-        outputs = deploy_template(settings, progress=_say)
-        _say(f"template.yaml is deployed ({time.monotonic() - started:.0f} s)")
-        return outputs
+    from twinloop.commands import local  # noqa: PLC0415
 
-
-@contextmanager
-def _as_ours() -> Iterator[None]:
-    """Let the local cloud's errors end a command like all others."""
-    try:
-        yield
-    except LocalCloudError as error:
-        raise TwinloopError(str(error)) from error
-
-
-def _settings() -> LocalSettings:
-    with _as_ours():
-        return LocalSettings.from_environment(project_root())
+    now = local.up(emulator, _say)
+    if not deploy:
+        return {"endpoint": now.endpoint, "sagemaker": now.sagemaker_endpoint}
+    started = time.monotonic()
+    outputs = local.deploy(_say)
+    _say(f"template.yaml is deployed ({time.monotonic() - started:.0f} s)")
+    return outputs
 
 
 def _say(text: str) -> None:
-    console.print(text, highlight=False, soft_wrap=True)
+    console.print(text, soft_wrap=True)

@@ -11,34 +11,33 @@ import typer
 from rich.box import SIMPLE_HEAD
 from rich.progress import BarColumn, DownloadColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from rich.table import Table
+from rich.text import Text
 
 from twinloop import systems
 from twinloop.aws.raw import RawObjects
 from twinloop.commands.models import System
-from twinloop.commands.screen import console, plainly
+from twinloop.commands.screen import console, plainly, styled
 from twinloop.commands.target import Deployment, deployment
-from twinloop.datasets.movielens import write_movielens_100k
+from twinloop.datasets.catalogue import DATASETS, dataset
 from twinloop.errors import NotFoundError, UnavailableError
-from twinloop.ingest.lake import TableReport, describe
+from twinloop.ingest.lake import TableReport, describe, strays
 from twinloop.ingest.receipts import Receipt, receipt
 from twinloop.ingest.replay import pending
 from twinloop.ingest.replay import replay as send_again
 from twinloop.ingest.upload import plan
 
-_DATASETS = {"movielens-100k": write_movielens_100k}
 _PATIENCE_S = 900.0  # the ETL function's own limit for one file
+_STRAYS_SHOWN = 10
 
 
 @plainly
 def data(
-    name: Annotated[str, typer.Argument(help=f"One of: {', '.join(_DATASETS)}")],
+    name: Annotated[str, typer.Argument(help=f"One of: {', '.join(known.name for known in DATASETS)}")],
     folder: Annotated[Path, typer.Argument(help="Where the raw tables go.")],
 ) -> None:
     """Fetch a public data set and write it as raw tables, ready for `twinloop load`."""
-    if name not in _DATASETS:
-        raise NotFoundError(f"there is no data set {name!r}; known: {', '.join(_DATASETS)}")
-    for table, rows in _DATASETS[name](folder).items():
-        console.print(f"{folder / table}.jsonl: {rows:,} rows", highlight=False, soft_wrap=True)
+    for table, rows in dataset(name).write(folder).items():
+        console.print(f"{folder / table}.jsonl: {rows:,} rows", soft_wrap=True)
 
 
 @plainly
@@ -50,20 +49,23 @@ def load(
     """Upload raw data. Loading the same file twice is harmless."""
     for made in load_files(deployment(), system, paths, wait=wait):
         refused = sum(made.quarantined.values())
-        note = f", [yellow]{refused:,} in quarantine[/] (twinloop lake {system})" if refused else ""
-        console.print(f"{made.raw_key}: {sum(made.rows.values()):,} rows in the lake{note}", soft_wrap=True)
+        note = Text.assemble(", ", (f"{refused:,} in quarantine", "yellow"), f" (twinloop lake {system})")
+        said = Text(f"{made.raw_key}: {sum(made.rows.values()):,} rows in the lake")
+        console.print(said + note if refused else said, soft_wrap=True)
 
 
 @plainly
 def lake(system: System) -> None:
     """Show rows, dates and files of each table, and what is in quarantine and why."""
-    reports = describe(deployment().store, system)
+    store = deployment().store
+    _tell_of_strays(strays(store))
+    reports = describe(store, system)
     if not reports:
         raise NotFoundError(f"nothing was delivered to {system} yet; `twinloop load {system} PATH` does it")
     console.print(lake_table(system, reports))
     for table, report in reports.items():
         for key, reason in report.refused.items():
-            console.print(f"[yellow]{table}[/] {key}: {reason}", soft_wrap=True, highlight=False)
+            console.print(styled(table, "yellow"), f"{key}: {reason}", soft_wrap=True)
 
 
 @plainly
@@ -77,7 +79,10 @@ def replay(
     if listing:
         with listing.open("w", encoding="utf-8") as file:
             count = sum(1 for entry in pending(store, system) if file.write(json.dumps(entry) + "\n"))
-        console.print(f"{listing}: {count:,} rows wait; mend `row`, then `twinloop replay {system} --from {listing}`")
+        console.print(
+            f"{listing}: {count:,} rows wait; mend `row`, then `twinloop replay {system} --from {listing}`",
+            soft_wrap=True,
+        )
         return
     done = send_again(store, system, source.read_bytes().splitlines() if source else None)
     console.print(f"{done.rows:,} rows sent again, {done.known:,} were sent before, {done.by_hand:,} need a hand")
@@ -114,6 +119,17 @@ def load_files(place: Deployment, system: str, paths: list[Path], *, wait: bool 
                 )
             time.sleep(0.2)
     return list(found.values())
+
+
+def _tell_of_strays(found: dict[str, str]) -> None:
+    if not found:
+        return
+    count = "1 object belongs" if len(found) == 1 else f"{len(found):,} objects belong"
+    console.print(styled(f"{count} to no system or table:", "yellow"))
+    for key, reason in list(found.items())[:_STRAYS_SHOWN]:
+        console.print(f"  {key}: {reason}", soft_wrap=True)
+    if len(found) > _STRAYS_SHOWN:
+        console.print(f"  and {len(found) - _STRAYS_SHOWN:,} more; all are in quarantine/_unknown/")
 
 
 def lake_table(system: str, reports: dict[str, TableReport]) -> Table:

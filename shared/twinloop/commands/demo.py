@@ -4,57 +4,56 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+from rich.console import Group
+from rich.json import JSON
 from rich.table import Table
 
+from twinloop import systems
 from twinloop.commands import api, learn
 from twinloop.commands.cloud import bring_up
 from twinloop.commands.data import load_files
 from twinloop.commands.models import models_table
-from twinloop.commands.screen import console, plainly
+from twinloop.commands.screen import console, plainly, styled
 from twinloop.commands.target import Deployment, deployment, project_root
-from twinloop.datasets.movielens import write_movielens_100k
-from twinloop.errors import NotFoundError
-from twinloop.registry import release_rows
-
-_USER = "196"
-_DATASETS = {"video": ("MovieLens 100K", write_movielens_100k)}
+from twinloop.datasets.catalogue import shown_with
+from twinloop.registry.overview import release_rows
 
 
 @dataclass
-class _Clock:
+class Clock:
     """Times the steps and says which one it is."""
 
     seconds: dict[str, float] = field(default_factory=dict)
 
     @contextmanager
     def step(self, name: str, what: str) -> Iterator[None]:
-        console.print(f"[bold cyan]{name}[/] {what}", highlight=False)
+        """Time what is done inside."""
+        console.print(styled(name, "bold cyan"), what)
         started = time.monotonic()
         yield
         self.seconds[name] = round(time.monotonic() - started, 1)
-        console.print(f"     {self.seconds[name]:.0f} s", style="dim", highlight=False)
+        console.print(f"     {self.seconds[name]:.0f} s", style="dim")
 
 
 @plainly
 def demo(
     system: Annotated[str, typer.Argument(help="Which system to show.")] = "video",
-    emulator: Annotated[str, typer.Option(help="What stands for AWS.")] = "ministack",
+    emulator: Annotated[str | None, typer.Option(help="What stands for AWS: ministack or localstack.")] = None,
 ) -> None:
-    """Start the local cloud, load real data, learn, and ask for recommendations. Repeating it is quick and harmless."""
-    if system not in _DATASETS:
-        raise NotFoundError(f"there is no demo of {system!r}; there is one of {', '.join(_DATASETS)}")
-    title, write = _DATASETS[system]
-    clock, folder = _Clock(), project_root() / "build" / "data" / system
+    """Start the local cloud, load real data, learn, and ask for a prediction. Repeating it is quick and harmless."""
+    dataset = shown_with(system)
+    clock, folder = Clock(), project_root() / "build" / "data" / system
     with clock.step("cloud", "start the local cloud and deploy template.yaml to it"):
         bring_up(emulator)
-    with clock.step("data", f"fetch {title}"):
-        write(folder)
+    with clock.step("data", f"fetch {dataset.title}"):
+        dataset.write(folder)
     place = deployment()
     with clock.step("load", "drop it into S3; the ETL takes it into the lake"):
         rows = {made.table: sum(made.rows.values()) for made in load_files(place, system, [folder])}
@@ -63,25 +62,59 @@ def demo(
             _, progress = learn.run(place, system)
         clock.seconds |= {f"learn: {step}": took for step, took in progress.seconds().items()}
     else:
-        console.print(f"[dim]learned before; `.venv/bin/twinloop learn {system}` does it again[/]")
-    path, body = f"/v1/{system}/recommendations", {"user_id": _USER, "limit": 10, "include": ["titles"]}
-    with clock.step("ask", f"what should user {_USER} watch next?"):
-        answer = api.ask(place, path, body)
-    _show(place, system, answer, api.curl(place, path, body))
-    _write(place, system, clock, rows, answer)
+        console.print(f"learned before; `.venv/bin/twinloop learn {system}` does it again", style="dim")
+    path = f"/v1/{system}/{systems.load(system).spec.verb}"
+    with clock.step("ask", dataset.question):
+        answer = api.ask(place, path, dataset.request)
+    console.print(answer_shown(dataset.question, answer))
+    console.print(models_table(place.registry(system)))
+    _say_what_next(system, api.curl(place, path, dataset.request))
+    written = write_facts(project_root() / "build", facts(place, system, clock.seconds, rows, answer))
+    console.print(f"{written.relative_to(project_root())} has the facts of this run", style="dim")
 
 
-def _show(place: Deployment, system: str, answer: dict[str, Any], curl: str) -> None:
-    table = Table(title=f"for user {_USER}, by {answer['model_version']}", title_justify="left", box=None)
+def answer_shown(question: str, answer: Mapping[str, Any]) -> Group | JSON:
+    """Return the answer as a table of titles, or ids where there are none; one without items as it came."""
+    if "items" not in answer:
+        return JSON.from_data(dict(answer))
+    table = Table(box=None)
     table.add_column("", justify="right")
     table.add_column("title")
     for item in answer["items"]:
-        table.add_row(str(item["rank"]), item["title"])
-    console.print(table)
-    console.print(models_table(place.registry(system)))
-    console.print("\n[bold]Ask yourself:[/]")
-    console.print(curl, soft_wrap=True, highlight=False, markup=False)
-    console.print("\n[bold]Try next:[/]")
+        table.add_row(str(item["rank"]), item.get("title") or item["item_id"])
+    return Group(styled(f"\n{question} Says {answer['model_version']}:", "italic"), table)
+
+
+def facts(
+    place: Deployment, system: str, seconds: Mapping[str, float], rows: Mapping[str, int], answer: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Return what build/demo.json holds."""
+    champion = next(row for row in release_rows(place.registry(system)) if "champion" in row.aliases)
+    metrics = {name: {"mean": m.mean, "low": m.low, "high": m.high} for name, m in champion.metrics.items()}
+    answered = {"recommendations": answer["items"]} if "items" in answer else {"answer": answer}
+    return {
+        "system": system,
+        "seconds": seconds,
+        "rows": rows,
+        "api_url": place.api_url,
+        "champion": {"version": champion.version, "rung": champion.rung, "why": champion.why},
+        "metrics": metrics,
+        **answered,
+    }
+
+
+def write_facts(folder: Path, found: Mapping[str, Any]) -> Path:
+    """Write demo.json and return its path."""
+    path = folder / "demo.json"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(found, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    return path
+
+
+def _say_what_next(system: str, curl: str) -> None:
+    console.print("\nAsk yourself:", style="bold")
+    console.print(curl, soft_wrap=True)
+    console.print("\nTry next:", style="bold")
     for command, what in (
         (f"twinloop models {system}", "releases, metrics, who is champion and why"),
         (f"twinloop lake {system}", "what is in the lake, what is in quarantine and why"),
@@ -89,22 +122,5 @@ def _show(place: Deployment, system: str, answer: dict[str, Any], curl: str) -> 
         (f"twinloop rollback {system}", "give the place back to the release before"),
         ("make down", "stop the local cloud and forget everything in it"),
     ):
-        console.print(f"  {'' if command.startswith('make') else '.venv/bin/'}{command:28} {what}", highlight=False)
-
-
-def _write(place: Deployment, system: str, clock: _Clock, rows: dict[str, int], answer: dict[str, Any]) -> None:
-    path = project_root() / "build" / "demo.json"
-    champion = next(row for row in release_rows(place.registry(system)) if "champion" in row.aliases)
-    metrics = {name: {"mean": m.mean, "low": m.low, "high": m.high} for name, m in champion.metrics.items()}
-    facts = {
-        "system": system,
-        "seconds": clock.seconds,
-        "rows": rows,
-        "api_url": place.api_url,
-        "champion": {"version": champion.version, "rung": champion.rung, "why": champion.why},
-        "metrics": metrics,
-        "recommendations": answer["items"],
-    }
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(facts, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
-    console.print(f"[dim]{path.relative_to(project_root())} has the facts of this run[/]")
+        whole = command if command.startswith("make") else f".venv/bin/{command}"
+        console.print(f"  {whole:38} {what}")

@@ -3,36 +3,28 @@
 from __future__ import annotations
 
 import json
-from collections import defaultdict
-from collections.abc import Iterator, Mapping
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict
-from datetime import UTC, datetime
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Annotated, Any
 
-import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
 import typer
 
 from twinloop import systems
 from twinloop.aws.online_store import DynamoOnlineStore
-from twinloop.commands.api import ask
+from twinloop.commands import api as deployed_api
 from twinloop.commands.models import System as SystemName
 from twinloop.commands.screen import plainly
 from twinloop.commands.target import Deployment, deployment
 from twinloop.contracts.artefacts import Case
-from twinloop.contracts.history import POSITIVE
-from twinloop.contracts.system import Ranked, System
-from twinloop.errors import BadInputError, NotFoundError
+from twinloop.contracts.history import History
+from twinloop.contracts.system import Evaluation, System
+from twinloop.errors import BadInputError, ConflictError, NotFoundError, UnavailableError
+from twinloop.evaluation.cases import CaseScores
 from twinloop.evaluation.gate import summarise
 from twinloop.evaluation.replay import replay
-from twinloop.features.stores import OnlineStore
-from twinloop.ingest.process import ingest
-from twinloop.ingest.receipts import Receipt
-from twinloop.ingest.source import RawObject
-from twinloop.ports import MemoryObjectStore
 from twinloop.serving.releases import ReleaseLoader
 
 _READERS = 16
@@ -43,40 +35,50 @@ def evaluate(
     system: SystemName,
     events: Annotated[Path, typer.Option(help="Labelled events that no job has seen, in any raw format.")],
     api: Annotated[bool, typer.Option("--api/--in-process", help="Ask the deployed API, or its code here.")] = False,
-    alias: Annotated[str, typer.Option(help="Which release to judge in process.")] = "champion",
+    alias: Annotated[
+        str | None, typer.Option(help="Which release to judge in process; the champion by default.")
+    ] = None,
 ) -> None:
     """Score the served release on a labelled file; prints one JSON object of metrics with intervals."""
     typer.echo(json.dumps(score(deployment(), system, events, api=api, alias=alias), indent=1))
 
 
-def score(place: Deployment, name: str, events: Path, *, api: bool = False, alias: str = "champion") -> dict[str, Any]:
+def score(place: Deployment, name: str, events: Path, *, api: bool = False, alias: str | None = None) -> dict[str, Any]:
     """Return metrics with intervals, of the deployed API or of its code in this process.
 
-    A user's history is what the online store knows of them; what they liked in the file, and had not met before, is
-    what should have been recommended.
+    A user's history is what the online store knows of them; what is right, the system reads out of the file.
 
     Raises:
-        BadInputError: The file cannot be read, or holds nothing to judge by.
-        NotFoundError: Nothing serves yet.
+        BadInputError: The file cannot be read, or holds nothing to judge by; or an alias is named for the API.
+        NotFoundError: Nothing serves yet, or the system has no labelled files.
+        ConflictError: The API answered from other releases than the champion.
     """
+    if api and alias is not None:
+        raise BadInputError("--alias is for --in-process: the API itself decides which release answers")
+    alias = alias or "champion"
     system, registry = systems.load(name), place.registry(name)
     state = registry.alias(alias)
     if state is None:
         raise NotFoundError(f"{name} has no {alias} yet; `twinloop learn {name}` makes one")
-    liked, made = _liked(system, events)
-    cases = list(_cases(system, DynamoOnlineStore(place.outputs["Table"]), liked))
+    if system.evaluation is None:
+        raise NotFoundError(f"{name} does not say how labelled events become requests; it cannot be evaluated so")
+    # Reading files takes pyarrow, which asking does not.
+    from twinloop.commands.labelled import read_labelled  # noqa: PLC0415
+
+    rows, made = read_labelled(system, system.evaluation.table, events)
+    cases = list(system.evaluation.cases(rows, _histories(place, name)))
     if not cases:
         raise BadInputError(f"{events} has no positive event on an item that is new to its user; nothing to judge by")
     if api:
-        scores = replay(place, cases, lambda where, case: system.judge(_Api(where, system, case), case))
+        scores, asked = _through_the_api(place, system, system.evaluation, cases, expected=state.version)
     else:
         predictor = ReleaseLoader(registry, system.predictor).load(state.version).predictor
-        scores = replay(predictor, cases, system.judge)
+        scores, asked = replay(predictor, cases, system.judge), {"asked": "in process"}
     return {
         "system": name,
         "release": state.version,
         "rung": registry.release(state.version).rung,
-        "asked": "api" if api else "in process",
+        **asked,
         "cases": len(cases),
         "confidence": system.spec.gate.confidence,
         "metrics": {metric: asdict(found) for metric, found in summarise(system.spec.gate, scores).items()},
@@ -86,48 +88,56 @@ def score(place: Deployment, name: str, events: Path, *, api: bool = False, alia
     }
 
 
-class _Api:
-    """The deployed API in a predictor's place, for one case's user."""
+@dataclass
+class Answers:
+    """The deployed API, asked for cases, and who answered each: case id -> (release, arm, whether degraded)."""
 
-    def __init__(self, place: Deployment, system: System, case: Case) -> None:
-        self._place, self._system, self._user = place, system, case.request["user_id"]
+    place: Deployment
+    path: str
+    who: dict[str, tuple[str, str, bool]] = field(default_factory=dict)
 
-    def rank(self, history: object, exclude: object, limit: int) -> Ranked:
-        del history, exclude  # the API knows them itself; that is what is judged
-        path = f"/v1/{self._system.spec.name}/{self._system.spec.verb}"
-        items = ask(self._place, path, {"user_id": self._user, "limit": limit})["items"]
-        scores = np.array([item["score"] for item in items], dtype=np.float32)
-        return Ranked(tuple(item["item_id"] for item in items), scores)
+    def ask(self, case: Case, body: Mapping[str, Any]) -> Mapping[str, Any]:
+        """Return the API's answer to a request; raises UnavailableError."""
+        answer = deployed_api.ask(self.place, self.path, body)
+        try:
+            self.who[case.case_id] = (answer["model_version"], answer["arm"], answer["degraded"])
+        except KeyError as error:
+            raise UnavailableError(f"{self.path} answered without {error}; is it a twinloop API?") from error
+        return answer
+
+    def facts(self, expected: str) -> dict[str, Any]:
+        """Return who answered, as counts and shares; raises ConflictError where it was not all the one expected."""
+        releases = Counter(release for release, _, _ in self.who.values())
+        if set(releases) != {expected}:
+            told = ", ".join(f"{release} ({count:,})" for release, count in releases.most_common())
+            raise ConflictError(
+                f"the champion is {expected}, but the API answered {len(self.who):,} cases from {told}. Running "
+                "functions take a new champion up within 30 seconds: try again then, and without a challenger"
+            )
+        degraded = sum(worse for _, _, worse in self.who.values())
+        return {
+            "asked": "api",
+            "answered_by": dict(releases.most_common()),
+            "arms": dict(Counter(arm for _, arm, _ in self.who.values()).most_common()),
+            "degraded": round(degraded / len(self.who), 4),
+        }
 
 
-def _liked(system: System, events: Path) -> tuple[Mapping[str, dict[str, int]], Receipt]:
-    """Read a file as the ETL would; returns user -> liked item -> first time in ms, and the receipt."""
-    if not events.is_file():
-        raise BadInputError(f"{events}: there is no such file")
-    store = MemoryObjectStore()
-    with events.open("rb") as body:
-        key = f"raw/{system.spec.name}/events/{events.name}"
-        made = ingest(RawObject(key, "file", datetime.now(UTC), events.stat().st_size, body), system, store)
-    if made.refused and not made.rows:
-        raise BadInputError(f"{events}: {made.refused}")
-    liked: defaultdict[str, dict[str, int]] = defaultdict(dict)
-    for key in made.files:
-        for row in pq.read_table(pa.BufferReader(store.read(key).body)).to_pylist():
-            if (system.strength(row) or 0.0) >= POSITIVE:
-                moment = int(row["time"].timestamp() * 1000)
-                first = liked[row["user_id"]].get(row["item_id"], moment)
-                liked[row["user_id"]][row["item_id"]] = min(first, moment)
-    return liked, made
+def _through_the_api(
+    place: Deployment, system: System, evaluation: Evaluation, cases: Sequence[Case], *, expected: str
+) -> tuple[CaseScores, dict[str, Any]]:
+    remote, judge = evaluation.remote, system.judge
+    answers = Answers(place, f"/v1/{system.spec.name}/{system.spec.verb}")
+    scores = replay(answers, cases, lambda them, case: judge(remote(lambda body: them.ask(case, body), case), case))
+    return scores, answers.facts(expected)
 
 
-def _cases(system: System, store: OnlineStore, liked: Mapping[str, dict[str, int]]) -> Iterator[Case]:
-    users = sorted(liked)
-    with ThreadPoolExecutor(_READERS) as pool:
-        histories = pool.map(lambda user: store.history(system.spec.name, user), users)
-        for user, history in zip(users, histories, strict=True):
-            met = {entry.item_id for entry in history}
-            relevant = [item for item in sorted(liked[user]) if item not in met]
-            if relevant:
-                entries = [[entry.item_id, entry.time_ms, entry.strength] for entry in history]
-                request = {"user_id": user, "time_ms": min(liked[user].values()), "history": entries}
-                yield Case(case_id=user, request=request, truth={"relevant": relevant})
+def _histories(place: Deployment, name: str) -> Any:
+    """Return the hook's reader of histories: many at once, in the order asked for."""
+    store = DynamoOnlineStore(place.outputs["Table"])
+
+    def read(users: Sequence[str]) -> Iterator[History]:
+        with ThreadPoolExecutor(_READERS) as pool:
+            yield from pool.map(lambda user: store.history(name, user), users)
+
+    return read

@@ -11,12 +11,13 @@ from typing import Annotated
 import typer
 from rich.live import Live
 from rich.table import Table
+from rich.text import Text
 
 from twinloop.aws import executions
 from twinloop.commands.models import System
 from twinloop.commands.screen import console, plainly
 from twinloop.commands.target import Deployment, deployment
-from twinloop.errors import TwinloopError
+from twinloop.errors import NotFoundError, TwinloopError, UnavailableError
 
 _STEPS = {
     "Snapshot": "snapshot: lake to a point-in-time training set",
@@ -27,6 +28,12 @@ _STEPS = {
     "Materialise": "users' histories to the online store",
     "Tell": "tell",
 }
+
+_MARKS = {"Completed": Text("✓", "green"), "InProgress": Text("…", "yellow")}
+_FAILED = Text("✗", "red")
+# Looks begin quick, for what ends at once, and become seldom: the services allow a few calls a second to everybody.
+_FIRST_PAUSE_S, _LONGEST_PAUSE_S, _SLOWER = 0.5, 2.0, 1.05
+_PATIENCE_S = 120.0  # of looks in vain; the run goes on without being looked at
 
 
 @dataclass
@@ -54,7 +61,7 @@ def learn(
         console.print(start(place, system), soft_wrap=True)
         return
     result, _ = run(place, system)
-    console.print(result["verdict"])
+    console.print(result["verdict"], soft_wrap=True)
     if result.get("report_key"):
         console.print(f"report: s3://{place.store.bucket}/{result['report_key']}", soft_wrap=True)
 
@@ -101,26 +108,44 @@ class _Lines:
     def _tell(self, line: str) -> None:
         if line not in self._told:
             self._told.add(line)
-            console.print(line, highlight=False, soft_wrap=True)
+            console.print(line, soft_wrap=True)
 
 
 def follow(arn: str, progress: Progress, *, job_prefix: str, since: float, show: Callable[[], None]) -> None:
-    """Update `progress` and show it until the execution has ended; jobs count from `since` (epoch seconds)."""
+    """Update `progress` and show it until the execution has ended; jobs count from `since` (epoch seconds).
+
+    Raises:
+        UnavailableError: For two minutes no look succeeded; the run itself goes on.
+    """
+    pause, seen = _FIRST_PAUSE_S, time.monotonic()
     while True:
-        ended = executions.describe(arn).ended
-        for name in executions.states_entered(arn):
-            if name in _STEPS:
-                progress.began.setdefault(name, time.monotonic())
-        # Once more when judging has begun: the last job ended between two looks.
-        unsettled = not progress.jobs or any(job.status == "InProgress" for job in progress.jobs)
-        if "Ladder" in progress.began and ("Judge" not in progress.began or unsettled):
-            progress.jobs = executions.jobs(job_prefix, since)
+        try:
+            ended = _look(arn, progress, job_prefix, since)
+            seen = time.monotonic()
+        except (UnavailableError, NotFoundError) as error:  # throttled; or not to be found yet, just started
+            if time.monotonic() - seen > _PATIENCE_S:
+                raise UnavailableError(f"{arn} could not be followed any longer, and goes on: {error}") from error
+            ended = False
         if ended:
             progress.ended = time.monotonic()
-            show()
-            return
         show()
-        time.sleep(0.5)
+        if ended:
+            return
+        time.sleep(pause)
+        pause = min(pause * _SLOWER, _LONGEST_PAUSE_S)
+
+
+def _look(arn: str, progress: Progress, job_prefix: str, since: float) -> bool:
+    """Update `progress`; returns whether the execution has ended."""
+    ended = executions.describe(arn).ended
+    for name in executions.states_entered(arn):
+        if name in _STEPS:
+            progress.began.setdefault(name, time.monotonic())
+    # Once more when judging has begun: the last job ended between two looks.
+    unsettled = not progress.jobs or any(job.status == "InProgress" for job in progress.jobs)
+    if "Ladder" in progress.began and ("Judge" not in progress.began or unsettled):
+        progress.jobs = executions.jobs(job_prefix, since)
+    return ended
 
 
 def _table(system: str, progress: Progress) -> Table:
@@ -128,11 +153,11 @@ def _table(system: str, progress: Progress) -> Table:
     seconds = progress.seconds()
     for step, took in seconds.items():
         running = progress.ended is None and step == next(reversed(seconds))
-        table.add_row("[yellow]…[/]" if running else "[green]✓[/]", _STEPS[step], f"{took:.0f} s")
+        table.add_row(_MARKS["InProgress" if running else "Completed"], _STEPS[step], f"{took:.0f} s")
         if step == "Ladder":
             for job in progress.jobs:
-                mark = {"Completed": "[green]✓[/]", "InProgress": "[yellow]…[/]"}.get(job.status, "[red]✗[/]")
-                table.add_row("", f"  {mark} {job.name}", job.reason or job.doing)
+                named = Text.assemble("  ", _MARKS.get(job.status, _FAILED), f" {job.name}")
+                table.add_row("", named, job.reason or job.doing)
     return table
 
 

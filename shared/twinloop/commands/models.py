@@ -8,12 +8,14 @@ from typing import Annotated
 import typer
 from rich.box import SIMPLE_HEAD
 from rich.console import Group
-from rich.markup import escape
 from rich.table import Table
+from rich.text import Text
 
 from twinloop.commands.screen import console, plainly
 from twinloop.commands.target import deployment
-from twinloop.registry import Measured, Move, Registry, release_rows
+from twinloop.registry.aliases import Move
+from twinloop.registry.overview import Measured, release_rows
+from twinloop.registry.registry import Registry
 
 System = Annotated[str, typer.Argument(help="video, ...")]
 Why = Annotated[str, typer.Option("--why", help="Goes into the registry's history.")]
@@ -52,7 +54,9 @@ def models_table(registry: Registry) -> Group:
         size = "" if row.size_mb is None else f"{row.size_mb:.1f}"
         style = "bold green" if "champion" in row.aliases else None
         table.add_row(row.version, row.rung, ", ".join(row.aliases), *measured, latency, size, style=style)
-    reasons = [f"[bold]{', '.join(row.aliases)}[/] {row.version}: {escape(row.why)}" for row in rows if row.aliases]
+    reasons = [
+        Text.assemble((", ".join(row.aliases), "bold"), f" {row.version}: {row.why}") for row in rows if row.aliases
+    ]
     return Group(table, *reasons)
 
 
@@ -62,4 +66,5 @@ def _short(measured: Measured) -> str:
 
 
 def _tell(move: Move) -> None:
-    console.print(f"{move.alias}: {move.came_from or 'nothing'} -> [bold]{move.version}[/] ({move.why})")
+    moved = f"{move.alias}: {move.came_from or 'nothing'} -> "
+    console.print(Text.assemble(moved, (str(move.version), "bold"), f" ({move.why})"), soft_wrap=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 from dataclasses import dataclass
 from functools import cached_property
@@ -9,7 +10,8 @@ from pathlib import Path
 
 from twinloop.aws import stack
 from twinloop.aws.objects import S3ObjectStore
-from twinloop.registry import Registry
+from twinloop.errors import BadInputError
+from twinloop.registry.registry import Registry
 
 # Set by `--aws`: talk to the account of the environment even while the local cloud is up.
 _on_aws = False
@@ -21,7 +23,6 @@ class Deployment:
 
     name: str
     outputs: dict[str, str]
-    local: bool
 
     @property
     def store(self) -> S3ObjectStore:
@@ -34,11 +35,20 @@ class Deployment:
 
     @property
     def api_url(self) -> str:
-        """Base address of the API, ending before `/v1`."""
-        if not self.local:
-            return self.outputs["ApiUrl"]
-        endpoint = os.environ["AWS_ENDPOINT_URL"]
-        return f"{endpoint}/restapis/{self.outputs['ApiId']}/{self.outputs['ApiStage']}/_user_request_"
+        """Base address of the API, ending before `/v1`.
+
+        The stack's own, or TWINLOOP_API_URL for another way to it (a domain of one's own, a proxy), in which `{ApiId}`
+        and every other output of the stack may stand.
+
+        Raises:
+            BadInputError: TWINLOOP_API_URL names something that is no output.
+        """
+        pattern = os.environ.get("TWINLOOP_API_URL") or "{ApiUrl}"
+        try:
+            return pattern.format_map(self.outputs).rstrip("/")
+        except (KeyError, ValueError, IndexError, AttributeError) as error:
+            known = ", ".join(sorted(self.outputs))
+            raise BadInputError(f"TWINLOOP_API_URL={pattern!r} names what is none of the outputs {known}") from error
 
     @cached_property
     def api_key(self) -> str:
@@ -64,31 +74,21 @@ def stack_name() -> str:
 
 def deployment() -> Deployment:
     """Find the deployment; raises NotFoundError where the stack is not deployed."""
-    local = enter()
+    enter()
     name = stack_name()
-    return Deployment(name, stack.outputs(name), local)
+    return Deployment(name, stack.outputs(name))
 
 
-def enter() -> bool:
-    """Point this process's AWS clients at the target; True for the local cloud.
+def enter() -> None:
+    """Point this process's AWS clients at the target.
 
     An AWS_ENDPOINT_URL that is set already wins: whoever sets it knows where they want to go.
     """
-    if "AWS_ENDPOINT_URL" in os.environ:
-        return True
-    if _on_aws:
-        return False
-    from twinloop_local import LocalSettings, status  # noqa: PLC0415 - only where the extra [local] is installed
+    if _on_aws or importlib.util.find_spec("psutil") is None:  # it comes with the extra [local]
+        return
+    from twinloop.commands import local  # noqa: PLC0415 - see above
 
-    settings = LocalSettings.from_environment(project_root())
-    now = status(settings)
-    if now.state != "running":
-        return False
-    environment = settings.aws_environment() | {
-        "AWS_ENDPOINT_URL": now.endpoint,
-        "AWS_ENDPOINT_URL_SAGEMAKER": now.sagemaker_endpoint,
-        "AWS_ENDPOINT_URL_SAGEMAKER_RUNTIME": now.sagemaker_endpoint,
-    }
-    os.environ.pop("AWS_PROFILE", None)  # a profile of the shell would win over the local cloud's own credentials
-    os.environ.update(environment)
-    return True
+    found = local.environment()
+    if found and os.environ.get("AWS_ENDPOINT_URL") in (None, found["AWS_ENDPOINT_URL"]):
+        os.environ.pop("AWS_PROFILE", None)  # a profile of the shell would win over the local cloud's own credentials
+        os.environ.update(found)

@@ -10,6 +10,7 @@ from typing import Annotated
 import typer
 
 from twinloop import systems
+from twinloop.aws.images import training_images
 from twinloop.aws.sagemaker_sdk import submit_with_model_trainer
 from twinloop.aws.training_jobs import publish_bundle
 from twinloop.commands.models import System
@@ -40,7 +41,10 @@ def train(
     key = _snapshot(place, system, snapshot)
     if on == "sagemaker":
         job = _submit(place, system, chosen, key, wait=wait)
-        console.print(f"{job}: {'ended' if wait else 'submitted'}; model under s3://{place.store.bucket}/jobs/{job}/")
+        console.print(
+            f"{job}: {'ended' if wait else 'submitted'}; model under s3://{place.store.bucket}/jobs/{job}/",
+            soft_wrap=True,
+        )
     elif on == "here":
         output = project_root() / "build" / "models" / system / rung
         code = run(project_root() / "training_jobs" / rung, _download(place, key), output, chosen.hyperparameters)
@@ -80,7 +84,7 @@ def _submit(place: Deployment, system: str, rung: Rung, key: str, *, wait: bool)
         stack=place.name,
         bucket=place.store.bucket,
         role=out["TrainingRole"],
-        images={"xgboost": out["XgboostImage"], "pytorch": out["PytorchImage"]},
+        images=training_images(xgboost=out.get("XgboostImage", ""), pytorch=out.get("PytorchImage", "")),
     )
     body = build_source_bundle(project_root() / "training_jobs" / rung.name)
     request = training_job_request(

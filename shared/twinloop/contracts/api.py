@@ -28,6 +28,13 @@ class RecommendationsRequest(ApiRequest):
     context: dict[Name, ShortText | bool | int | FiniteFloat | None] = Field(
         default_factory=dict, max_length=50, description="Facts of the moment, such as the device; kept in the log."
     )
+    time_ms: int | None = Field(
+        None,
+        ge=0,
+        le=253_402_300_799_999,
+        description="The moment to answer for, epoch milliseconds, where it is not now: to ask past requests again. "
+        "What is known of the user is the history as it stands; features computed from it are those of this moment.",
+    )
     include: tuple[Literal["titles", "reasons"], ...] = Field(
         (), max_length=10, description="What else to tell of every item."
     )

@@ -7,6 +7,7 @@ from typing import Any
 
 from pydantic import Field
 
+from twinloop.contracts.features import Feature
 from twinloop.contracts.model import Contract
 
 
@@ -32,7 +33,9 @@ class SnapshotManifest(Contract):
     last_event: datetime
     split: dict[str, Any]
     feature_versions: dict[str, str]
-    schema_hash: str
+    schema_hash: str = Field(description="Of all its features; a model's is of those that it is asked with.")
+    features: tuple[Feature, ...] = Field(description="The definitions that its columns were computed by.")
+    history_length: int = Field(gt=0, description="Events of a user that serving keeps, and that features look at.")
 
 
 class Parity(Contract):
@@ -51,8 +54,8 @@ class ComponentManifest(Contract):
     rung: str
     framework: str
     snapshot_id: str
-    schema_hash: str
-    feature_versions: dict[str, str]
+    schema_hash: str = Field(description="Of the definitions of `context_names`, in their order.")
+    feature_versions: dict[str, str] = Field(description="Of `context_names`.")
     seed: int
     code_version: str
     library_versions: dict[str, str]
@@ -60,6 +63,9 @@ class ComponentManifest(Contract):
     inputs: tuple[str, ...]
     outputs: tuple[str, ...]
     feature_names: tuple[str, ...] = Field((), description="Columns of the `features` tensor, in order.")
+    context_names: tuple[str, ...] = Field(
+        (), description="Features of the user that the `context` tensor holds, in order; see contracts/signature.py."
+    )
     parity: Parity
     trained_seconds: float = Field(ge=0)
 

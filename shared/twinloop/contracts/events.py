@@ -5,6 +5,8 @@ A column that a contract does not name is kept in `extra`, as JSON; the reader o
 
 from __future__ import annotations
 
+import re
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from typing import Annotated, Any, Literal
 
@@ -15,6 +17,7 @@ from twinloop.contracts.model import Contract
 
 EARLIEST = datetime(1990, 1, 1, tzinfo=UTC)
 AHEAD = timedelta(days=1)  # clocks of phones are wrong, but not by more
+_WHOLE_HOUR = re.compile(r"\d{4}-\d\d-\d\d[T ]\d\d(Z|[+-]\d\d(:?\d\d)?)?", re.ASCII)
 
 
 def as_time(value: object) -> object:
@@ -23,6 +26,9 @@ def as_time(value: object) -> object:
         raise ValueError("a time is ISO 8601 text or epoch milliseconds")
     if isinstance(value, str) and value.strip().lstrip("-").isdigit():
         value = int(value)
+    if isinstance(value, str) and _WHOLE_HOUR.fullmatch(value):  # ISO 8601, and pydantic does not know it
+        with suppress(ValueError):
+            return datetime.fromisoformat(value)
     if isinstance(value, int | float):
         try:
             return datetime.fromtimestamp(value / 1000, tz=UTC)

@@ -25,6 +25,7 @@ _DAMAGED = (
     '{"action": "materialise", "system": ...}'
 )
 _HEADER = struct.Struct("<BI")  # format version, number of entries
+_ENTRY_BYTES = 14  # time, strength and length of the id; the id itself comes on top
 
 
 class HistoryEntry(NamedTuple):
@@ -57,6 +58,22 @@ def merge_histories(a: Iterable[HistoryEntry], b: Iterable[HistoryEntry], length
                 merged[key] = strength
     latest = sorted(merged)[-length:] if length > 0 else []
     return tuple(HistoryEntry(item_id, time_ms, merged[time_ms, item_id]) for time_ms, item_id in latest)
+
+
+def fitting(history: History) -> History:
+    """Return the latest entries that `pack` takes: all of them but for somebody whose items have very long ids.
+
+    The oldest give way. For such a user the order of updates may decide which of the oldest entries is left.
+    """
+    room = MAX_PACKED_BYTES - _HEADER.size - _ENTRY_BYTES * len(history)
+    if 4 * sum(len(entry.item_id) for entry in history) <= room:  # no character takes more than 4 bytes
+        return history
+    room = MAX_PACKED_BYTES - _HEADER.size
+    for kept, entry in enumerate(reversed(history)):
+        room -= _ENTRY_BYTES + len(_id_bytes(entry.item_id))
+        if room < 0:
+            return history[len(history) - kept :]
+    return history
 
 
 def pack(history: Iterable[HistoryEntry]) -> bytes:

@@ -6,7 +6,11 @@ from typing import Literal
 
 from pydantic import Field
 
+from twinloop.contracts.history import DEFAULT_LENGTH
 from twinloop.contracts.model import Contract
+
+SYSTEM_NAME = r"[a-z][a-z0-9-]{0,30}"
+"""A system's name, wherever one is read: in keys, paths of the API and messages. Its package has `_` for `-`."""
 
 
 class Split(Contract):
@@ -28,10 +32,20 @@ class Rung(Contract):
     name: str = Field(pattern=r"^[a-z][a-z0-9_]{0,40}$", description="The folder under training_jobs/.")
     framework: Literal["xgboost", "pytorch"] = Field(description="Which prebuilt SageMaker container runs it.")
     complexity: int = Field(ge=0, description="Place on the ladder; 0 is the trivial baseline.")
-    extra_margin: float = Field(0.0, ge=0, description="Gain over the rung below that its cost asks for.")
+    extra_margin: float = Field(
+        0.0, ge=0, description="Gain over the rung below that is asked for what no measurement shows, such as upkeep."
+    )
     hyperparameters: dict[str, str] = Field(default_factory=dict)
     instance_type: str = "ml.m5.large"
     max_runtime_s: int = Field(3600, gt=0, le=86400)
+
+
+class Prices(Contract):
+    """What cost asks for, in the primary metric: a rung must gain this much for what it costs more than its rival."""
+
+    per_ms: float = Field(0.0, ge=0, description="A millisecond of p50 latency, of one case on one thread.")
+    per_mb: float = Field(0.0, ge=0, description="A megabyte of what serving reads.")
+    per_training_minute: float = Field(0.0, ge=0, description="A minute of fitting.")
 
 
 class GatePolicy(Contract):
@@ -39,6 +53,7 @@ class GatePolicy(Contract):
 
     primary: str
     margin: float = Field(0.0, description="The lower bound of the gain's interval over the champion must exceed it.")
+    prices: Prices = Field(default_factory=Prices)
     confidence: float = Field(0.95, gt=0.5, lt=1)
     resamples: int = Field(2000, ge=200)
     slices: tuple[str, ...] = ()
@@ -56,7 +71,7 @@ class GatePolicy(Contract):
 class SystemSpec(Contract):
     """What a system is, in the six steps of its design card, and how the rails run it."""
 
-    name: str = Field(pattern=r"^[a-z][a-z0-9-]{0,30}$")
+    name: str = Field(pattern=f"^{SYSTEM_NAME}$")
     verb: str = Field(description="POST /v1/<name>/<verb>")
     requirements: str
     framing: str
@@ -67,4 +82,6 @@ class SystemSpec(Contract):
     split: Split
     rungs: tuple[Rung, ...]
     gate: GatePolicy
-    history_length: int = Field(200, gt=0, description="Events of a user kept for serving, newest last.")
+    history_length: int = Field(
+        DEFAULT_LENGTH, gt=0, description="Events of a user kept for serving, newest last; jobs are told by snapshots."
+    )

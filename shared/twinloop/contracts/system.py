@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
 from twinloop.contracts.artefacts import Case, ComponentManifest
 from twinloop.contracts.features import Feature
+from twinloop.contracts.history import History
 from twinloop.contracts.model import Contract
 from twinloop.contracts.spec import SystemSpec
 
@@ -53,6 +54,23 @@ def _no_evidence(event: Mapping[str, Any]) -> float | None:
 
 
 @dataclass(frozen=True)
+class Evaluation:
+    """How `twinloop evaluate` turns a labelled file, which no job has seen, into requests with their truth.
+
+    Attributes:
+        cases: (rows of the file, histories) -> cases. Rows are as the lake has them; `histories` gives what the online
+            store knows of users, in the order of their ids.
+        remote: (ask, case) -> what `judge` takes for a predictor, answered by the deployed API; `ask` posts the body of
+            a request and returns the answer.
+        table: Which raw table the file is of.
+    """
+
+    cases: Callable[[Iterable[Mapping[str, Any]], Callable[[Sequence[str]], Iterable[History]]], Iterable[Case]]
+    remote: Callable[[Callable[[Mapping[str, Any]], Mapping[str, Any]], Case], Any]
+    table: str = "events"
+
+
+@dataclass(frozen=True)
 class System:
     """One product problem on the rails. The rails are handed this; they never import a system.
 
@@ -65,6 +83,7 @@ class System:
         judge: (predictor, case) -> metrics of that case by name; higher is better for the gate's primary one.
         strength: The rules of `strength_sql` over one event as a mapping; None means no evidence. Online histories
             are made with it; the default keeps none.
+        evaluation: How labelled files become cases; None where the system cannot be asked about them.
     """
 
     spec: SystemSpec
@@ -74,3 +93,4 @@ class System:
     predictor: Callable[[Mapping[str, Model]], Any]
     judge: Callable[[Any, Case], Mapping[str, float]]
     strength: Callable[[Mapping[str, Any]], float | None] = _no_evidence
+    evaluation: Evaluation | None = None

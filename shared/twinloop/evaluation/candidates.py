@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from pydantic import ValidationError
 
-from twinloop.contracts.artefacts import Case, ReleaseManifest, SnapshotManifest
+from twinloop.contracts.artefacts import Case, ComponentManifest, ReleaseManifest, SnapshotManifest
 from twinloop.contracts.spec import Rung
 from twinloop.contracts.system import Model, System
 from twinloop.errors import BadInputError, IntegrityError, NotFoundError, UnavailableError
@@ -16,8 +16,10 @@ from twinloop.evaluation.cases import CaseScores, read_cases
 from twinloop.evaluation.messages import RungResult
 from twinloop.evaluation.replay import replay
 from twinloop.evaluation.verdict import Candidate, Champion, FailedRung
+from twinloop.features.schema import chosen, schema_hash
 from twinloop.ports import ObjectStore
-from twinloop.registry import Artefact, Registry, read_artefact
+from twinloop.registry.artefacts import Artefact, check_components, read_artefact
+from twinloop.registry.registry import Registry
 
 CASES_FILE = "cases/test.jsonl.gz"
 _LONGEST_REASON = 600
@@ -103,9 +105,9 @@ def judge_champion(bench: Bench, registry: Registry, version: str) -> tuple[Cham
     notes = []
     try:
         manifest = registry.release(version)
-        if manifest.schema_hash != bench.snapshot.schema_hash:
-            notes.append(f"The champion {version} was trained on another feature schema than this snapshot's.")
         components = registry.read_release(version)
+        if manifest.schema_hash != _schema(bench.snapshot, check_components(components).any_manifest):
+            notes.append(f"The champion {version} was trained on another feature schema than this snapshot's.")
         scores = bench.scores(components)
     except UnavailableError:
         raise
@@ -128,10 +130,17 @@ def _check_origin(artefact: Artefact, rung: Rung, snapshot: SnapshotManifest) ->
         ("system", manifest.system, snapshot.system),
         ("rung", manifest.rung, rung.name),
         ("snapshot", manifest.snapshot_id, snapshot.snapshot_id),
-        ("feature schema", manifest.schema_hash, snapshot.schema_hash),
+        ("feature schema", manifest.schema_hash, _schema(snapshot, manifest)),
     ):
         if found != wanted:
             raise IntegrityError(f"the model was trained for the {what} {found}, not {wanted}")
+
+
+def _schema(snapshot: SnapshotManifest, manifest: ComponentManifest) -> str:
+    """Return the schema that a model asked with these features has, by the snapshot's definitions."""
+    known = {feature.name for feature in snapshot.features}
+    missing = [name for name in manifest.context_names if name not in known]
+    return f"without {missing[0]}" if missing else schema_hash(chosen(snapshot.features, manifest.context_names))
 
 
 def _short(text: str) -> str:

@@ -2,8 +2,8 @@
 
 All comparisons are paired, on the same cases, by the primary metric, and decided by the lower bound of the gain's
 interval. The ladder is climbed from simple to complex: each rung must beat the best simpler one that held its place by
-its `extra_margin`, and everybody must beat the trivial baseline. Whoever holds the highest place is then set against
-the champion; where it fails there, the next one below may try.
+what its measured cost asks for and its `extra_margin`, and everybody must beat the trivial baseline. Whoever holds the
+highest place is then set against the champion; where it fails there, the next one below may try.
 """
 
 from __future__ import annotations
@@ -27,6 +27,7 @@ from twinloop.evaluation.verdict import (
     JudgedChampion,
     Measurements,
     Verdict,
+    Veto,
 )
 
 
@@ -122,10 +123,13 @@ class _Ladder:
 
     def _judged(self, candidate: Candidate, holder: Candidate | None) -> Judged:
         vetoes = serving_vetoes(self.policy, candidate, self.data_age_days)
+        if self._baseline is None and self.champion is None:
+            nobody = "there is neither a trivial baseline nor a champion to compare it with"
+            vetoes = (*vetoes, Veto("comparison", nobody))
         baseline = self._baseline if self._baseline is not candidate else None
         over_baseline = self._compare(candidate, baseline, baseline.rung.name, 0.0) if baseline else None
         over_simpler = (
-            self._compare(candidate, holder, holder.rung.name, candidate.rung.extra_margin) if holder else None
+            self._compare(candidate, holder, holder.rung.name, self._asked(candidate, holder)) if holder else None
         )
         rival = self.champion or baseline
         gains = slice_gains(self.policy, candidate.scores, rival.scores) if rival else ()
@@ -152,8 +156,19 @@ class _Ladder:
         margin = self.policy.margin
         # Where the champion is itself a simpler rung, the extra complexity has to be earned over it as well.
         if self._complexity.get(self.champion.rung, candidate.rung.complexity) < candidate.rung.complexity:
-            margin = max(margin, candidate.rung.extra_margin)
+            margin = max(margin, self._asked(candidate, self.champion))
         return self._compare(candidate, self.champion, f"the champion ({self.champion.rung})", margin)
+
+    def _asked(self, candidate: Candidate, rival: Candidate | Champion) -> float:
+        """Return the gain that a candidate's cost asks for; what it saves buys nothing."""
+        prices = self.policy.prices
+        trained_s = rival.train_seconds if isinstance(rival, Candidate) else candidate.train_seconds
+        return (
+            candidate.rung.extra_margin
+            + prices.per_ms * max(0.0, candidate.scores.latency(50) - rival.scores.latency(50))
+            + prices.per_mb * max(0.0, candidate.size_mb - rival.size_mb)
+            + prices.per_training_minute * max(0.0, candidate.train_seconds - trained_s) / 60
+        )
 
     def _compare(self, ours: Candidate, theirs: Candidate | Champion, name: str, margin: float) -> Comparison:
         gain = paired_gain(

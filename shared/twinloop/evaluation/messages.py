@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal
 from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 
 from twinloop.contracts.model import Contract
+from twinloop.contracts.spec import SYSTEM_NAME
 from twinloop.errors import BadInputError
 
 
@@ -32,7 +33,7 @@ class JudgeRequest(_Message):
 
     action: Literal["judge"] = "judge"
     system: str
-    snapshot_key: str = Field(pattern=r"^snapshots/[a-z][a-z0-9-]*/[A-Za-z0-9_-]+/$")
+    snapshot_key: str = Field(pattern=rf"^snapshots/{SYSTEM_NAME}/[A-Za-z0-9_-]+/$")
     results: tuple[RungResult, ...]
 
 

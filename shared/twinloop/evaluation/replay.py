@@ -16,7 +16,7 @@ Judge = Callable[[Any, Case], Mapping[str, float]]
 
 
 def replay(
-    predictor: Any, cases: Sequence[Case], judge: Judge, *, timer: Callable[[], float] = time.perf_counter
+    predictor: Any, cases: Sequence[Case], judge: Judge, *, timer: Callable[[], float] = time.thread_time
 ) -> CaseScores:
     """Judge one predictor on all cases.
 
@@ -24,7 +24,8 @@ def replay(
         predictor: What the system made of a release's models.
         cases: At least one.
         judge: (predictor, case) -> metrics of the case; the same names for every case, finite values.
-        timer: Seconds of a monotonic clock.
+        timer: Seconds of a monotonic clock. By default the thread's own: models run on the thread that asks, and what
+            else a machine is busy with must not decide what serves.
 
     Returns:
         The scores. The first case is asked once more than it counts, because what a model does only once in its life

@@ -160,12 +160,15 @@ def _notes(notes: Iterable[str]) -> str:
 
 def _method(verdict: Verdict) -> str:
     policy = verdict.policy
+    prices = policy.prices
     return f"""<p>Every model answered the same {verdict.cases:,} labelled cases through the code that serves, on one
 thread. Intervals are {policy.confidence:.0%} percentile bootstrap intervals over {policy.resamples:,} resamples of the
 cases; gains are paired, case by case. A candidate is promoted only if the lower bound of its gain in
 {escape(policy.primary)} over the champion is above {policy.margin:g}, over the best simpler rung that held its place
-above what its own cost asks for, and over the trivial baseline above 0. A slice vetoes when it loses more than
-{policy.slice_tolerance:g} on at least {policy.minimum_slice_cases:,} cases and the whole interval is below 0.</p>"""
+above what its own cost asks for, and over the trivial baseline above 0. Cost asks for {prices.per_ms:g} a millisecond
+of p50 that it takes longer, {prices.per_mb:g} a megabyte, {prices.per_training_minute:g} a minute of training, and the
+rung's own margin. A slice vetoes when it loses more than {policy.slice_tolerance:g} on at least
+{policy.minimum_slice_cases:,} cases and the whole interval is below 0.</p>"""
 
 
 def _section(title: str, content: str) -> str:

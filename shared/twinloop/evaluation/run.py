@@ -14,7 +14,8 @@ from twinloop.evaluation.record import release_metrics, verdict_record
 from twinloop.evaluation.report import Occasion, render
 from twinloop.evaluation.verdict import FailedRung, Verdict
 from twinloop.ports import ObjectStore
-from twinloop.registry import UNSET, Registry, utc_now
+from twinloop.registry.aliases import UNSET
+from twinloop.registry.registry import Registry, utc_now
 
 
 def judge_results(

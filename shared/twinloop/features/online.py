@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 from twinloop.contracts.features import Feature
 from twinloop.contracts.history import DEFAULT_LENGTH, HistoryEntry, merge_histories
@@ -26,7 +27,10 @@ def compute(
 
     Only the features of the entity whose history this is make sense here; the ids of a last_n are the entries' ids.
     """
-    before = merge_histories((), (entry for entry in history if entry.time_ms < at_ms), length)
+    before: Sequence[HistoryEntry] = [entry for entry in history if entry.time_ms < at_ms]
+    if any((a.time_ms, a.item_id) >= (b.time_ms, b.item_id) for a, b in pairwise(before)):
+        before = merge_histories((), before, length)
+    before = before[max(len(before) - length, 0) :]  # stored histories are in order: requests pay for no sorting
     return {feature.name: _value(feature, before, at_ms) for feature in features}
 
 

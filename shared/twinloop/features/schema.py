@@ -1,4 +1,8 @@
-"""The identity of a feature set: what must be equal for a model and its serving code to understand each other."""
+"""The identity of a feature set: what must be equal for a model and its serving code to understand each other.
+
+A snapshot's identity covers all its features, a model's those that it is asked with: a definition that no release uses
+may change without a release being refused.
+"""
 
 from __future__ import annotations
 
@@ -7,6 +11,7 @@ import json
 from collections.abc import Iterable
 
 from twinloop.contracts.features import Feature
+from twinloop.errors import IntegrityError
 
 INTERACTION_COLUMNS = {"user_id": "string", "item_id": "string", "time_ms": "int64", "strength": "float32"}
 
@@ -22,7 +27,7 @@ def interaction_columns(features: Iterable[Feature]) -> dict[str, str]:
 
 
 def schema_hash(features: Iterable[Feature]) -> str:
-    """Return a hash of the definitions and of the columns they become; words for people do not count."""
+    """Return a hash of the definitions in their order and of the columns they become; words for people do not count."""
     features = tuple(features)
     facts = {
         "features": [feature.model_dump(exclude={"description", "owner"}) for feature in features],
@@ -34,3 +39,13 @@ def schema_hash(features: Iterable[Feature]) -> str:
 def feature_versions(features: Iterable[Feature]) -> dict[str, str]:
     """Return name -> version of every definition."""
     return {feature.name: str(feature.version) for feature in features}
+
+
+def chosen(features: Iterable[Feature], names: Iterable[str]) -> tuple[Feature, ...]:
+    """Return the definitions of these names, in the names' order; raises IntegrityError where there is none."""
+    known = {feature.name: feature for feature in features}
+    wanted = tuple(names)
+    missing = [name for name in wanted if name not in known]
+    if missing:
+        raise IntegrityError(f"no feature is called {', '.join(missing)}; known: {', '.join(known) or 'none'}")
+    return tuple(known[name] for name in wanted)

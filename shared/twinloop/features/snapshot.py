@@ -33,7 +33,7 @@ _ARROW = {
     "float64": pa.float64(),
     "list<string>": pa.list_(pa.string()),
 }
-# A chunk of users holds about this many events with their histories; it bounds the memory, not the result.
+# A chunk of users holds about this many events and elements of their lists; it bounds the memory, not the result.
 _CHUNK_ENTRIES = 5_000_000
 _BATCH_ROWS = 20_000
 
@@ -98,7 +98,7 @@ def build_snapshot(
         for table in ("items", "users"):
             lake.load_entities(connection, table, tables[table], work / "lake" / table)
             rows[f"{table}/{table}.parquet"] = _write_table(connection, table, tables[table], folder)
-        chunks = list(user_chunks(connection))
+        chunks = user_chunks(connection)
         for part in ("validation", "test"):
             path = f"cases/{part}.jsonl.gz"
             lines = cases(connection, part, chunks, length=system.spec.history_length)
@@ -116,6 +116,8 @@ def build_snapshot(
         split=system.spec.split.model_dump(),
         feature_versions=feature_versions(system.features),
         schema_hash=schema_hash(system.features),
+        features=system.features,
+        history_length=system.spec.history_length,
     )
     manifest = draft.model_copy(update={"snapshot_id": content_id(draft)})
     (folder / "manifest.json").write_text(manifest.model_dump_json(indent=1), encoding="utf-8")
@@ -153,10 +155,16 @@ def _time_range(connection: duckdb.DuckDBPyConnection) -> tuple[datetime, dateti
     return datetime.fromtimestamp(row[0] / 1000, UTC), datetime.fromtimestamp(row[1] / 1000, UTC)
 
 
-def user_chunks(connection: duckdb.DuckDBPyConnection) -> list[tuple[str, str]]:
-    """Ranges of user ids, first and last, in order, that together are all users."""
+def user_chunks(connection: duckdb.DuckDBPyConnection, *, list_length: int = 0) -> list[tuple[str, str]]:
+    """Ranges of user ids, first and last, in order, that together are all users.
+
+    Args:
+        connection: With the table `events`.
+        list_length: Elements of the lists that every event will carry.
+    """
     users = connection.execute(
-        "SELECT user_id, count(*) * least(count(*), 200) FROM events GROUP BY user_id ORDER BY user_id"
+        "SELECT user_id, count(*) * (1 + least(count(*), ?)) FROM events GROUP BY user_id ORDER BY user_id",
+        [list_length],
     )
     chunks: list[tuple[str, str]] = []
     first, last, size = None, "", 0
@@ -180,7 +188,8 @@ def _write_interactions(connection: duckdb.DuckDBPyConnection, system: System, f
         files = {
             part: stack.enter_context(ParquetFile(folder / part / "interactions.parquet", schema)) for part in PARTS
         }
-        for first, last in user_chunks(connection):
+        lists = sum(feature.length for feature in system.features if feature.kind == "last_n")
+        for first, last in user_chunks(connection, list_length=lists):
             connection.execute(
                 f"CREATE OR REPLACE TEMP TABLE chunk AS SELECT events.*, {PART_SQL} AS part"
                 " FROM events LEFT JOIN boundaries USING (user_id) WHERE user_id BETWEEN ? AND ?",

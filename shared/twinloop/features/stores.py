@@ -6,7 +6,7 @@ import threading
 from collections.abc import Iterable, Mapping
 from typing import Protocol
 
-from twinloop.contracts.history import DEFAULT_LENGTH, History, HistoryEntry, merge_histories, pack, unpack
+from twinloop.contracts.history import DEFAULT_LENGTH, History, HistoryEntry, fitting, merge_histories, pack, unpack
 
 
 class OnlineStore(Protocol):
@@ -50,7 +50,7 @@ class MemoryOnlineStore:
         self, system: str, user_id: str, entries: Iterable[HistoryEntry], *, length: int = DEFAULT_LENGTH
     ) -> History:
         with self._lock:
-            packed = pack(merge_histories(self.history(system, user_id), entries, length))
+            packed = pack(fitting(merge_histories(self.history(system, user_id), entries, length)))
             self._packed[system, user_id] = packed
         return unpack(packed)
 

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
+from numpy.typing import NDArray
 
 from twinloop.ingest.columns import Table
 from twinloop.ingest.rows import Fault
@@ -35,6 +36,11 @@ class Slow(NamedTuple):
     places: list[int]
     values: list[dict[str, Any]]
     rejects: list[Reject]
+
+
+def doubtful(fine: Any) -> NDArray[np.int64]:
+    """Return the places of the rows that a mask does not let through."""
+    return np.flatnonzero(~fine.to_numpy(zero_copy_only=False))
 
 
 def merged(typed: pa.Table, fine: Any, slow: Slow, table: Table) -> Batch:

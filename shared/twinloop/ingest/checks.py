@@ -138,8 +138,17 @@ def _times_of_text(values: Any) -> Any:
 def _text_bounds(values: Any, column: Column, doubt: Doubt) -> None:
     if column.choices is not None:
         doubt.add(pc.is_in(values, value_set=pa.array([*column.choices, None], pa.string())))
-    elif column.shortest or column.longest is not None:
+    elif (column.shortest or column.longest is not None) and not _short_in_bytes(values, column):
         _lengths(pc.utf8_length(values), column, doubt)
+
+
+def _short_in_bytes(values: Any, column: Column) -> bool:
+    """Whether lengths in bytes, which need no look at the text, already say that all lengths in characters fit."""
+    extremes = pc.min_max(pc.binary_length(values)).as_py()
+    if extremes["min"] is None:
+        return True
+    long = column.longest is not None and extremes["max"] > column.longest
+    return not long and column.shortest <= min(extremes["min"], 1)
 
 
 def _lengths(lengths: Any, column: Column, doubt: Doubt) -> None:

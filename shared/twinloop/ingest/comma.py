@@ -6,22 +6,22 @@ import csv
 import io
 import json
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from typing import Any, NamedTuple
 
 import pyarrow as pa
 import pyarrow.csv as arrow_csv
 
 from twinloop.errors import BadInputError
-from twinloop.ingest.batches import Batch, Reject, Slow, merged, rows_table
+from twinloop.ingest.batches import Batch, Reject, Slow, doubtful, merged, rows_table
 from twinloop.ingest.checks import check
 from twinloop.ingest.columns import Table
 from twinloop.ingest.jsonl import overlong
 from twinloop.ingest.limits import Limits
-from twinloop.ingest.lines import Block, Overlong, has_overlong
+from twinloop.ingest.lines import Block, Overlong, halves, has_overlong
 from twinloop.ingest.parallel import in_order
 from twinloop.ingest.rows import EXTRA, Fault, check_row, extra_text, json_text
 
-_FEW = 32
 _LONGEST_RECORD = 200  # lines; an open quote that swallows more is a stray one
 
 
@@ -39,6 +39,7 @@ class CommaSeparated:
     def __init__(self, table: Table, limits: Limits) -> None:
         self._table, self._limits = table, limits
         self._header: list[str] = []
+        self._json = {column.name for column in table.columns if column.kind == "json" and column.name != EXTRA}
 
     def read(self, blocks: Iterable[Block | Overlong]) -> Iterator[Batch]:
         """Yield the rows of every block; raises BadInputError for a header that cannot be one."""
@@ -54,7 +55,7 @@ class CommaSeparated:
         if isinstance(block, Overlong):
             yield Batch(self._table.schema.empty_table(), [overlong(block, self._limits)])
         elif block.data:
-            yield from self._read(block.line, block.data)
+            yield from self._read(block)
 
     def _take_header(self, block: Block) -> Block:
         data = block.data.lstrip(b"\r\n")
@@ -74,28 +75,26 @@ class CommaSeparated:
         self._header = header
         return Block(line + 1, data[end:])
 
-    def _read(self, line: int, data: bytes) -> Iterator[Batch]:
+    def _read(self, block: Block) -> Iterator[Batch]:
+        data = block.data
         quoted = b'"' in data
         odd = data.count(b'"') % 2 or has_overlong(data, self._limits.line_bytes)
         if not self._table.exact or odd:
-            yield self._one_by_one(line, data)
+            yield self._one_by_one(block)
             return
         try:
             typed, fine = check(self._columns(data, quoted=quoted), self._table)
         except (ValueError, pa.ArrowException):
-            middle = data.find(b"\n", len(data) // 2) + 1
-            whole = not data.count(b'"', 0, middle) % 2
-            if data.count(b"\n") <= _FEW or not 0 < middle < len(data) or not whole:
-                yield self._one_by_one(line, data)
-                return
-            yield from self._read(line, data[:middle])
-            yield from self._read(line + data.count(b"\n", 0, middle), data[middle:])
+            parts = halves(block, quoted=True)
+            if parts is None:
+                yield self._one_by_one(block)
+            for part in parts or ():
+                yield from self._read(part)
             return
         if fine is None:
             yield Batch(typed)
-            return
-        doubted = {place for place, good in enumerate(fine.to_pylist()) if not good}
-        yield merged(typed, fine, self._slow(line, data, doubted), self._table)
+        else:
+            yield merged(typed, fine, self._slow(block, set(doubtful(fine).tolist())), self._table)
 
     def _columns(self, data: bytes, *, quoted: bool) -> pa.Table:
         text = {name: pa.string() for name in self._header}
@@ -107,9 +106,9 @@ class CommaSeparated:
                 column_types=text, null_values=[""], strings_can_be_null=True, quoted_strings_can_be_null=True
             ),
         )
-        known = {column.name: column.kind for column in self._table.columns if column.name != EXTRA}
+        known = {column.name for column in self._table.columns if column.name != EXTRA}
         unknown = [name for name in self._header if name not in known]
-        for name in (name for name in self._header if known.get(name) == "json"):
+        for name in (name for name in self._header if name in self._json):
             values = [None if cell is None else _object(cell) for cell in raw.column(name).to_pylist()]
             raw = raw.set_column(raw.schema.get_field_index(name), name, pa.array(values, pa.string()))
         if not unknown:
@@ -121,13 +120,13 @@ class CommaSeparated:
         kept = raw.select([name for name in self._header if name in known])
         return kept.append_column(EXTRA, pa.array(extra, pa.string()))
 
-    def _one_by_one(self, line: int, data: bytes) -> Batch:
-        slow = self._slow(line, data, None)
+    def _one_by_one(self, block: Block) -> Batch:
+        slow = self._slow(block, None)
         return Batch(rows_table(slow.values, self._table), slow.rejects)
 
-    def _slow(self, first: int, data: bytes, wanted: set[int] | None) -> Slow:
+    def _slow(self, block: Block, wanted: set[int] | None) -> Slow:
         slow = Slow([], [], [])
-        for place, record in enumerate(_records(first, data)):
+        for place, record in enumerate(_records(block.line, block.data)):
             if wanted is not None and place not in wanted:
                 continue
             if len(record.text) > self._limits.line_bytes:
@@ -151,7 +150,11 @@ class CommaSeparated:
             text.decode()
         except UnicodeDecodeError:
             return text
-        return json_text({name: cell for name, cell in zip(self._header, record.cells, strict=True) if cell}).encode()
+        row: dict[str, Any] = {name: cell for name, cell in zip(self._header, record.cells, strict=True) if cell}
+        for name in self._json & row.keys():  # an object, as the row comes back when it is mended
+            with suppress(ValueError, RecursionError):
+                row[name] = json.loads(row[name])
+        return json_text(row).encode()
 
     def _check(self, record: Record) -> dict[str, Any] | Fault:
         if record.cells is None:
@@ -164,12 +167,11 @@ class CommaSeparated:
             counts = f"{len(record.cells)} cells where the header has {len(self._header)}"
             return Fault(f"the line has {counts}", "wrong number of cells")
         row: dict[str, Any] = {k: v for k, v in zip(self._header, record.cells, strict=True) if v != ""}
-        for column in self._table.columns:
-            if column.kind == "json" and column.name in row and column.name != EXTRA:
-                try:
-                    row[column.name] = json.loads(row[column.name])
-                except ValueError:
-                    return Fault(f"{column.name}: the cell is not JSON", f"{column.name}: not JSON")
+        for name in sorted(self._json & row.keys()):
+            try:
+                row[name] = json.loads(row[name])
+            except (ValueError, RecursionError):
+                return Fault(f"{name}: the cell is not JSON", f"{name}: not JSON")
         return check_row(self._table.model, row)
 
 

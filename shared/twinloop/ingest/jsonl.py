@@ -7,26 +7,35 @@ import json
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from copy import copy
-from typing import Any
+from typing import Any, NamedTuple
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.json as arrow_json
+from numpy.typing import NDArray
 from pydantic_core import from_json
 
-from twinloop.ingest.batches import Batch, Reject, Slow, merged, rows_table
+from twinloop.ingest.batches import Batch, Reject, Slow, doubtful, merged, rows_table
 from twinloop.ingest.checks import check
 from twinloop.ingest.columns import Column, Table
 from twinloop.ingest.limits import Limits
-from twinloop.ingest.lines import Block, Overlong, has_deep, has_overlong
+from twinloop.ingest.lines import Block, Overlong, count_ends, ends_of, halves, has_deep, has_overlong
 from twinloop.ingest.parallel import in_order
 from twinloop.ingest.rows import EXTRA, Fault, extra_text, json_text, parse_line
 from twinloop.ingest.texts import object_texts, struct_texts, without_moments
 
-_FEW = 32  # lines that are not worth splitting again
 _SNIFFED = 20
 _DEEPEST = 500
 _PARSE = arrow_json.ReadOptions(use_threads=False, block_size=2_000_000)
+
+
+class _Line(NamedTuple):
+    """A line that is a row: its place among the block's rows and among its lines, and its text."""
+
+    place: int
+    offset: int
+    text: bytes
 
 
 class JsonLines:
@@ -54,27 +63,26 @@ class JsonLines:
         if isinstance(block, Overlong):
             yield Batch(self._table.schema.empty_table(), [overlong(block, self._limits)])
         else:
-            yield from self._read(block.line, block.data, first_try=True)
+            yield from self._read(block, first_try=True)
 
-    def _read(self, line: int, data: bytes, *, first_try: bool = False) -> Iterator[Batch]:
+    def _read(self, block: Block, *, first_try: bool = False) -> Iterator[Batch]:
         if not self._table.exact:
-            yield self._one_by_one(line, data)
+            yield self._one_by_one(block)
             return
         try:
-            typed, fine = self._columns(data, first_try=first_try)
+            typed, fine = self._columns(block.data, first_try=first_try)
         except (ValueError, pa.ArrowException):
-            middle = data.find(b"\n", len(data) // 2) + 1
-            if data.count(b"\n") <= _FEW or not 0 < middle < len(data):
-                yield self._one_by_one(line, data)
-                return
-            yield from self._read(line, data[:middle])
-            yield from self._read(line + data.count(b"\n", 0, middle), data[middle:])
+            parts = halves(block)
+            if parts is None:
+                yield self._one_by_one(block)
+            for part in parts or ():
+                yield from self._read(part)
             return
         if fine is None:
             yield Batch(typed)
-            return
-        doubted = {place for place, good in enumerate(fine.to_pylist()) if not good}
-        yield merged(typed, fine, self._slow(line, data, doubted), self._table)
+        else:
+            doubted = _lines_of(block.data, doubtful(fine), typed.num_rows)
+            yield merged(typed, fine, self._slow(block.line, doubted), self._table)
 
     def _columns(self, data: bytes, *, first_try: bool) -> tuple[pa.Table, Any]:
         """Return typed columns and the mask of rows beyond doubt; raises ValueError where the block does not fit."""
@@ -103,7 +111,7 @@ class JsonLines:
         mixed = raw is None
         raw = _parse(data, spelling, "ignore") if raw is None else raw
         # Blank lines are no rows, and counting line ends is much cheaper than looking for them.
-        if raw.num_rows != data.count(b"\n") + (data[-1:] != b"\n") and raw.num_rows != len(_lines(data)):
+        if raw.num_rows != count_ends(data) + (data[-1:] != b"\n") and raw.num_rows != len(_lines(data)):
             raise ValueError("a row is not a line")
         self._mixed = mixed
         loose = [name for name in raw.column_names if name not in spelling.names]
@@ -180,24 +188,19 @@ class JsonLines:
             [(column.name, _spelled(column, [row.get(column.name) for row in rows])) for column in columns]
         )
 
-    def _one_by_one(self, line: int, data: bytes) -> Batch:
-        slow = self._slow(line, data, None)
+    def _one_by_one(self, block: Block) -> Batch:
+        slow = self._slow(block.line, _lines_of(block.data))
         return Batch(rows_table(slow.values, self._table), slow.rejects)
 
-    def _slow(self, first: int, data: bytes, wanted: set[int] | None) -> Slow:
-        slow, place = Slow([], [], []), -1
-        for number, line in enumerate(data.split(b"\n"), first):
-            if not line.strip():
-                continue
-            place += 1
-            if wanted is not None and place not in wanted:
-                continue
+    def _slow(self, first: int, lines: Iterable[_Line]) -> Slow:
+        slow = Slow([], [], [])
+        for place, offset, line in lines:
             if len(line) > self._limits.line_bytes:
-                slow.rejects.append(overlong(Overlong(number, line[:1000], len(line)), self._limits))
+                slow.rejects.append(overlong(Overlong(first + offset, line[:1000], len(line)), self._limits))
                 continue
             values = parse_line(self._table.model, line)
             if isinstance(values, Fault):
-                slow.rejects.append(Reject(number, values, line))
+                slow.rejects.append(Reject(first + offset, values, line))
             else:
                 slow.places.append(place)
                 slow.values.append(values)
@@ -213,6 +216,19 @@ def overlong(line: Overlong, limits: Limits) -> Reject:
 def _parse(data: bytes, spelling: pa.Schema, unknown: str) -> pa.Table:
     options = arrow_json.ParseOptions(explicit_schema=spelling, unexpected_field_behavior=unknown)
     return arrow_json.read_json(io.BytesIO(data), read_options=_PARSE, parse_options=options)
+
+
+def _lines_of(data: bytes, wanted: NDArray[np.int64] | None = None, rows: int = 0) -> Iterator[_Line]:
+    """Yield the lines of a block that are rows; of its `rows` rows only the `wanted` ones, where these are given."""
+    if wanted is not None and len(ends := ends_of(data)) == rows:  # no blank lines: a row's place is its line's
+        for place in wanted.tolist():
+            yield _Line(place, place, data[ends[place - 1] + 1 if place else 0 : ends[place]])
+        return
+    chosen = None if wanted is None else set(wanted.tolist())
+    lines = ((offset, line) for offset, line in enumerate(data.split(b"\n")) if line.strip())
+    for place, (offset, line) in enumerate(lines):
+        if chosen is None or place in chosen:
+            yield _Line(place, offset, line)
 
 
 def _lines(data: bytes) -> list[bytes]:

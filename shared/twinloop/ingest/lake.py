@@ -12,7 +12,7 @@ from pydantic import Field
 
 from twinloop.contracts.model import Contract
 from twinloop.errors import NotFoundError
-from twinloop.ingest.names import RECEIPTS, REPLAYED
+from twinloop.ingest.names import RECEIPTS, REPLAYED, UNKNOWN
 from twinloop.ingest.receipts import Receipt
 from twinloop.ports import ObjectStore
 
@@ -51,6 +51,12 @@ def describe(objects: ObjectStore, system: str) -> dict[str, TableReport]:
         )
         for table in tables
     }
+
+
+def strays(objects: ObjectStore) -> dict[str, str]:
+    """Return the objects that were delivered to no system or table that there is, with the reason of each."""
+    entries = [json.loads(body) for body in _bodies(objects, f"quarantine/{UNKNOWN}/")]
+    return dict(sorted((entry["file"], entry["reason"]) for entry in entries))
 
 
 def _report(receipts: list[Receipt], replays: list[dict[str, Any]], files: Counter[str] | None) -> TableReport:

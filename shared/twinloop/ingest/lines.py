@@ -6,11 +6,14 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from twinloop.ingest.limits import Limits
 
 _BOM = b"\xef\xbb\xbf"
 _KEPT = 1000  # bytes of an overlong line that its rejection shows
+_FEW = 32  # lines that are not worth splitting again
+_LINE_END = ord("\n")
 
 
 @dataclass(frozen=True)
@@ -56,8 +59,9 @@ def blocks(chunks: Iterable[bytes], limits: Limits, *, quoted: bool = False) -> 
         whole = bytes(held)
         cut = _cut(whole, limits.line_bytes) if quoted else start_of_last
         if cut:
-            yield Block(line, whole[:cut])
-            line += whole.count(b"\n", 0, cut)
+            block = Block(line, whole[:cut])
+            yield block
+            line += count_ends(block.data)
             del held[:cut]
         if len(held) - (start_of_last - cut) > limits.line_bytes and start_of_last == cut:
             skipped, held = (bytes(held[:_KEPT]), len(held)), bytearray()
@@ -83,13 +87,36 @@ def has_deep(data: bytes, depth: int) -> bool:
 
     Arrow's parser has no limit of its own: a line of a hundred thousand open braces ends the process.
     """
-    opened = data.count(b"{") + data.count(b"[")
-    if opened - data.count(b"\n{") <= depth:  # every other line opens the one that it begins with
-        return False
     text = np.frombuffer(data, np.uint8)
-    places = np.flatnonzero((text == ord("{")) | (text == ord("[")))
-    ends = np.append(np.flatnonzero(text == ord("\n")), len(data))
-    return bool(np.diff(np.searchsorted(places, ends), prepend=0).max() > depth)
+    opening = (text == ord("{")) | (text == ord("["))
+    ends = text == _LINE_END
+    opened = np.count_nonzero(opening) - np.count_nonzero(ends[:-1] & opening[1:])
+    if opened <= depth:  # every other line opens the one that it begins with
+        return False
+    places = np.flatnonzero(opening)
+    cuts = np.append(np.flatnonzero(ends), len(data))
+    return bool(np.diff(np.searchsorted(places, cuts), prepend=0).max() > depth)
+
+
+def count_ends(data: bytes) -> int:
+    """Return how many line ends there are. bytes.count is slower, and holds the other threads up."""
+    return int(np.count_nonzero(np.frombuffer(data, np.uint8) == _LINE_END))
+
+
+def ends_of(data: bytes) -> NDArray[np.int64]:
+    """Return where each line ends, the last one perhaps with the block."""
+    ends = np.flatnonzero(np.frombuffer(data, np.uint8) == _LINE_END)
+    return ends if data.endswith(b"\n") else np.append(ends, len(data))
+
+
+def halves(block: Block, *, quoted: bool = False) -> tuple[Block, Block] | None:
+    """Cut a block at a line end near its middle; None where it is too small, or an open quote (`quoted`) is cut."""
+    data = block.data
+    middle = data.find(b"\n", len(data) // 2) + 1
+    first, second = data[:middle], data[middle:]
+    if not first or not second or count_ends(data) <= _FEW or (quoted and first.count(b'"') % 2):
+        return None
+    return Block(block.line, first), Block(block.line + count_ends(first), second)
 
 
 def _cut(data: bytes, limit: int) -> int:

@@ -7,13 +7,15 @@ import re
 from dataclasses import dataclass
 from datetime import datetime
 
+from twinloop.contracts.spec import SYSTEM_NAME
 from twinloop.errors import BadInputError
 
 FORMATS = ("jsonl", "csv", "parquet")
 FORMATS_IN_WORDS = ".jsonl, .jsonl.gz, .csv, .csv.gz or .parquet"
 RECEIPTS = "lake/{system}/_receipts/"
 REPLAYED = "quarantine/{system}/_replayed/"
-_NAME = re.compile(r"[a-z][a-z0-9_-]{0,40}")
+UNKNOWN = "_unknown"  # in a system's and a table's place: what belongs to neither
+_SYSTEM, _TABLE = re.compile(SYSTEM_NAME), re.compile(r"[a-z][a-z0-9_-]{0,40}")
 
 
 @dataclass(frozen=True)
@@ -29,7 +31,8 @@ class RawKey:
 def parse_raw_key(key: str) -> RawKey:
     """Return the parts of a raw object's key; raises BadInputError where it is not laid out as expected."""
     parts = key.split("/", 3)
-    if len(parts) != 4 or parts[0] != "raw" or not all(map(_NAME.fullmatch, parts[1:3])) or not parts[3]:
+    named = len(parts) == 4 and parts[0] == "raw" and _SYSTEM.fullmatch(parts[1]) and _TABLE.fullmatch(parts[2])
+    if not named or not parts[3]:
         raise BadInputError(f"{key!r} is not raw/<system>/<table>/<file>; drop the file under its system and table")
     return RawKey(key, parts[1], parts[2], parts[3])
 

@@ -15,7 +15,7 @@ from twinloop.ingest.batches import Batch, Reject
 from twinloop.ingest.columns import Table, table_of
 from twinloop.ingest.formats import read_rows
 from twinloop.ingest.limits import DEFAULTS, Limits
-from twinloop.ingest.names import entity_name, lake_prefix, output_name, parse_raw_key, quarantine_key
+from twinloop.ingest.names import UNKNOWN, entity_name, lake_prefix, output_name, parse_raw_key, quarantine_key
 from twinloop.ingest.partition import DatePartitions, Part, parquet_bytes
 from twinloop.ingest.quarantine import Quarantine, entry
 from twinloop.ingest.receipts import Receipt, receipt, write_receipt
@@ -47,7 +47,7 @@ def ingest(raw: RawObject, system: System, objects: ObjectStore, limits: Limits 
 def refuse(key: str, reason: str, objects: ObjectStore) -> None:
     """Put a raw object that belongs to no system or table into quarantine, under `_unknown`."""
     line = json.dumps(entry(key, Reject(None, Fault(reason, "file refused"), None)), ensure_ascii=False).encode()
-    place = quarantine_key("_unknown", "_unknown", output_name(key, ""), 0)
+    place = quarantine_key(UNKNOWN, UNKNOWN, output_name(key, ""), 0)
     objects.write(place, line + b"\n", content_type="application/x-ndjson")
 
 

@@ -7,9 +7,10 @@ import json
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from twinloop.ingest.batches import Reject
+if TYPE_CHECKING:  # replaying needs no pyarrow
+    from twinloop.ingest.batches import Reject
 
 _PART_BYTES = 16_000_000
 

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Protocol
 
-from twinloop.errors import TooLargeError
 from twinloop.ingest.limits import Limits
 
 GZIP = b"\x1f\x8b"
@@ -37,7 +36,7 @@ class RawObject:
 class Content:
     """The decompressed bytes of a raw object, chunk by chunk; whether it is gzip is told by its first bytes.
 
-    After the chunks ran out, `broken` is the reason why the rest could not be decompressed, or None.
+    After the chunks ran out, `broken` is the reason why the rest was not decompressed, or None.
     """
 
     def __init__(self, raw: RawObject, limits: Limits) -> None:
@@ -45,7 +44,7 @@ class Content:
         self.broken: str | None = None
 
     def chunks(self) -> Iterator[bytes]:
-        """Yield the content; raises TooLargeError for what grows out of all proportion."""
+        """Yield the content; of what grows out of all proportion, as much as is in proportion."""
         head = self._raw.stream.read(_CHUNK)
         yield from self._gunzip(head) if head[:2] == GZIP else self._plain(head)
 
@@ -66,7 +65,9 @@ class Content:
                     self.broken = f"the gzip data is damaged after {produced} bytes of text ({error})"
                     return
                 produced += len(out)
-                self._refuse_bomb(produced, consumed)
+                self.broken = self._bomb(produced, consumed)
+                if self.broken:
+                    return
                 if out:
                     yield out
                 data = inflater.unconsumed_tail
@@ -78,14 +79,13 @@ class Content:
         if inside:
             self.broken = f"the gzip data ends too early, after {produced} bytes of text"
 
-    def _refuse_bomb(self, produced: int, consumed: int) -> None:
+    def _bomb(self, produced: int, consumed: int) -> str | None:
         limits = self._limits
         if produced > limits.decompressed_bytes:
-            raise TooLargeError(
-                f"decompressed, the file is over {limits.decompressed_bytes} bytes; split it into smaller files"
-            )
+            return f"decompressed, the file is over {limits.decompressed_bytes} bytes; split it into smaller files"
         if produced > limits.ratio_from_bytes and produced > limits.ratio * consumed:
-            raise TooLargeError(
+            return (
                 f"the file decompresses to more than {limits.ratio} times its size, as a zip bomb does; "
                 "deliver it uncompressed if it is real"
             )
+        return None

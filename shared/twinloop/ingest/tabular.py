@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +11,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from twinloop.errors import BadInputError, TooLargeError
-from twinloop.ingest.batches import Batch, Reject, Slow, merged, rows_table
+from twinloop.ingest.batches import Batch, Reject, Slow, doubtful, merged, rows_table
 from twinloop.ingest.checks import check
 from twinloop.ingest.columns import Table
 from twinloop.ingest.limits import Limits
@@ -21,6 +21,13 @@ from twinloop.ingest.source import Content
 _ROWS = 32_768
 _FEW = 32
 _PIECE_BYTES = 32_000_000
+_VALUE_BYTES = 8
+_VALUES_A_ROW = 1000  # on average, in one column
+_LISTS: tuple[tuple[Callable[[Any], bool], Callable[[Any], Any]], ...] = (
+    (pa.types.is_list, pa.list_),
+    (pa.types.is_large_list, pa.large_list),
+    (pa.types.is_fixed_size_list, pa.list_),
+)
 
 
 def read_parquet(content: Content, table: Table, folder: Path, limits: Limits) -> Iterator[Batch]:
@@ -35,41 +42,84 @@ def read_parquet(content: Content, table: Table, folder: Path, limits: Limits) -
         missing = [column.name for column in table.columns if column.required and column.name not in names]
         if missing:
             raise BadInputError(f"the Parquet has no column {', '.join(missing)}; it has: {', '.join(names)[:300]}")
-        size = sum(file.metadata.row_group(g).total_byte_size for g in range(file.metadata.num_row_groups))
-        if size > limits.decompressed_bytes:
-            raise TooLargeError(f"decompressed, the file is over {limits.decompressed_bytes} bytes; split it")
-        rows = max(1, file.metadata.num_rows)
-        yield from _batches(file, table, max(1, min(_ROWS, _PIECE_BYTES * rows // max(1, size))))
+        yield from _batches(file, table, _rows_at_once(file, limits))
 
 
 def _texts(path: Path) -> list[str]:
     """Columns of text: read as references into a dictionary, a text repeated a million times is there once."""
-    schema = pq.read_schema(path)
-    return [field.name for field in schema if pa.types.is_string(field.type) or pa.types.is_binary(field.type)]
+    schema = pq.ParquetFile(path).schema
+    leaves = (schema.column(place) for place in range(len(schema.names)))
+    return [leaf.path for leaf in leaves if leaf.physical_type == "BYTE_ARRAY"]
+
+
+def _rows_at_once(file: Any, limits: Limits) -> int:
+    """Return how many rows to read at once; raises TooLargeError for what cannot be read in bounded memory."""
+    metadata, schema = file.metadata, file.schema
+    groups = [metadata.row_group(number) for number in range(metadata.num_row_groups)]
+    rows = max(1, metadata.num_rows)
+    size = sum(group.total_byte_size for group in groups)
+    if size > limits.decompressed_bytes:
+        raise TooLargeError(f"decompressed, the file is over {limits.decompressed_bytes} bytes; split it")
+    for place in range(len(schema.names)):
+        leaf = schema.column(place)
+        values = sum(group.column(place).num_values for group in groups)
+        if values > _VALUES_A_ROW * rows + _PIECE_BYTES:
+            raise TooLargeError(
+                f"column {leaf.path} has {values} values in {rows} rows, over {_VALUES_A_ROW} a row; shorten its lists"
+            )
+        # Equal values are written once, whatever room they take when read.
+        size += values * (leaf.length if leaf.physical_type == "FIXED_LEN_BYTE_ARRAY" else _VALUE_BYTES)
+    return max(1, min(_ROWS, int(_PIECE_BYTES * rows // max(1, size))))
 
 
 def _batches(file: Any, table: Table, size: int) -> Iterator[Batch]:
     row = 1
     try:
         for piece in file.iter_batches(batch_size=size):
-            _refuse_bomb(piece, row)
-            rows = pa.Table.from_batches([piece])
+            if sum(map(_text_bytes, piece.columns)) > _PIECE_BYTES * 4:
+                raise TooLargeError(
+                    f"{piece.num_rows} rows from row {row} on grow to more than {_PIECE_BYTES * 4} bytes of text, "
+                    "as in a zip bomb; shorten the texts"
+                )
+            rows = pa.Table.from_arrays([_plain(column) for column in piece.columns], names=piece.schema.names)
             yield from _read(row, rows, table)
             row += rows.num_rows
     except (OSError, pa.ArrowException) as error:
         raise BadInputError(f"the Parquet file is damaged after row {row - 1}: {error}") from error
 
 
-def _refuse_bomb(piece: Any, row: int) -> None:
-    """Raise TooLargeError where references would grow to far more text than the file's size lets expect."""
-    for column in piece.columns:
-        if pa.types.is_dictionary(column.type):
-            lengths = pc.binary_length(column.dictionary).cast(pa.int64())
-            if (pc.sum(lengths.take(column.indices)).as_py() or 0) > _PIECE_BYTES * 4:
-                raise TooLargeError(
-                    f"{piece.num_rows} rows from row {row} on grow to more than {_PIECE_BYTES * 4} bytes of text, "
-                    "as in a zip bomb; shorten the texts"
-                )
+def _text_bytes(values: Any) -> Any:
+    """Return what an array's references to texts would grow to, also those inside of lists and objects."""
+    kind = values.type
+    if pa.types.is_dictionary(kind):
+        lengths = pc.binary_length(values.dictionary).cast(pa.int64())
+        return pc.sum(lengths.take(values.indices)).as_py() or 0
+    if pa.types.is_struct(kind):
+        return sum(_text_bytes(member) for member in values.flatten())
+    if pa.types.is_map(kind):
+        return _text_bytes(values.keys) + _text_bytes(values.items)
+    return _text_bytes(values.flatten()) if any(is_kind(kind) for is_kind, _ in _LISTS) else 0
+
+
+def _plain(values: Any) -> Any:
+    """Return an array with its nested references to texts resolved; those at the top are left to the checks."""
+    if pa.types.is_dictionary(values.type):
+        return values
+    wanted = _without_references(values.type)
+    return values if wanted == values.type else values.cast(wanted)
+
+
+def _without_references(kind: pa.DataType) -> pa.DataType:
+    if pa.types.is_dictionary(kind):
+        return kind.value_type
+    if pa.types.is_struct(kind):
+        return pa.struct([field.with_type(_without_references(field.type)) for field in kind])
+    if pa.types.is_map(kind):
+        return pa.map_(_without_references(kind.key_type), _without_references(kind.item_type))
+    for is_kind, make in _LISTS:
+        if is_kind(kind):
+            return make(_without_references(kind.value_type))
+    return kind
 
 
 def _spool(content: Content, folder: Path, limits: Limits) -> Path:
@@ -102,8 +152,7 @@ def _read(first: int, rows: pa.Table, table: Table) -> Iterator[Batch]:
     if fine is None:
         yield Batch(typed)
     else:
-        doubted = [place for place, good in enumerate(fine.to_pylist()) if not good]
-        yield merged(typed, fine, _slow(first, rows, table, doubted), table)
+        yield merged(typed, fine, _slow(first, rows, table, doubtful(fine).tolist()), table)
 
 
 def _with_texts(rows: pa.Table, table: Table) -> pa.Table:

@@ -9,6 +9,7 @@ import re
 from datetime import UTC, datetime
 from typing import Literal, get_args
 
+from twinloop.contracts.spec import SYSTEM_NAME
 from twinloop.errors import BadInputError
 
 Alias = Literal["champion", "challenger", "shadow", "previous"]
@@ -17,7 +18,7 @@ MOVABLE = ("champion", "challenger", "shadow")
 RELEASE = "release"
 CHECKSUMS = "checksums.json"
 
-_SYSTEM = re.compile(r"[a-z][a-z0-9-]{0,30}")
+_SYSTEM = re.compile(SYSTEM_NAME)
 _MODEL = re.compile(r"[a-z][a-z0-9_]{0,40}")
 _VERSION = re.compile(r"[0-9]{8}T[0-9]{6}-[0-9a-f]{8}")
 _FILE = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*(\.[A-Za-z0-9_-]+){1,4}")

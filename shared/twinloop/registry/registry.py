@@ -6,6 +6,7 @@ import json
 import uuid
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
+from functools import partial
 
 from pydantic import ValidationError
 
@@ -14,6 +15,7 @@ from twinloop.errors import BadInputError, IntegrityError, NotFoundError
 from twinloop.ports import ObjectStore
 from twinloop.registry import names
 from twinloop.registry.aliases import UNSET, Aliases, AliasState, Move, Unset
+from twinloop.registry.parallel import all_at_once
 from twinloop.registry.versions import Versions, content_of
 
 # What describes a release, and may be measured anew, is not what it consists of.
@@ -67,6 +69,24 @@ class Registry:
     def read_component(self, component: str, version: str) -> dict[str, bytes]:
         """Return a component's files, verified; raises NotFoundError, IntegrityError."""
         return self._component(component).read(version)
+
+    def read_components(
+        self, components: Mapping[str, str], *, leave_out: frozenset[str] = frozenset()
+    ) -> dict[str, dict[str, bytes]]:
+        """Return several components as {component: {file: content}} without the files to leave out, verified.
+
+        Args:
+            components: Component name -> version, as a release's manifest has them.
+            leave_out: Names of files that the caller does not need.
+
+        Raises:
+            NotFoundError, IntegrityError: A component is not whole.
+        """
+        calls = {
+            name: partial(self._component(name).read, version, leave_out=leave_out)
+            for name, version in components.items()
+        }
+        return all_at_once(calls)
 
     def read_sound_files(self, component: str, version: str) -> dict[str, bytes]:
         """Return the verified files of a component and leave out damaged ones: for what needs only some of them."""
@@ -143,8 +163,7 @@ class Registry:
 
     def read_release(self, version: str) -> dict[str, dict[str, bytes]]:
         """Return all components of a release as {component: {file: content}}, verified."""
-        components = self.release(version).components
-        return {name: self.read_component(name, of) for name, of in components.items()}
+        return self.read_components(self.release(version).components)
 
     def alias(self, name: str) -> AliasState | None:
         """Return where an alias points, or None where it points nowhere."""

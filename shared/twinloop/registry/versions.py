@@ -12,6 +12,7 @@ import hashlib
 import json
 from collections.abc import Callable, Mapping
 from datetime import datetime
+from functools import partial
 
 from pydantic import ValidationError
 
@@ -27,6 +28,7 @@ from twinloop.errors import (
 )
 from twinloop.ports import ObjectStore
 from twinloop.registry import names
+from twinloop.registry.parallel import all_at_once
 
 _ATTEMPTS = 5
 
@@ -91,15 +93,16 @@ class Versions:
             entries.append(_entry(name, stored))
         self._write_once(prefix + names.CHECKSUMS, Checksums(files=tuple(entries)).model_dump_json().encode())
 
-    def read(self, version: str) -> dict[str, bytes]:
-        """Return the version's files, each verified.
+    def read(self, version: str, *, leave_out: frozenset[str] = frozenset()) -> dict[str, bytes]:
+        """Return the version's files but those to leave out, each verified.
 
         Raises:
             NotFoundError: There is no such version, or it was never finished.
             IntegrityError: A file is gone, or its bytes are not those that were registered.
         """
         prefix = self._prefix(version)
-        return {entry.path: self._read_file(prefix, entry) for entry in self._checksums(version).files}
+        entries = [entry for entry in self._checksums(version).files if entry.path not in leave_out]
+        return all_at_once({entry.path: partial(self._read_file, prefix, entry) for entry in entries})
 
     def read_sound(self, version: str) -> dict[str, bytes]:
         """Return those of the version's files that are what was registered; raises as `read` where none can be told."""

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from numpy.typing import NDArray
 from pydantic import ValidationError
 
 from twinloop.contracts.artefacts import ComponentManifest
+from twinloop.contracts.features import Feature
+from twinloop.contracts.signature import CONTEXT, FEATURES
 from twinloop.contracts.system import Model
 from twinloop.errors import BadInputError, IntegrityError, NotFoundError
+from twinloop.features.schema import chosen, schema_hash
 
 if TYPE_CHECKING:
     import onnxruntime
@@ -78,33 +81,46 @@ class OnnxModel(AssetsOnly):
                 raise IntegrityError(
                     f"{self._name} has the {what} {sorted(real)}, but its manifest says {sorted(named)}"
                 )
-        if not said.feature_names:
-            return
+        widths = {FEATURES: len(said.feature_names), CONTEXT: len(said.context_names)}
         for tensor in (*self._session.get_inputs(), *self._session.get_outputs()):
-            width = tensor.shape[-1] if tensor.shape else None
+            width, names = tensor.shape[-1] if tensor.shape else None, widths.get(tensor.name, 0)
             # A width that the graph leaves open (a name or None) is found out when the model runs.
-            if tensor.name == "features" and isinstance(width, int) and width != len(said.feature_names):
-                raise IntegrityError(
-                    f"{self._name} has {width} features, but its manifest names {len(said.feature_names)}"
-                )
+            if names and isinstance(width, int) and width != names:
+                raise IntegrityError(f"{self._name} has {width} {tensor.name}, but its manifest names {names}")
 
 
-def load_models(files: Mapping[str, Mapping[str, bytes]], *, schema_hash: str | None = None) -> Mapping[str, Model]:
+def load_models(
+    files: Mapping[str, Mapping[str, bytes]], *, features: Sequence[Feature] | None = None
+) -> Mapping[str, Model]:
     """Open every component of one release.
 
     Args:
         files: Component name -> file name -> bytes; each component has `model.onnx` and `manifest.json`.
-        schema_hash: The feature schema that the caller serves; components trained on another are refused.
+        features: The definitions that the caller serves. Components that are asked with features of which the
+            definition is another are refused; definitions that they are not asked with do not matter.
 
     Raises:
         IntegrityError: A file is missing or broken, a model is not what its manifest says, components do not belong
-            together, or the feature schema is another.
+            together, or a feature is defined otherwise.
     """
     if not files:
         raise IntegrityError("the release has no component")
     models: dict[str, Model] = {name: _open(name, parts) for name, parts in files.items()}
-    _check_together(models, schema_hash)
+    _check_together(models)
+    if features is not None:
+        check_features(next(iter(models.values())).manifest, features)
     return models
+
+
+def check_features(manifest: ComponentManifest, features: Sequence[Feature]) -> None:
+    """Raise IntegrityError where a model is asked with features that are not defined as they were for its training."""
+    expected = schema_hash(chosen(features, manifest.context_names))
+    if manifest.schema_hash != expected:
+        raise IntegrityError(
+            f"the model was trained on feature schema {manifest.schema_hash[:12]}, this code serves {expected[:12]} "
+            f"(of {', '.join(manifest.context_names) or 'no feature'}); learn anew, or deploy the code that belongs to "
+            "the model"
+        )
 
 
 def load_assets(files: Mapping[str, Mapping[str, bytes]]) -> Mapping[str, Model]:
@@ -120,20 +136,15 @@ def _open(component: str, parts: Mapping[str, bytes]) -> OnnxModel:
     return OnnxModel(_manifest(component, parts), _assets(parts), _session(component, parts))
 
 
-def _check_together(models: Mapping[str, Model], schema_hash: str | None) -> None:
+def _check_together(models: Mapping[str, Model]) -> None:
     manifests = [model.manifest for model in models.values()]
-    for field in ("system", "schema_hash"):
+    for field in ("system", "schema_hash", "context_names"):
         values = {str(getattr(manifest, field)) for manifest in manifests}
         if len(values) > 1:
             raise IntegrityError(f"the components of the release differ in {field}: {sorted(values)}")
     named = {manifest.feature_names for manifest in manifests if manifest.feature_names}
     if len(named) > 1:
         raise IntegrityError("the components of the release name different columns for the features tensor")
-    if schema_hash is not None and manifests[0].schema_hash != schema_hash:
-        raise IntegrityError(
-            f"the release was trained on feature schema {manifests[0].schema_hash}, this code serves {schema_hash}; "
-            "learn anew, or deploy the code that belongs to the release"
-        )
 
 
 def _manifest(component: str, parts: Mapping[str, bytes]) -> ComponentManifest:

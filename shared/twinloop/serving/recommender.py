@@ -26,8 +26,8 @@ _STORE_REST_S = 2.0
 class ItemPredictor(Protocol):
     """What a system that recommends items makes of a release."""
 
-    def rank(self, history: History, exclude: Sequence[str], limit: int) -> Ranked:
-        """Rank for a user who did this; never returns excluded or seen items."""
+    def rank(self, history: History, exclude: Sequence[str], limit: int, *, at_ms: int) -> Ranked:
+        """Rank for a user who did this and asks at a moment; never returns excluded or seen items."""
         ...
 
     def popular(self, history: History, exclude: Sequence[str], limit: int) -> Ranked:
@@ -141,7 +141,7 @@ class Recommender:
     def _first_that_answers(self, request: RecommendationsRequest, history: History, serving: Serving) -> _Outcome:
         for attempt in self._attempts(request.user_id, serving):
             try:
-                ranked = attempt.release.predictor.rank(history, request.exclude, request.limit)
+                ranked = self._rank(attempt.release, request, history)
             except Exception as error:  # noqa: BLE001 - whatever a model does, the next in the chain answers
                 self._failed(attempt.release, error)
             else:
@@ -157,6 +157,11 @@ class Recommender:
         raise UnavailableError(
             f"there is no model of {self._system!r} that could answer yet; run `twinloop learn {self._system}`"
         )
+
+    def _rank(self, release: LoadedRelease, request: RecommendationsRequest, history: History) -> Ranked:
+        at_ms = request.time_ms if request.time_ms is not None else int(self._now().timestamp() * 1000)
+        ranked: Ranked = release.predictor.rank(history, request.exclude, request.limit, at_ms=at_ms)
+        return ranked
 
     def _attempts(self, user_id: str, serving: Serving) -> Iterator[_Attempt]:
         champion, challenger = serving.champion, serving.challenger
@@ -202,7 +207,7 @@ class Recommender:
             return None
         started = time.perf_counter()
         try:
-            ranked = shadow.predictor.rank(history, request.exclude, request.limit)
+            ranked = self._rank(shadow, request, history)
         except Exception as error:  # noqa: BLE001 - a shadow may fail; that is what it is for
             self._failed(shadow, error)
             return {"model_version": shadow.version, "failed": type(error).__name__}

@@ -8,7 +8,6 @@ import uuid
 from collections.abc import Callable
 
 from twinloop.contracts.system import System
-from twinloop.features.schema import schema_hash
 from twinloop.ports import ObjectStore
 from twinloop.registry.registry import Registry
 from twinloop.serving.app import OPENAPI_PATH, App, recommendations
@@ -46,7 +45,7 @@ def make_app(
     """
     name = system.spec.name
     registry = Registry(objects, name)
-    loader = ReleaseLoader(registry, system.predictor, schema_hash(system.features))
+    loader = ReleaseLoader(registry, system.predictor, system.features)
     slots = Slots(registry, loader, look_every_s=look_every_s, logger=logger)
     log = PredictionLog(predictions, name, logger=logger)
     recommender = Recommender(name, slots, store, log, challenger_share=challenger_share, new_id=new_id, logger=logger)

@@ -148,9 +148,12 @@ class Slots:
     def _update_all(self, *aliases: str) -> None:
         try:
             for alias in aliases:
-                self._update(alias)
-        except UnavailableError as error:
-            self._logger.warning("aliases not read, will try again", extra={"why": str(error)})
+                try:
+                    self._update(alias)
+                except UnavailableError as error:
+                    self._logger.warning("alias not read, will try again", extra={"alias": alias, "why": str(error)})
+                    if alias == "champion":
+                        return  # nothing answers: asking for the others would only take as long again
         finally:
             self._looked_at = self._clock()
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import re
 
+from twinloop.contracts.spec import SYSTEM_NAME
 from twinloop.contracts.system import System
 from twinloop.errors import NotFoundError
 
@@ -20,9 +21,9 @@ def load(name: str) -> System:
     """Return the system of that name; raises NotFoundError."""
     if name in _registered:
         return _registered[name]
-    if not re.fullmatch(r"[a-z][a-z0-9_]{0,30}", name):
-        raise NotFoundError(f"{name!r} is no system's name")
-    module = f"{__name__}.{name}"
+    if not re.fullmatch(SYSTEM_NAME, name):
+        raise NotFoundError(f"{name!r} is no system's name: lower case letters, digits and hyphens")
+    module = f"{__name__}.{name.replace('-', '_')}"
     try:
         system: System = importlib.import_module(module).SYSTEM
     except ModuleNotFoundError as error:

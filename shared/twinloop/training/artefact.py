@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from twinloop import __version__
 from twinloop.contracts.artefacts import ComponentManifest, Parity
 from twinloop.errors import IntegrityError
+from twinloop.features.schema import chosen, feature_versions, schema_hash
 from twinloop.training.config import JobConfig
 from twinloop.training.events import Floats32
 from twinloop.training.job import Job
@@ -38,6 +39,7 @@ class Component:
         parity: See `prove_parity`.
         metrics: Measured on the validation split by a model that had not seen it.
         feature_names: Columns of the `features` tensor, where there is one.
+        context_names: The snapshot's features that the release is asked with, in the order of the `context` tensor.
     """
 
     name: str
@@ -46,6 +48,7 @@ class Component:
     parity: Parity
     metrics: Mapping[str, float]
     feature_names: Sequence[str] = ()
+    context_names: Sequence[str] = ()
 
 
 def session(model: bytes) -> ort.InferenceSession:
@@ -57,7 +60,7 @@ def session(model: bytes) -> ort.InferenceSession:
 
 
 def prove_parity(pairs: Iterable[tuple[NDArray[Any], NDArray[Any]]], *, tolerance: float = PARITY_TOLERANCE) -> Parity:
-    """Compare (ONNX output, framework output) pairs of held-out rows; equal infinities agree.
+    """Compare (ONNX output, framework output) pairs of held-out rows; equal infinities agree, NaN agrees with nothing.
 
     Raises:
         IntegrityError: They differ by more than the tolerance, or there was nothing to compare: no parity, no artefact.
@@ -66,7 +69,7 @@ def prove_parity(pairs: Iterable[tuple[NDArray[Any], NDArray[Any]]], *, toleranc
     for exported, fitted in pairs:
         if exported.shape != fitted.shape:
             raise IntegrityError(f"the ONNX model answers {exported.shape}, the fitted one {fitted.shape}")
-        same = (exported == fitted) | (np.isnan(exported) & np.isnan(fitted))
+        same = exported == fitted
         differing = np.abs(exported[~same].astype(np.float64) - fitted[~same])
         # Not Python's max, which would pass over what is not a number.
         worst, rows = float(np.maximum(worst, differing.max(initial=0))), rows + len(exported)
@@ -84,14 +87,15 @@ def write_component(job: Job, snapshot: Snapshot, config: JobConfig, component: 
     folder = job.model_dir / component.name
     folder.mkdir(parents=True, exist_ok=True)
     opened = session(component.model)
+    context = chosen(snapshot.manifest.features, component.context_names)
     manifest = ComponentManifest(
         system=snapshot.manifest.system,
         component=component.name,
         rung=job.rung,
         framework=component.framework,
         snapshot_id=snapshot.manifest.snapshot_id,
-        schema_hash=snapshot.manifest.schema_hash,
-        feature_versions=snapshot.manifest.feature_versions,
+        schema_hash=schema_hash(context),
+        feature_versions=feature_versions(context),
         seed=config.seed,
         code_version=os.environ.get(CODE_VERSION_VARIABLE, __version__),
         library_versions=_library_versions(),
@@ -99,6 +103,7 @@ def write_component(job: Job, snapshot: Snapshot, config: JobConfig, component: 
         inputs=tuple(entry.name for entry in opened.get_inputs()),
         outputs=tuple(entry.name for entry in opened.get_outputs()),
         feature_names=tuple(component.feature_names),
+        context_names=tuple(component.context_names),
         parity=component.parity,
         trained_seconds=round(job.seconds, 3),
     )

@@ -9,10 +9,10 @@ import onnx
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
+from twinloop.contracts.signature import CANDIDATES, CONTEXT, EXCLUDE, HISTORY, ITEMS, SCORES, TIMES
+
 OPSET = 17
 IR_VERSION = 8  # what ONNX Runtime has read since 2022; nothing newer is needed
-CANDIDATES = 150  # items that retrieval hands on
-RETRIEVAL_INPUTS = ("history", "times", "exclude")
 
 
 class Graph:
@@ -66,12 +66,19 @@ class Graph:
         return bytes(model.SerializeToString(deterministic=True))
 
 
-def retrieval_graph(name: str) -> Graph:
-    """Return a graph with the inputs that every retrieval model takes."""
+def retrieval_graph(name: str, *, context: int = 0) -> Graph:
+    """Return a graph with the inputs that every retrieval model takes; see contracts/signature.py.
+
+    Args:
+        name: The graph's.
+        context: How many features of the user it takes besides.
+    """
     graph = Graph(name)
-    graph.input("history", TensorProto.INT64, ["H"])
-    graph.input("times", TensorProto.INT64, ["H"])
-    graph.input("exclude", TensorProto.INT64, ["E"])
+    graph.input(HISTORY, TensorProto.INT64, ["H"])
+    graph.input(TIMES, TensorProto.INT64, ["H"])
+    graph.input(EXCLUDE, TensorProto.INT64, ["E"])
+    if context:
+        graph.input(CONTEXT, TensorProto.FLOAT, [context])
     return graph
 
 
@@ -89,8 +96,8 @@ def top(g: Graph, scores: str, n_items: int) -> tuple[str, str]:
     """Write the outputs `items` and `scores` from float32[n] scores; returns (scores, items) of the best."""
     count = min(CANDIDATES, n_items)
     best, items = g.ops("TopK", scores, g.constant([count]), outputs=2)
-    g.output(items, "items", TensorProto.INT64, [count])
-    g.output(best, "scores", TensorProto.FLOAT, [count])
+    g.output(items, ITEMS, TensorProto.INT64, [count])
+    g.output(best, SCORES, TensorProto.FLOAT, [count])
     return best, items
 
 

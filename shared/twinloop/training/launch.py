@@ -6,22 +6,30 @@ import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any, Protocol
 
 from twinloop.contracts.spec import Rung
-from twinloop.errors import BadInputError, NotFoundError, TwinloopError
+from twinloop.errors import BadInputError, NotFoundError, TwinloopError, UnavailableError
 
 _REASON_LIMIT = 1024
+_ENDED = {"Completed", "Failed", "Stopped"}
 
 
 class JobService(Protocol):
     """Runs training jobs."""
 
-    def create(self, request: Mapping[str, Any]) -> None:
-        """Submit a CreateTrainingJob request; a job of that name that is there already is no error.
+    def create(self, request: Mapping[str, Any]) -> Mapping[str, Any] | None:
+        """Submit a CreateTrainingJob request; returns None where the job was made.
 
-        Raises BadInputError where it is refused, UnavailableError where nobody answers.
+        Where a job of that name is there already nothing is made, and its description comes back, as
+        DescribeTrainingJob gives it. Raises BadInputError where the request is refused, UnavailableError where
+        nobody answers or the account's limits leave no room just now.
         """
+        ...
+
+    def stop(self, job: str) -> None:
+        """Stop a job; one that has ended, or never was, is no error. Raises UnavailableError."""
         ...
 
 
@@ -29,19 +37,22 @@ class WaitingTasks(Protocol):
     """Who waits for which job."""
 
     def keep(self, job: str, waiting: WaitingTask) -> None:
-        """Remember who waits, before the job is started."""
+        """Remember who waits, before the job is started; who waited until now is forgotten. Raises UnavailableError."""
         ...
 
     def find(self, job: str) -> WaitingTask:
-        """Return who waits for the job; raises NotFoundError."""
+        """Return who waits for the job; raises NotFoundError, UnavailableError."""
         ...
 
     def succeed(self, job: str, waiting: WaitingTask, result: Mapping[str, Any]) -> None:
-        """Let the waiting execution go on with `result`, and forget it. One that gave up is no error."""
+        """Let the waiting task go on with `result`, and forget it. One that gave up is no error."""
         ...
 
-    def fail(self, job: str, waiting: WaitingTask, reason: str) -> None:
-        """Let the waiting execution know that the job failed, and forget it. One that gave up is no error."""
+    def fail(self, job: str, waiting: WaitingTask, reason: str, *, passing: bool = False) -> None:
+        """Let the waiting task know that the job failed, and forget it. One that gave up is no error.
+
+        `passing`: trying again later can help, and the state machine is to do so.
+        """
         ...
 
 
@@ -71,35 +82,51 @@ class TrainingSettings:
     images: Mapping[str, str]
 
 
-def start(
-    *,
-    settings: TrainingSettings,
-    jobs: JobService,
-    waiting: WaitingTasks,
-    bundles: SourceBundles,
-    system: str,
-    snapshot_key: str,
-    rung: Rung,
-    token: str,
-) -> str:
-    """Start the rung's job on the snapshot and return its name; a job that cannot be started fails its task.
+@dataclass(frozen=True)
+class Launcher:
+    """What it takes to start jobs, and to stop them."""
 
-    The name derives from the token, so that a repeated call starts nothing twice. The token is kept before the job
-    starts: a job that ends at once still finds who waits for it.
-    """
-    job = job_name(settings.stack, system, rung.name, token)
-    task = WaitingTask(token=token, rung=rung.name)
-    try:
-        source = bundles.publish(rung.name)
-        request = training_job_request(
-            settings=settings, job=job, system=system, snapshot_key=snapshot_key, rung=rung, source=source
-        )
-        waiting.keep(job, task)
-        jobs.create(request)
-    except TwinloopError as error:
-        # Said explicitly: not every implementation of Step Functions ends a waiting task when its function raises.
-        waiting.fail(job, task, str(error)[:_REASON_LIMIT])
-    return job
+    settings: TrainingSettings
+    jobs: JobService
+    waiting: WaitingTasks
+    bundles: SourceBundles
+
+    def start(self, system: str, execution: str, rung: Rung, snapshot_key: str, token: str) -> str:
+        """Start the rung's job on the snapshot and return its name; a job that cannot be started fails its task.
+
+        The name derives from the execution and the rung, never from the token, of which every attempt has a new one:
+        a second attempt finds the job of the first, and waits for that. The token is kept before the job starts, so
+        that a job that ends at once still finds who waits for it; and a job that is found to have ended is passed on
+        here, since its event may have come while nobody waited.
+        """
+        job, task = self._name(system, execution, rung), WaitingTask(token=token, rung=rung.name)
+        try:
+            request = training_job_request(
+                settings=self.settings,
+                job=job,
+                system=system,
+                snapshot_key=snapshot_key,
+                rung=rung,
+                source=self.bundles.publish(rung.name),
+            )
+            self.waiting.keep(job, task)
+            found = self.jobs.create(request)
+            if found is not None and str(found["TrainingJobStatus"]) in _ENDED:
+                _pass_on(found, task, self.waiting)
+        except TwinloopError as error:
+            # Said explicitly: not every implementation of Step Functions ends a waiting task when its function raises.
+            passing = isinstance(error, UnavailableError)
+            self.waiting.fail(job, task, str(error)[:_REASON_LIMIT], passing=passing)
+        return job
+
+    def stop(self, system: str, execution: str, rung: Rung) -> str:
+        """Stop the job of a rung whose task gave up waiting, so that nobody pays for it; returns its name."""
+        job = self._name(system, execution, rung)
+        self.jobs.stop(job)
+        return job
+
+    def _name(self, system: str, execution: str, rung: Rung) -> str:
+        return job_name(self.settings.stack, system, rung.name, execution)
 
 
 def resume(detail: Mapping[str, Any], waiting: WaitingTasks) -> bool:
@@ -109,11 +136,17 @@ def resume(detail: Mapping[str, Any], waiting: WaitingTasks) -> bool:
         detail: The `detail` of a "SageMaker Training Job State Change" event.
         waiting: Who waits for which job.
     """
-    job, status = str(detail["TrainingJobName"]), str(detail["TrainingJobStatus"])
     try:
-        task = waiting.find(job)
+        task = waiting.find(str(detail["TrainingJobName"]))
     except NotFoundError:
         return False
+    _pass_on(detail, task, waiting)
+    return True
+
+
+def _pass_on(detail: Mapping[str, Any], task: WaitingTask, waiting: WaitingTasks) -> None:
+    """Tell a task how its job ended."""
+    job, status = str(detail["TrainingJobName"]), str(detail["TrainingJobStatus"])
     if status == "Completed":
         artefact = str(detail["ModelArtifacts"]["S3ModelArtifacts"])
         result = {"rung": task.rung, "status": status, "model_key": _key(artefact), "seconds": _seconds(detail)}
@@ -121,12 +154,18 @@ def resume(detail: Mapping[str, Any], waiting: WaitingTasks) -> bool:
     else:
         reason = str(detail.get("FailureReason") or f"the job ended as {status}")
         waiting.fail(job, task, reason[:_REASON_LIMIT])
-    return True
 
 
-def job_name(stack: str, system: str, rung: str, token: str) -> str:
-    """Return the job's name: at most 63 letters, digits and hyphens, beginning with the stack's name."""
-    digest = hashlib.sha256(token.encode()).hexdigest()[:12]
+def job_name(stack: str, system: str, rung: str, run: str) -> str:
+    """Return the job's name: at most 63 letters, digits and hyphens, beginning with the stack's name.
+
+    Args:
+        stack: The stack's name.
+        system: The system's name.
+        rung: The rung's name.
+        run: What tells one run of the ladder from another; the same run and rung always get the same name.
+    """
+    digest = hashlib.sha256(f"{system}/{rung}/{run}".encode()).hexdigest()[:12]
     middle = f"{system}-{rung}".replace("_", "-")
     room = 63 - len(stack) - len(digest) - 2
     if room < 1:
@@ -141,7 +180,9 @@ def training_job_request(
     try:
         image = settings.images[rung.framework]
     except KeyError as error:
-        raise BadInputError(f"no training image is configured for {rung.framework!r}") from error
+        parameter = f"{rung.framework.capitalize()}Image"
+        words = f"AWS has no prebuilt training image for {rung.framework} in this region: name one as {parameter}"
+        raise BadInputError(f"{words}, a parameter of template.yaml") from error
     # Script mode reads its hyperparameters as JSON values, so every string is quoted once more.
     hyperparameters = {name: json.dumps(value) for name, value in rung.hyperparameters.items()}
     hyperparameters |= {
@@ -180,6 +221,8 @@ def _key(address: str) -> str:
 
 
 def _seconds(detail: Mapping[str, Any]) -> float:
-    """Training time from the event; AWS gives epoch milliseconds."""
+    """Training time; events give epoch milliseconds, descriptions moments."""
     started, ended = detail.get("TrainingStartTime"), detail.get("TrainingEndTime")
+    if isinstance(started, datetime) and isinstance(ended, datetime):
+        return round((ended - started).total_seconds(), 3)
     return round((float(ended) - float(started)) / 1000, 3) if started and ended else 0.0

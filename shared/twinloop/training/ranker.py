@@ -16,6 +16,7 @@ from skl2onnx.common.data_types import FloatTensorType
 from twinloop.errors import BadInputError
 from twinloop.training.artefact import session
 from twinloop.training.events import Events, Floats32
+from twinloop.training.snapshot import Snapshot
 from twinloop.training.sources import fit_sources, retrieval_with_features
 from twinloop.training.validate import Question, questions, retrieve
 
@@ -54,13 +55,14 @@ def ask(model: ort.InferenceSession, asked: Iterator[Question]) -> Rows:
     return Rows(np.stack(features), np.stack(liked))
 
 
-def training_rows(events: Events, tags: tuple[tuple[str, ...], ...], *, users: int, seed: int) -> Rows:
-    """Return rows to fit a ranker on, at most `users` users' worth.
+def training_rows(snapshot: Snapshot, *, users: int, seed: int) -> Rows:
+    """Return rows of the train split to fit a ranker on, at most `users` users' worth.
 
     Folds by user: the sources that score a user's candidates are fitted on the other users' whole histories. So they
     are as dense as those that will serve, and have never seen what the user did next. Within a user time decides:
-    history before the cut, labels after it.
+    history before the cut, labels after it, and the snapshot's features as of the first label.
     """
+    events, moments = snapshot.train, snapshot.moments
     draw = np.random.default_rng(seed)
     fold_of = draw.permutation(events.n_users) % _FOLDS
     chosen = np.zeros(events.n_users, dtype=bool)
@@ -71,8 +73,10 @@ def training_rows(events: Events, tags: tuple[tuple[str, ...], ...], *, users: i
         others, theirs = events.take(~held[events.users]), events.take((held & chosen)[events.users])
         if not len(others) or not len(theirs):
             continue
-        model = session(retrieval_with_features(fit_sources(others, tags))[0])
-        parts += [ask(model, questions(*_cut(theirs, share))) for share in _CUTS]
+        model = session(retrieval_with_features(fit_sources(others, snapshot.items.tags), moments.names)[0])
+        for share in _CUTS:
+            longest = snapshot.manifest.history_length
+            parts.append(ask(model, questions(*_cut(theirs, share), longest=longest, moments=moments)))
     if not sum(len(part.liked) for part in parts):
         raise BadInputError(
             "no user has enough positive events to learn a ranking from: load more data, or leave this rung out"
@@ -91,14 +95,28 @@ def _cut(events: Events, share: float) -> tuple[Events, Events]:
     return events.take(early), events.take(~early)
 
 
-def fit(rows: Rows, parameters: dict[str, object], rounds: int) -> xgb.Booster:
+def fit(
+    rows: Rows, parameters: dict[str, object], rounds: int, *, context: int = 0, context_weight: float = 1.0
+) -> xgb.Booster:
     """Fit LambdaMART for that many rounds.
 
     No early stopping: NDCG@10 of a held-out fifth of the users, or of the validation split, is flat within its noise
     over hundreds of rounds, so what it stops at is chance (see docs/decisions/models-ranker-rounds.md).
+
+    Args:
+        rows: Questions and what was right.
+        parameters: What XGBoost is told.
+        rounds: Trees.
+        context: How many of the last columns are known of the user and not of the candidate.
+        context_weight: How likely a tree may use one of those, against any other column.
     """
+    matrix = rows.matrix()
+    if context:
+        weights = np.ones(rows.features.shape[2], dtype=np.float32)
+        weights[-context:] = context_weight
+        matrix.set_info(feature_weights=weights)
     told = {**parameters, "objective": "rank:ndcg", "lambdarank_pair_method": "topk"}
-    return xgb.train(told, rows.matrix(), rounds)
+    return xgb.train(told, matrix, rounds)
 
 
 def predict(booster: xgb.Booster, features: Floats32) -> Floats32:

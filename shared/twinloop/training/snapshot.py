@@ -16,9 +16,33 @@ from pydantic import ValidationError
 from twinloop.contracts.artefacts import SnapshotManifest
 from twinloop.contracts.history import POSITIVE
 from twinloop.errors import BadInputError
-from twinloop.training.events import Events, Ints
+from twinloop.training.events import Events, Floats32, Ints
 
 _COLUMNS = ["user_id", "item_id", "time_ms", "strength"]
+
+
+@dataclass(frozen=True)
+class Moments:
+    """What the snapshot's features said of users at the moments of their events, before anything of that moment.
+
+    Attributes:
+        names: The features: every single number that is known of users.
+        users, times: Of each moment, in the order of (user, time); epoch milliseconds.
+        values: float32[moments, names].
+    """
+
+    names: tuple[str, ...]
+    users: Ints
+    times: Ints
+    values: Floats32
+
+    def at(self, user: int, time_ms: int) -> Floats32:
+        """Return the features of a user at the moment of one of their events, float32[names]."""
+        begin, end = np.searchsorted(self.users, (user, user + 1))
+        place = begin + int(np.searchsorted(self.times[begin:end], time_ms))
+        if place == end or self.times[place] != time_ms:
+            raise BadInputError(f"the snapshot holds no event of user {user} at {time_ms}")
+        return np.asarray(self.values[place])
 
 
 @dataclass(frozen=True)
@@ -41,6 +65,7 @@ class Snapshot:
     items: Items
     train: Events
     validation: Events
+    moments: Moments
 
     @property
     def everything(self) -> Events:
@@ -55,7 +80,8 @@ def read_snapshot(folder: Path) -> Snapshot:
         BadInputError: A file or column is missing or broken, or there is not one positive event to learn from.
     """
     manifest = _manifest(folder)
-    splits = {name: _positives(folder / name / "interactions.parquet") for name in ("train", "validation")}
+    names = context_names(manifest)
+    splits = {name: _positives(folder / name / "interactions.parquet", names) for name in ("train", "validation")}
     both = pa.concat_tables(splits.values())
     if not splits["train"].num_rows:
         raise BadInputError(
@@ -74,7 +100,27 @@ def read_snapshot(folder: Path) -> Snapshot:
         )
         for table in splits.values()
     ]
-    return Snapshot(manifest, _items(folder / "items" / "items.parquet", item_ids), *events)
+    train, validation = events
+    items = _items(folder / "items" / "items.parquet", item_ids)
+    return Snapshot(manifest, items, train, validation, _moments(both, user_ids, names))
+
+
+def context_names(manifest: SnapshotManifest) -> tuple[str, ...]:
+    """Return the features that a model can be asked with: single numbers that are known of users, also online."""
+    return tuple(f.name for f in manifest.features if f.entity == "user" and f.kind != "last_n")
+
+
+def _moments(rows: pa.Table, user_ids: pa.Array, names: tuple[str, ...]) -> Moments:
+    users, times = _indices(rows["user_id"], user_ids), rows["time_ms"].to_numpy()
+    columns = [np.asarray(rows[name].to_numpy(), dtype=np.float32) for name in names]
+    values = np.stack(columns, axis=1) if columns else np.zeros((len(users), 0), np.float32)
+    if not np.isfinite(values).all():
+        raise BadInputError("a feature of the snapshot has values that are not finite numbers; take a new snapshot")
+    order = np.lexsort((times, users))
+    users, times = users[order], times[order]
+    fresh = np.ones(len(users), dtype=bool)
+    fresh[1:] = (np.diff(users) != 0) | (np.diff(times) != 0)  # rows of one moment say the same
+    return Moments(names, users[fresh], times[fresh], values[order][fresh])
 
 
 def _manifest(folder: Path) -> SnapshotManifest:
@@ -101,12 +147,14 @@ def _table(path: Path, columns: Sequence[str]) -> pa.Table:
         raise BadInputError(f"{path.parent.name}/{path.name} is not readable Parquet: {error}") from error
 
 
-def _positives(path: Path) -> pa.Table:
-    table = _table(path, _COLUMNS)
-    if any(table[name].null_count for name in _COLUMNS):
-        raise BadInputError(f"{path.parent.name}/{path.name} has rows without a value in one of {', '.join(_COLUMNS)}")
-    chosen = table.filter(pc.greater_equal(table["strength"], POSITIVE)).select(_COLUMNS[:3])
+def _positives(path: Path, features: Sequence[str]) -> pa.Table:
+    columns = [*_COLUMNS, *features]
+    table = _table(path, columns)
+    if any(table[name].null_count for name in columns):
+        raise BadInputError(f"{path.parent.name}/{path.name} has rows without a value in one of {', '.join(columns)}")
+    chosen = table.filter(pc.greater_equal(table["strength"], POSITIVE)).drop_columns(["strength"])
     types = {"user_id": pa.string(), "item_id": pa.string(), "time_ms": pa.int64()}
+    types |= dict.fromkeys(features, pa.float64())
     return chosen.cast(pa.schema(list(types.items())))
 
 

@@ -1,12 +1,14 @@
 """Candidate sources that are linear in a user's history, and the features that a ranker sees of their scores.
 
 Everything a request needs is one ONNX graph: history -> scores of every source -> the best candidates of a blend ->
-features of each candidate. Training asks the same graph for its rows, so there is no second definition to drift.
+features of each candidate, and beside them what is known of the user. Training asks the same graph for its rows.
+What the graph should answer is written down once more in `sources_reference.py`, in numpy; a job compares the two.
 Matrices are kept in half precision; the graph computes in single.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,17 +18,22 @@ import scipy.sparse as sp
 from numpy.typing import NDArray
 from onnx import TensorProto
 
+from twinloop.contracts.signature import CANDIDATES, CONTEXT, FEATURES
 from twinloop.errors import BadInputError
 from twinloop.training.events import Events, Floats32
-from twinloop.training.graphs import CANDIDATES, Graph, excluded, retrieval_graph, top
+from twinloop.training.graphs import Graph, excluded, retrieval_graph, top
 from twinloop.training.linear import ease
 
 MAX_ITEMS = 4_500  # four item x item matrices in half precision stay under 200 MB
 _PERIODS = 40  # of equal event counts, for popularity over time
 _DAY_S = 86_400.0
-_BLEND = ("ease_400@.9", "factors@.9", "next@.7", "cosine@.9")
+FLAT = 1e-3  # a source whose spread is this small a part of its greatest value says nothing: it may be rounding alone
+LOWEST_BLEND = -1e6
+_HALF_RANGE = 2.0**15  # values in half precision end at 65,504
+BLEND = ("ease_400@.9", "factors@.9", "next@.7", "cosine@.9")
+AS_IS = ("popularity", "trend", "trend_lift")  # sources whose plain values are columns too
 # Scores whose order among the candidates says nothing that their value does not.
-_UNRANKED = frozenset({"popularity", "trend", "trend_sharp", "trend_lift", "popularity_gap", "age"})
+UNRANKED = frozenset({"popularity", "trend", "trend_sharp", "trend_lift", "popularity_gap", "age"})
 
 
 @dataclass(frozen=True)
@@ -116,7 +123,10 @@ def _smoothed(per_period: NDArray[np.float64], width: float) -> Floats32:
     steps = np.arange(len(per_period))
     kernel = np.exp(-0.5 * ((steps[:, None] - steps[None, :]) / width) ** 2)
     mass = kernel @ per_period
-    return np.asarray(np.log(mass / mass.sum(axis=1, keepdims=True) + 1e-6), dtype=np.float32)
+    total = np.maximum(
+        mass.sum(axis=1, keepdims=True), 1e-300
+    )  # few events can be too far from a period to count there
+    return np.asarray(np.log(mass / total + 1e-6), dtype=np.float32)
 
 
 def _tags(tags: tuple[tuple[str, ...], ...]) -> Floats32:
@@ -128,9 +138,25 @@ def _tags(tags: tuple[tuple[str, ...], ...]) -> Floats32:
     return np.asarray(found / np.maximum(lengths, 1e-9), dtype=np.float32)
 
 
-def retrieval_with_features(s: Sources) -> tuple[bytes, tuple[str, ...]]:
-    """Return the retrieval model (`items`, `scores`, `features`) and the names of the feature columns."""
-    g = retrieval_graph("sources")
+def half_scale(matrix: Floats32) -> np.float32:
+    """Return the power of two to divide a matrix by, so that half precision holds it; 1 for all but great counts.
+
+    Raises BadInputError for values that are not finite numbers.
+    """
+    greatest = max(float(matrix.max(initial=0)), -float(matrix.min(initial=0)))
+    if not np.isfinite(greatest):
+        raise BadInputError("a source of the tree ranker has values that are not finite numbers")
+    return np.float32(2.0 ** max(np.ceil(np.log2(max(greatest, 1.0) / _HALF_RANGE)), 0.0))
+
+
+def retrieval_with_features(s: Sources, context: Sequence[str] = ()) -> tuple[bytes, tuple[str, ...]]:
+    """Return the retrieval model (`items`, `scores`, `features`) and the names of the feature columns.
+
+    Args:
+        s: The fitted sources.
+        context: Names of the user's features that are asked with; each becomes a column.
+    """
+    g = retrieval_graph("sources", context=len(context))
     n = len(s.counts)
     log_counts = np.log(s.counts + 1)
     recent = _Recent(g, n)
@@ -174,7 +200,7 @@ def retrieval_with_features(s: Sources) -> tuple[bytes, tuple[str, ...]]:
     usual = recent.mean_of_last(g.op("Gather", g.constant(log_counts[:, None]), "history", axis=0), 10)
     scores["popularity_gap"] = g.op("Sub", scores["popularity"], usual)
     scores["age"] = recent.age_in_log_days(s.first_seen)
-    return _candidates(g, scores, n, recent.length())
+    return _candidates(g, scores, n, recent.length(), context)
 
 
 class _Recent:
@@ -190,8 +216,11 @@ class _Recent:
 
     def rows(self, matrix: Floats32) -> str:
         """The history's rows of a matrix kept in half precision: float32 [H, n]."""
-        half = self._g.constant(matrix.astype(np.float16))
-        return self._g.op("Cast", self._g.op("Gather", half, "history", axis=0), to=TensorProto.FLOAT)
+        scale = half_scale(matrix)
+        half = self._g.constant((matrix / scale).astype(np.float16))
+        rows = self._g.op("Gather", half, "history", axis=0)
+        rows = self._g.op("Cast", rows, to=TensorProto.FLOAT)
+        return rows if scale == 1 else self._g.op("Mul", rows, self._g.constant(float(scale)))
 
     def of_history(self, values: NDArray[Any]) -> str:
         """One value for each event of the history: [H, 1]."""
@@ -235,8 +264,9 @@ class _Recent:
         """log(1 + days) from when an item was first liked until the latest event, 0 for later ones: [1, n]."""
         g = self._g
         days = g.op("Div", g.op("Sub", self._now(), g.exact(first_seen[None, :])), g.exact(np.asarray(_DAY_S)))
-        past = g.op("Max", g.op("Cast", days, to=TensorProto.FLOAT), g.constant(0.0))
-        return g.op("Log", g.op("Add", past, g.constant(1.0)))
+        past = g.op("Max", days, g.exact(np.asarray(0.0)))
+        # In double precision to the end: one second more than a day's length would be lost in 1 + days.
+        return g.op("Cast", g.op("Log", g.op("Add", past, g.exact(np.asarray(1.0)))), to=TensorProto.FLOAT)
 
     def length(self) -> str:
         """log(1 + events): [1]."""
@@ -245,32 +275,39 @@ class _Recent:
         return g.op("Log", g.op("Add", count, g.constant(1.0)))
 
 
-def _candidates(g: Graph, named: dict[str, str], n: int, length: str) -> tuple[bytes, tuple[str, ...]]:
+def _candidates(
+    g: Graph, named: dict[str, str], n: int, length: str, context: Sequence[str]
+) -> tuple[bytes, tuple[str, ...]]:
     """Standardise every source over the catalogue, blend, take the best, and describe each of them."""
     k, names = min(CANDIDATES, n), list(named)
     table = g.op("Concat", *named.values(), axis=0)  # [S, n]
     centred = g.op("Sub", table, g.op("ReduceMean", table, axes=[1], keepdims=1))
     spread = g.op("Sqrt", g.op("ReduceMean", g.op("Mul", centred, centred), axes=[1], keepdims=1))
-    z = g.op("Div", centred, g.op("Add", spread, g.constant(1e-9)))
-    blended = g.op("Gather", z, g.constant([names.index(name) for name in _BLEND]), axis=0)
+    greatest = g.op("ReduceMax", g.op("Abs", table), axes=[1], keepdims=1)
+    flat = g.op("LessOrEqual", spread, g.op("Mul", greatest, g.constant(FLAT)))
+    z = g.op("Where", flat, g.constant(0.0), g.op("Div", centred, g.op("Add", spread, g.constant(1e-9))))
+    blended = g.op("Gather", z, g.constant([names.index(name) for name in BLEND]), axis=0)
     blend = g.op("ReduceSum", blended, g.constant([0]), keepdims=0)
     best, items = top(g, excluded(g, blend, n), n)
 
     standard = g.op("Gather", z, items, axis=1)  # [S, K]
     raw = g.op("Gather", table, items, axis=1)
-    ranked = [i for i, name in enumerate(names) if name not in _UNRANKED]
+    ranked = [i for i, name in enumerate(names) if name not in UNRANKED]
     among = g.op("Gather", standard, g.constant(ranked), axis=0)  # [R, K]
     order = g.ops("TopK", among, g.constant([k]), axis=1, outputs=2)[1]
     place = g.constant(np.tile(np.arange(k, dtype=np.float32), (len(ranked), 1)))
     ranks = g.op("ScatterElements", g.constant(np.zeros((len(ranked), k), np.float32)), order, place, axis=1)
-    as_is = [names.index(name) for name in ("popularity", "trend", "trend_lift")]
+    as_is = [names.index(name) for name in AS_IS]
     wide = g.op("Expand", g.op("Unsqueeze", length, g.constant([0])), g.constant([1, k]))
     # Items that may not be returned can stand among the last; their blend is -inf, which no tree was fitted on.
-    finite = g.op("Unsqueeze", g.op("Max", best, g.constant(-1e6)), g.constant([0]))
+    finite = g.op("Unsqueeze", g.op("Max", best, g.constant(LOWEST_BLEND)), g.constant([0]))
     parts = [standard, ranks, g.op("Gather", raw, g.constant(as_is), axis=0), finite]
     parts += [g.constant(np.arange(k, dtype=np.float32)[None, :]), wide]
     columns = [f"{name} z" for name in names] + [f"{names[i]} rank" for i in ranked] + [names[i] for i in as_is]
     columns += ["blend", "blend rank", "history length"]
+    if context:  # the same for every candidate: trees learn by it when to trust which source
+        parts.append(g.op("Expand", g.op("Unsqueeze", CONTEXT, g.constant([1])), g.constant([1, k])))
+        columns += context
     features = g.op("Transpose", g.op("Concat", *parts, axis=0), perm=[1, 0])
-    g.output(features, "features", TensorProto.FLOAT, [k, len(columns)])
+    g.output(features, FEATURES, TensorProto.FLOAT, [k, len(columns)])
     return g.serialise(), tuple(columns)

@@ -17,7 +17,6 @@ from torch import nn
 from twinloop.errors import BadInputError
 from twinloop.training.events import Events, Floats32, Ints
 
-HISTORY = 200  # events that serving keeps
 FULL_SOFTMAX_ITEMS = 20_000  # above, the softmax is over a sample: 256 questions x 20,000 items are 20 MB a step
 SAMPLED_ITEMS = 4_096
 FIRST_DECAYS = (0.99, 0.9, 0.6)
@@ -59,11 +58,16 @@ class Batch:
     next_weights: torch.Tensor
 
 
-def make_batch(events: Events, users: Ints, cuts: Ints, *, window: int = 0, window_decay: float = 1.0) -> Batch:
-    """Ask about users after their first `cuts` events; right are those of the next `window` that were not known."""
+def make_batch(
+    events: Events, users: Ints, cuts: Ints, *, longest: int, window: int = 0, window_decay: float = 1.0
+) -> Batch:
+    """Ask about users after their first `cuts` events; right are those of the next `window` that were not known.
+
+    Of longer histories the latest `longest` events count, as in serving.
+    """
     begins = events.offsets
     moment = begins[users] + cuts
-    start = np.maximum(begins[users], moment - HISTORY)
+    start = np.maximum(begins[users], moment - longest)
     rows, place = ragged(moment - start)
     items = events.items[start[rows] + place]
     ages = (moment - start)[rows] - 1 - place
@@ -189,12 +193,19 @@ class Ensemble:
     """Several two-tower models fitted side by side on the same events; everything random follows from the seed."""
 
     def __init__(
-        self, events: Events, tags: Sequence[Sequence[str]], shape: Shape, *, members: int = 1, seed: int = 0
+        self,
+        events: Events,
+        tags: Sequence[Sequence[str]],
+        shape: Shape,
+        *,
+        longest: int,
+        members: int = 1,
+        seed: int = 0,
     ) -> None:
         begins = np.diff(events.offsets)
         self._users = np.flatnonzero(begins > 1)
         self._lengths = begins
-        self._events, self._shape = events, shape
+        self._events, self._shape, self._longest = events, shape, longest
         self._draw = np.random.default_rng(seed)
         counts = events.counts()
         self._chances = (counts + 1) / (counts + 1).sum()
@@ -242,6 +253,7 @@ class Ensemble:
                 self._events,
                 users[part],
                 cuts[part],
+                longest=self._longest,
                 window=self._shape.window,
                 window_decay=self._shape.window_decay,
             )

@@ -10,9 +10,10 @@ import torch
 from numpy.typing import NDArray
 from onnx import TensorProto
 
+from twinloop.contracts.signature import CANDIDATES, ITEMS, SCORES
 from twinloop.errors import BadInputError
 from twinloop.training.events import Floats32
-from twinloop.training.graphs import CANDIDATES, Graph, excluded, retrieval_graph
+from twinloop.training.graphs import Graph, excluded, retrieval_graph
 from twinloop.training.two_tower import Ensemble, HistoryTower
 from twinloop.training.validate import Question, retrieve
 
@@ -61,8 +62,8 @@ def two_tower_graph(model: Ensemble) -> bytes:
     exact = g.op("Where", shut, g.constant(-np.inf, np.float32), exact)
     count = min(CANDIDATES, n)
     best, place = g.ops("TopK", exact, g.constant([count]), outputs=2)
-    g.output(g.op("Gather", found, place, axis=0), "items", TensorProto.INT64, [count])
-    g.output(best, "scores", TensorProto.FLOAT, [count])
+    g.output(g.op("Gather", found, place, axis=0), ITEMS, TensorProto.INT64, [count])
+    g.output(best, SCORES, TensorProto.FLOAT, [count])
     return g.serialise()
 
 

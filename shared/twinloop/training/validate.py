@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from itertools import islice
 
 import numpy as np
 import onnxruntime as ort
 
+from twinloop.contracts.signature import CONTEXT, EXCLUDE, HISTORY, TIMES
 from twinloop.evaluation.metrics import ndcg_at_k, recall_at_k
 from twinloop.training.events import Events, Floats32, Ints
+from twinloop.training.snapshot import Moments, Snapshot
 
 Ranker = Callable[[Floats32], Floats32]
 """features float32[K, F] -> scores float32[K]"""
@@ -23,39 +25,61 @@ class Question:
     history: Ints
     times_s: Ints
     relevant: Ints
+    context: Floats32 = field(default_factory=lambda: np.zeros(0, np.float32))
 
 
-def questions(before: Events, after: Events, *, longest: int = 1_000) -> Iterator[Question]:
-    """Yield a question for every user with events in both."""
+def questions(before: Events, after: Events, *, longest: int, moments: Moments | None = None) -> Iterator[Question]:
+    """Yield a question for every user with events in both, asked at the moment of the first event of `after`.
+
+    Args:
+        before: What is known.
+        after: What is right.
+        longest: Events of a history, as serving keeps them (SnapshotManifest.history_length).
+        moments: Gives questions their context.
+    """
     begins, ends = before.offsets, after.offsets
     for user in range(before.n_users):
         known = slice(max(begins[user], begins[user + 1] - longest), begins[user + 1])
         ahead = slice(ends[user], ends[user + 1])
         if known.start < known.stop and ahead.start < ahead.stop:
-            yield Question(before.items[known], before.times[known] // 1000, after.items[ahead])
+            question = Question(before.items[known], before.times[known] // 1000, after.items[ahead])
+            if moments is not None:
+                question = replace(question, context=moments.at(user, int(after.times[ends[user]])))
+            yield question
 
 
-def proof_questions(before: Events, after: Events, *, most: int = 100) -> list[Question]:
+def proof_questions(snapshot: Snapshot, *, most: int = 100) -> list[Question]:
     """Return up to `most` questions to prove parity on: held out, or of the history where none are."""
-    return list(islice(questions(before, after), most)) or list(islice(questions(before, before), most))
+    longest = snapshot.manifest.history_length
+    for after in (snapshot.validation, snapshot.train):
+        found = list(islice(questions(snapshot.train, after, longest=longest, moments=snapshot.moments), most))
+        if found:
+            return found
+    return []
 
 
 def retrieve(model: ort.InferenceSession, question: Question) -> dict[str, np.ndarray]:
     """Return the model's outputs by name, with the history's items excluded."""
     names = [output.name for output in model.get_outputs()]
-    inputs = {"history": question.history, "times": question.times_s, "exclude": question.history}
+    inputs = {
+        HISTORY: question.history,
+        TIMES: question.times_s,
+        EXCLUDE: question.history,
+        CONTEXT: question.context,
+    }
     wanted = {entry.name for entry in model.get_inputs()}
     values = model.run(names, {name: value for name, value in inputs.items() if name in wanted})
     return dict(zip(names, values, strict=True))
 
 
 def validation_metrics(
-    model: ort.InferenceSession, before: Events, after: Events, *, ranker: Ranker | None = None, most: int = 2_000
+    model: ort.InferenceSession, snapshot: Snapshot, *, ranker: Ranker | None = None, most: int = 2_000
 ) -> dict[str, float]:
-    """Return mean ndcg@10 and recall@20 over at most `most` users, and over how many."""
+    """Return mean ndcg@10 and recall@20 on the validation split, over at most `most` users, and over how many."""
     ndcg: list[float] = []
     recall: list[float] = []
-    for question in questions(before, after):
+    longest = snapshot.manifest.history_length
+    for question in questions(snapshot.train, snapshot.validation, longest=longest, moments=snapshot.moments):
         if len(ndcg) == most:
             break
         answer = retrieve(model, question)

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from twinloop.contracts.spec import GatePolicy, Rung
+from twinloop.contracts.spec import GatePolicy, Prices, Rung
 from twinloop.errors import BadInputError
 from twinloop.evaluation.cases import CaseScores
 from twinloop.evaluation.gate import judge
@@ -37,14 +37,14 @@ def scores(mean, *, seed=1, latency=2.0, light=0.0, noise=0.02, extra=None, labe
     )
 
 
-def candidate(rung, mean, *, version=None, size=10.0, parity=1e-6, **options):
+def candidate(rung, mean, *, version=None, size=10.0, parity=1e-6, seconds=1.0, **options):
     rung = LADDER[rung]
     return Candidate(
         rung=rung,
         version=version or f"new-{rung.name}",
         scores=scores(mean, seed=rung.complexity + 10, **options),
         size_mb=size,
-        train_seconds=1.0,
+        train_seconds=seconds,
         parity=parity,
     )
 
@@ -74,6 +74,29 @@ def test_complexity_that_does_not_pay_leaves_the_simple_one():
     verdict = run([candidate("popularity", 0.09), candidate("ease", 0.165), candidate("trees", 0.169)])
     assert (verdict.promote, verdict.rung) == (True, "ease")
     assert "trees does not pay for its complexity" in verdict.words
+
+
+@pytest.mark.parametrize("cost", [{"latency": 12.0}, {"size": 110.0}, {"seconds": 601.0}])
+def test_cost_that_was_measured_asks_for_its_gain(cost):
+    prices = Prices(per_ms=0.002, per_mb=0.0002, per_training_minute=0.002)
+    entries = [candidate("popularity", 0.09), candidate("ease", 0.165)]
+    cheap = run([*entries, candidate("trees", 0.183)], rules=policy(prices=prices))
+    dear = run([*entries, candidate("trees", 0.183, **cost)], rules=policy(prices=prices))
+    assert (cheap.rung, dear.rung) == ("trees", "ease")
+    assert of(cheap, "trees").over_simpler.margin == pytest.approx(LADDER["trees"].extra_margin)
+    assert of(dear, "trees").over_simpler.margin == pytest.approx(LADDER["trees"].extra_margin + 0.02)
+    assert "does not pay for its complexity" in of(dear, "trees").standing
+    # The same against a champion that is a simpler rung; how long that was trained is not known any more.
+    against = run([candidate("popularity", 0.09), candidate("trees", 0.183, **cost)], champion("ease", 0.165),
+                  rules=policy(prices=prices))  # fmt: skip
+    assert of(against, "trees").over_champion.margin == pytest.approx(0.005 if "seconds" in cost else 0.025)
+
+
+def test_what_a_rung_saves_buys_nothing():
+    prices = Prices(per_ms=0.01, per_mb=0.01, per_training_minute=0.01)
+    entries = [candidate("popularity", 0.09), candidate("ease", 0.165, latency=9.0, size=90.0, seconds=900.0)]
+    verdict = run([*entries, candidate("trees", 0.183)], rules=policy(prices=prices))
+    assert of(verdict, "trees").over_simpler.margin == pytest.approx(0.005)
 
 
 def test_a_rung_is_set_against_the_best_simpler_one_that_held_its_place():
@@ -215,9 +238,17 @@ def test_no_candidate_keeps_the_champion_and_says_what_failed():
     assert run([], failed=[FailedRung("ease", "x")]).rung is None
 
 
-def test_a_missing_baseline_is_said():
-    verdict = run([candidate("ease", 0.165)], failed=[FailedRung("popularity", "crashed")])
-    assert verdict.rung == "ease"
+def test_nobody_is_promoted_who_could_be_compared_with_nobody():
+    verdict = run([candidate("ease", 0.165), candidate("trees", 0.2)], failed=[FailedRung("popularity", "crashed")])
+    assert (verdict.promote, verdict.rung) == (False, None)
+    assert "neither a trivial baseline nor a champion" in of(verdict, "trees").standing
+    assert any("baseline could not be judged" in note for note in verdict.notes)
+
+
+def test_a_missing_baseline_is_said_and_the_champion_is_enough_to_compare_with():
+    failed = [FailedRung("popularity", "crashed")]
+    verdict = run([candidate("trees", 0.2)], champion("ease", 0.165), failed=failed)
+    assert verdict.rung == "trees"
     assert any("baseline could not be judged" in note for note in verdict.notes)
 
 

@@ -21,7 +21,7 @@ RUNGS = tuple(Rung(name=name, framework="xgboost", complexity=n) for n, name in 
 WHEN = datetime(2026, 3, 1, 12, 3, tzinfo=UTC)
 SNAPSHOT = SnapshotManifest(
     snapshot_id="s<1>", system="video", created_at=WHEN, lake_files=(), files=(), rows={}, first_event=WHEN,
-    last_event=WHEN, split={}, feature_versions={}, schema_hash="h",
+    last_event=WHEN, split={}, feature_versions={}, schema_hash="h", features=(), history_length=200,
 )  # fmt: skip
 NASTY = ("</td><script>alert(1)</script>", "$\\frac{1", '"onload="x', "日本語 \U0001f600", "nul\x00l")
 

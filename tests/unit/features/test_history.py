@@ -4,7 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from twinloop.contracts.history import MAX_PACKED_BYTES, HistoryEntry, merge_histories, pack, unpack
+from twinloop.contracts import history as history_module
+from twinloop.contracts.history import MAX_PACKED_BYTES, HistoryEntry, fitting, merge_histories, pack, unpack
 from twinloop.errors import BadInputError, IntegrityError, TooLargeError
 
 entries = st.builds(
@@ -26,6 +27,27 @@ def test_merge_is_commutative(a, b, length):
 def test_merge_is_associative(a, b, c, length):
     left = merge_histories(merge_histories(a, b, length), c, length)
     assert left == merge_histories(a, merge_histories(b, c, length), length)
+
+
+@given(histories, st.integers(5, 200))
+def test_what_fits_is_the_longest_end_that_can_be_packed(entries, limit):
+    whole = merge_histories(entries, [])
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(history_module, "MAX_PACKED_BYTES", limit)
+        kept = fitting(whole)
+        assert kept == whole[len(whole) - len(kept) :]
+        assert len(pack(kept)) <= limit
+        assert fitting(kept) == kept
+    if len(kept) < len(whole):
+        assert len(pack(whole[len(whole) - len(kept) - 1 :])) > limit
+
+
+def test_a_user_with_long_ids_keeps_the_latest_of_what_fits():
+    long = [HistoryEntry("ü" * 255 + str(place), place, 1.0) for place in range(1000)]
+    kept = fitting(merge_histories(long, [], 1000))
+    assert 0 < len(kept) < 1000
+    assert kept[-1] == long[-1]
+    assert MAX_PACKED_BYTES - 600 < len(pack(kept)) <= MAX_PACKED_BYTES
 
 
 @given(histories, histories, lengths)

@@ -13,6 +13,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from twinloop.contracts.artefacts import Case, SnapshotManifest
+from twinloop.contracts.features import Feature
 from twinloop.contracts.history import HistoryEntry
 from twinloop.contracts.model import Contract
 from twinloop.contracts.spec import GatePolicy, Rung, Split, SystemSpec
@@ -25,6 +26,10 @@ from twinloop.features.stores import MemoryOnlineStore
 from twinloop.ports import MemoryObjectStore
 from twinloop.systems.video.features import FEATURES, STRENGTH_SQL, strength
 
+DEFINED = (
+    Feature(name="history", entity="user", kind="last_n", description="", length=200, time_to_live_days=1000),
+    *FEATURES,
+)
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 START = datetime(2025, 1, 1, tzinfo=UTC)
 START_MS = 1_735_689_600_000
@@ -59,7 +64,7 @@ def system(length: int = 200, **split: object) -> System:
     return System(
         spec=spec,
         tables={"events": Row},
-        features=FEATURES,
+        features=DEFINED,
         strength_sql=STRENGTH_SQL,
         predictor=lambda models: models,
         judge=lambda predictor, case: {},
@@ -194,7 +199,8 @@ def test_the_same_lake_gives_the_same_bytes_and_a_second_run_writes_nothing():
     elsewhere = lake(events[:50], events[50:])
     assert make_snapshot(system(), elsewhere, now=NOW).files == first.files
     assert first.snapshot_id == content_id(first)
-    assert first.schema_hash == schema_hash(FEATURES)
+    assert first.schema_hash == schema_hash(DEFINED)
+    assert (first.features, first.history_length) == (DEFINED, 200)
 
 
 def test_row_order_in_the_lake_does_not_matter():

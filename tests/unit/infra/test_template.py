@@ -1,20 +1,57 @@
-"""The template keeps its promises: tags, retention, dead letters, budgets, and that nothing costs money when idle."""
+"""The template keeps its promises: tags, retention, dead letters, budgets, and next to no cost when idle."""
 
 from __future__ import annotations
 
 import json
+import re
+import subprocess
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
 import pytest
 from cfnlint.decode import cfn_yaml
 
+from twinloop.aws import training_jobs
+
 ROOT = Path(__file__).resolve().parents[3]
 
 
 @pytest.fixture(scope="module")
-def resources() -> dict[str, Any]:
-    return dict(cfn_yaml.load(str(ROOT / "template.yaml"))["Resources"])
+def template() -> dict[str, Any]:
+    return dict(cfn_yaml.load(str(ROOT / "template.yaml")))
+
+
+@pytest.fixture(scope="module")
+def resources(template: dict[str, Any]) -> dict[str, Any]:
+    return dict(template["Resources"])
+
+
+SAM = ROOT / ".envs" / "sam" / "bin" / "python"
+TRANSLATE = """
+import json, sys
+from samtranslator.parser.parser import Parser
+from samtranslator.translator.translator import Translator
+print(json.dumps(Translator({}, Parser()).translate(json.load(sys.stdin), {})))
+"""
+
+
+@pytest.fixture(scope="module")
+def deployed(template: dict[str, Any]) -> dict[str, Any]:
+    """The resources that SAM makes of the template: what CloudFormation is given."""
+    if not SAM.exists():
+        pytest.skip("sam is not installed: make environments")
+    packaged = json.loads(json.dumps(template))
+    for entry in packaged["Resources"].values():
+        properties = entry.get("Properties", {})
+        for name in properties.keys() & {"CodeUri", "ContentUri", "DefinitionUri"}:
+            properties[name] = "s3://deployments/key"
+    command, region = [str(SAM), "-c", TRANSLATE], {"AWS_DEFAULT_REGION": "us-east-1"}
+    done = subprocess.run(
+        command, input=json.dumps(packaged), env=region, capture_output=True, text=True, check=False, timeout=120
+    )
+    assert done.returncode == 0, done.stderr
+    return dict(json.loads(done.stdout)["Resources"])
 
 
 def of_type(resources: dict[str, Any], kind: str) -> dict[str, Any]:
@@ -30,16 +67,40 @@ def test_every_function_has_its_folder_and_a_log_group_with_retention(resources:
         assert "RetentionInDays" in resources[group]["Properties"]
 
 
-def test_every_queue_that_is_consumed_has_dead_letters_and_an_alarm_on_them(resources: dict[str, Any]) -> None:
+def test_every_consumer_has_dead_letters_and_an_alarm_on_them(resources: dict[str, Any]) -> None:
+    """Queues, and the rule and the function that stand between a training job and the rung that waits for it."""
     queues = of_type(resources, "AWS::SQS::Queue")
-    dead = {
-        q["Properties"]["RedrivePolicy"]["deadLetterTargetArn"]["Fn::GetAtt"][0]
-        for q in queues.values()
-        if "RedrivePolicy" in q["Properties"]
-    }
+    redriven = [q["Properties"]["RedrivePolicy"] for q in queues.values() if "RedrivePolicy" in q["Properties"]]
+    train = resources["TrainFunction"]["Properties"]
+    ended = train["Events"]["JobEnded"]["Properties"]["DeadLetterConfig"]["Arn"]
+    assert train["EventInvokeConfig"]["DestinationConfig"]["OnFailure"]["Destination"] == ended
+    dead = {entry["deadLetterTargetArn"]["Fn::GetAtt"][0] for entry in redriven} | {ended["Fn::GetAtt"][0]}
     assert dead == {name for name in queues if name.endswith("DeadLetters")}
     watched = json.dumps(of_type(resources, "AWS::CloudWatch::Alarm"))
     assert all(f'["{name}", "QueueName"]' in watched for name in dead)
+
+
+def test_every_way_in_which_the_loop_can_end_badly_rings(resources: dict[str, Any]) -> None:
+    alarms = [entry["Properties"] for entry in of_type(resources, "AWS::CloudWatch::Alarm").values()]
+    metrics = {(alarm["Namespace"], alarm["MetricName"]) for alarm in alarms}
+    assert {("AWS/States", "ExecutionsFailed"), ("AWS/States", "ExecutionsTimedOut")} <= metrics
+    assert all(alarm["AlarmActions"] == [{"Ref": "Alarms"}] for alarm in alarms)
+    runbook = (ROOT / "docs" / "runbook.md").read_text()
+    names = [name.removesuffix("Alarm") for name in of_type(resources, "AWS::CloudWatch::Alarm")]
+    assert [name for name in names if f"| {name} |" not in runbook] == []
+
+
+def test_the_loop_ends_while_the_tokens_of_its_jobs_are_still_kept(resources: dict[str, Any]) -> None:
+    machine = json.loads(re.sub(r"\$\{\w+\}", "1", (ROOT / "infra/statemachines/learn.asl.json").read_text()))
+    assert machine["TimeoutSeconds"] < training_jobs._TOKEN_TTL_S
+    train = machine["States"]["Ladder"]["ItemProcessor"]["States"]["Train"]
+    assert train["TimeoutSecondsPath"] == "$.timeout_s", "a rung is given up in its own time"
+
+
+def test_one_object_does_not_share_its_time_with_others(resources: dict[str, Any]) -> None:
+    function = resources["EtlFunction"]["Properties"]
+    assert function["Events"]["Raw"]["Properties"]["BatchSize"] == 1
+    assert resources["RawQueue"]["Properties"]["VisibilityTimeout"] >= 6 * function["Timeout"]
 
 
 def test_only_the_data_bucket_outlives_the_stack(resources: dict[str, Any]) -> None:
@@ -47,12 +108,69 @@ def test_only_the_data_bucket_outlives_the_stack(resources: dict[str, Any]) -> N
     assert kept == ["DataBucket"]
 
 
+# What has no resource of its own to name, with the reason beside it in the template.
+ANYTHING = {
+    "cloudwatch:PutMetricData",
+    "ecr:GetAuthorizationToken",
+    "states:SendTaskFailure",
+    "states:SendTaskSuccess",
+}
+
+
 def test_no_policy_allows_everything(resources: dict[str, Any]) -> None:
     for name, entry in resources.items():
-        for statement in statements(entry.get("Properties", {})):
-            actions = statement["Action"] if isinstance(statement["Action"], list) else [statement["Action"]]
-            if statement["Effect"] == "Allow":
-                assert not any(action.endswith("*") for action in actions), (name, statement)
+        for statement in allowed(entry):
+            assert not any(action.endswith("*") for action in listed(statement["Action"])), (name, statement)
+            if "*" in listed(statement.get("Resource", [])):
+                assert set(listed(statement["Action"])) <= ANYTHING, (name, statement)
+
+
+def test_functions_reach_only_their_own_items_of_the_table(resources: dict[str, Any]) -> None:
+    """Tokens of waiting executions lie beside users' histories."""
+    mine = {"TrainFunction": "job#*", "ServeVideoFunction": "video#*"}
+    found = 0
+    for name, entry in of_type(resources, "AWS::Serverless::Function").items():
+        for statement in allowed(entry):
+            actions = set(listed(statement["Action"]))
+            if any(action.startswith("dynamodb:") for action in actions):
+                keys = statement["Condition"]["ForAllValues:StringLike"]["dynamodb:LeadingKeys"]
+                assert keys == [mine.get(name, "*#user#*")]
+                assert actions <= {"dynamodb:GetItem", "dynamodb:PutItem", "dynamodb:DeleteItem"}, name
+                found += 1
+    assert found == 4
+
+
+def test_a_job_can_write_its_model_and_no_jobs_code(resources: dict[str, Any]) -> None:
+    def reach(role: str, action: str, key: str) -> bool:
+        patterns = [
+            resource["Fn::Sub"].replace("${DataBucket.Arn}/", "").replace("${AWS::StackName}", "twinloop")
+            for statement in allowed(resources[role])
+            if action in listed(statement["Action"])
+            for resource in listed(statement["Resource"])
+            if "Fn::Sub" in resource
+        ]
+        return any(fnmatchcase(key, pattern) for pattern in patterns)
+
+    bundle, model = "sources/ease-0123456789abcdef/sourcedir.tar.gz", "jobs/twinloop-video-ease-1/output/model.tar.gz"
+    assert reach("TrainingRole", "s3:PutObject", model)
+    assert not reach("TrainingRole", "s3:PutObject", bundle)
+    assert reach("TrainingRole", "s3:GetObject", bundle)
+    assert reach("TrainFunction", "s3:PutObject", bundle)
+
+
+def test_a_missing_alias_is_not_found_instead_of_forbidden(resources: dict[str, Any]) -> None:
+    """S3 says which of the two by the right to list; a request for an object has no prefix to hold against it."""
+    statements = allowed(resources["ServeVideoFunction"])
+    conditions = [entry["Condition"] for entry in statements if "s3:ListBucket" in listed(entry["Action"])]
+    assert conditions == [{"StringLikeIfExists": {"s3:prefix": "registry/video/*"}}]
+
+
+def allowed(entry: dict[str, Any]) -> list[dict[str, Any]]:
+    return [statement for statement in statements(entry.get("Properties", {})) if statement["Effect"] == "Allow"]
+
+
+def listed(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else [value]
 
 
 def statements(value: Any) -> list[dict[str, Any]]:
@@ -74,14 +192,68 @@ def test_the_state_machine_names_only_what_the_template_substitutes(resources: d
     assert {state["Next"] for state in states.values() if "Next" in state} <= states.keys()
 
 
-def test_nothing_is_billed_while_idle(resources: dict[str, Any]) -> None:
-    idle_cost = {
-        "AWS::EC2::Instance",
-        "AWS::EC2::NatGateway",
-        "AWS::SageMaker::Endpoint",
-        "AWS::KMS::Key",
-        "AWS::RDS::DBInstance",
-    }
-    assert not idle_cost & {entry["Type"] for entry in resources.values()}
-    assert resources["Table"]["Properties"]["BillingMode"] == "PAY_PER_REQUEST"
-    assert "ProvisionedConcurrencyConfig" not in json.dumps(resources)
+# None of these costs more than cents a month while nothing is asked of it.
+IDLE = {
+    *("AWS::ApiGateway::ApiKey", "AWS::ApiGateway::Deployment", "AWS::ApiGateway::RestApi", "AWS::ApiGateway::Stage"),
+    *("AWS::ApiGateway::UsagePlan", "AWS::ApiGateway::UsagePlanKey", "AWS::CloudWatch::Alarm", "AWS::DynamoDB::Table"),
+    *("AWS::Events::Rule", "AWS::Glue::Database", "AWS::IAM::Role", "AWS::KinesisFirehose::DeliveryStream"),
+    *("AWS::Lambda::EventInvokeConfig", "AWS::Lambda::EventSourceMapping", "AWS::Lambda::Function"),
+    *("AWS::Lambda::LayerVersion", "AWS::Lambda::Permission", "AWS::Logs::LogGroup", "AWS::S3::Bucket"),
+    *("AWS::S3::BucketPolicy", "AWS::SNS::Subscription", "AWS::SNS::Topic", "AWS::SQS::Queue", "AWS::SQS::QueuePolicy"),
+    *("AWS::Scheduler::Schedule", "AWS::StepFunctions::StateMachine"),
+}
+
+
+def test_next_to_nothing_is_billed_while_idle(deployed: dict[str, Any]) -> None:
+    assert {entry["Type"] for entry in deployed.values()} <= IDLE
+    assert deployed["Table"]["Properties"]["BillingMode"] == "PAY_PER_REQUEST"
+    assert "ProvisionedConcurrencyConfig" not in json.dumps(deployed)
+
+
+def test_there_is_one_stage(deployed: dict[str, Any]) -> None:
+    [stage] = of_type(deployed, "AWS::ApiGateway::Stage").values()
+    assert stage["Properties"]["StageName"] == {"Ref": "Stage"}
+    [deployment] = of_type(deployed, "AWS::ApiGateway::Deployment").values()
+    assert "StageName" not in deployment["Properties"], "a deployment with a name of its own makes a second stage"
+
+
+def test_the_gateway_speaks_problem_json_whatever_it_refuses(deployed: dict[str, Any]) -> None:
+    responses = deployed["Api"]["Properties"]["Body"]["x-amazon-apigateway-gateway-responses"]
+    assert {"DEFAULT_4XX", "DEFAULT_5XX", "QUOTA_EXCEEDED", "INTEGRATION_TIMEOUT"} <= responses.keys()
+    for kind, response in responses.items():
+        header = response["responseParameters"]["gatewayresponse.header.Content-Type"]
+        assert header == "'application/problem+json'", kind
+        [body] = response["responseTemplates"].values()
+        words = body.replace("$context.error.responseType", "KIND").replace("$context.error.messageString", '"words"')
+        problem = json.loads(words)
+        assert problem["type"] == "about:blank"
+        assert problem["title"]
+        assert problem["detail"]
+        # The two defaults stand for many statuses, which the gateway keeps as they are.
+        assert problem.get("status") == (None if kind.startswith("DEFAULT") else int(response["statusCode"])), kind
+
+
+def test_only_the_sagemaker_that_is_meant_ends_a_rung(resources: dict[str, Any]) -> None:
+    pattern = resources["TrainFunction"]["Properties"]["Events"]["JobEnded"]["Properties"]["Pattern"]
+    assert pattern["source"] == [{"Fn::If": ["HasSageMakerEndpoint", "twinloop.sagemaker", "aws.sagemaker"]}]
+
+
+def test_the_template_goes_up_in_any_region(template: dict[str, Any]) -> None:
+    """A mapping is read even where a parameter makes it needless: a region that is not in it could not deploy."""
+    assert "Mappings" not in template
+
+
+def test_the_queue_listens_to_the_data_bucket_whatever_its_name(resources: dict[str, Any]) -> None:
+    own, made = resources["DataBucket"]["Properties"]["BucketName"]["Fn::If"][1:]
+    [statement] = resources["RawQueuePolicy"]["Properties"]["PolicyDocument"]["Statement"]
+    asked, other = statement["Condition"]["ArnEquals"]["aws:SourceArn"]["Fn::If"][1:]
+    assert (own, asked["Fn::Sub"]) == ({"Ref": "DataBucketName"}, "arn:${AWS::Partition}:s3:::${DataBucketName}")
+    assert other["Fn::Sub"] == f"arn:${{AWS::Partition}}:s3:::{made['Fn::Sub']}"
+
+
+def test_verdicts_and_alarms_reach_whoever_asks_for_them(template: dict[str, Any]) -> None:
+    subscribed = of_type(template["Resources"], "AWS::SNS::Subscription").values()
+    found = {(entry["Properties"]["TopicArn"]["Ref"], entry["Properties"]["Endpoint"]["Ref"]) for entry in subscribed}
+    assert found == {("News", "NewsEmail"), ("Alarms", "AlarmEmail")}
+    assert template["Outputs"]["NewsTopic"]["Value"] == {"Ref": "News"}
+    assert template["Outputs"]["AlarmsTopic"]["Value"] == {"Ref": "Alarms"}

@@ -23,6 +23,8 @@ def test_defaults_and_every_variable(tmp_path: Path) -> None:
         "TWINLOOP_SAGEMAKER_PORT": "5002",
         "TWINLOOP_REGION": "eu-west-1",
         "TWINLOOP_MINISTACK_ENV": "/opt/ministack",
+        "TWINLOOP_LOCALSTACK_ENV": "envs/localstack",
+        "TWINLOOP_LAMBDA_RUNTIME": "/opt/runtime",
         "TWINLOOP_SAM_ENV": "envs/sam",
         "TWINLOOP_JOB_PYTHON": "/opt/python",
         "TWINLOOP_TRAINING_SLOTS": "4",
@@ -32,6 +34,7 @@ def test_defaults_and_every_variable(tmp_path: Path) -> None:
     assert settings.state_dir == tmp_path / ".twinloop" / "second"
     assert settings.sagemaker_endpoint == "http://127.0.0.1:5002"
     assert (settings.ministack_env, settings.sam_env) == (Path("/opt/ministack"), tmp_path / "envs/sam")
+    assert (settings.localstack_env, settings.lambda_runtime) == (tmp_path / "envs/localstack", Path("/opt/runtime"))
     assert (settings.training_slots, settings.stop_grace_s) == (4, 5)
     assert settings.aws_environment()["AWS_REGION"] == "eu-west-1"
 
@@ -55,7 +58,7 @@ def test_a_wrong_value_names_its_variable(tmp_path: Path, variable: str, value: 
 
 
 def test_an_unknown_emulator_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(LocalCloudError, match="unknown emulator 'cloudzilla'; there is: ministack"):
+    with pytest.raises(LocalCloudError, match="unknown emulator 'cloudzilla'; there is: ministack, localstack"):
         programs(LocalSettings(tmp_path), "cloudzilla")
 
 

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from twinloop.errors import BadInputError, ConflictError, IntegrityError, NotFoundError, UnavailableError
 from twinloop.ports import MemoryObjectStore
-from twinloop.registry import Registry
+from twinloop.registry.registry import Registry
 
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
 

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from twinloop.errors import BadInputError, IntegrityError, TooLargeError, TwinloopError
-from twinloop.registry import Limits, read_artefact
+from twinloop.registry.artefacts import Limits, read_artefact
 
 MANIFEST = {
     "system": "video",

@@ -4,7 +4,8 @@ import json
 from datetime import UTC, datetime, timedelta
 
 from twinloop.ports import MemoryObjectStore
-from twinloop.registry import Registry, release_rows
+from twinloop.registry.overview import release_rows
+from twinloop.registry.registry import Registry
 
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
 METRICS = {

@@ -7,7 +7,7 @@ import pytest
 
 from twinloop.errors import BadInputError, IntegrityError, NotFoundError, UnavailableError
 from twinloop.ports import MemoryObjectStore
-from twinloop.registry import Registry
+from twinloop.registry.registry import Registry
 
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
 FILES = {"model.onnx": b"weights", "manifest.json": b"{}", "items.json.gz": b"\x1f\x8b"}

@@ -262,7 +262,7 @@ def test_the_openapi_document_is_valid_and_tells_of_everything():
     OpenAPIV31SpecValidator(document).validate()
     assert set(document["paths"]) == {PATH, "/v1/video/events"}
     fields = document["components"]["schemas"]["RecommendationsRequest"]["properties"]
-    assert set(fields) == {"user_id", "limit", "context", "include", "exclude"}
+    assert set(fields) == {"user_id", "limit", "context", "time_ms", "include", "exclude"}
     assert document["components"]["schemas"]["RecommendationsRequest"]["additionalProperties"] is False
 
 

@@ -4,7 +4,9 @@ import numpy as np
 import pytest
 from tiny_models import items_file, manifest, ranking, video_files
 
+from twinloop.contracts.features import Feature
 from twinloop.errors import BadInputError, IntegrityError, NotFoundError
+from twinloop.features.schema import schema_hash
 from twinloop.serving.loading import load_assets, load_models
 
 
@@ -87,10 +89,60 @@ def test_components_that_name_other_columns_are_refused():
         load_models(files)
 
 
-def test_another_feature_schema_is_refused():
-    assert load_models(video_files(), schema_hash="s1")
-    with pytest.raises(IntegrityError, match="feature schema s1, this code serves s2"):
-        load_models(video_files(), schema_hash="s2")
+LIKES = Feature(name="likes", entity="user", kind="count", description="", window_days=30)
+IDLE = Feature(name="idle", entity="user", kind="recency", description="")
+
+
+def asked_with(*features):
+    """A release whose manifests say that it is asked with these."""
+    names = [feature.name for feature in features]
+    return video_files(with_ranking=True, schema_hash=schema_hash(features), context_names=names)
+
+
+@pytest.mark.parametrize(
+    "defined",
+    [
+        (LIKES, IDLE),
+        (IDLE, LIKES),  # the manifest's order counts, not that of the definitions
+        (LIKES, IDLE, IDLE.model_copy(update={"name": "new"})),
+        (LIKES.model_copy(update={"description": "in other words", "owner": "ann"}), IDLE),
+    ],
+)
+def test_a_release_is_taken_where_what_it_is_asked_with_is_defined_as_it_was(defined):
+    assert load_models(asked_with(LIKES, IDLE), features=defined)
+
+
+def test_a_definition_that_a_release_is_not_asked_with_may_change():
+    assert load_models(asked_with(), features=(LIKES, IDLE))
+    assert load_models(asked_with(IDLE), features=(LIKES.model_copy(update={"version": 2}), IDLE))
+
+
+@pytest.mark.parametrize(
+    ("defined", "said"),
+    [
+        (
+            (LIKES.model_copy(update={"default": 1.0}), IDLE),
+            r"trained on feature schema .* \(of likes, idle\); learn anew",
+        ),
+        ((LIKES, IDLE.model_copy(update={"version": 2})), "trained on feature schema"),
+        ((LIKES,), "no feature is called idle; known: likes"),
+        ((), "no feature is called likes, idle; known: none"),
+    ],
+)
+def test_a_release_that_is_asked_with_what_is_defined_otherwise_is_refused(defined, said):
+    with pytest.raises(IntegrityError, match=said):
+        load_models(asked_with(LIKES, IDLE), features=defined)
+
+
+def test_the_order_it_is_asked_in_is_part_of_a_schema():
+    assert schema_hash((LIKES, IDLE)) != schema_hash((IDLE, LIKES))
+
+
+def test_components_that_are_asked_with_other_features_are_refused():
+    files = asked_with(LIKES)
+    files["ranking"]["manifest.json"] = manifest("ranking", schema_hash=schema_hash((LIKES,)))
+    with pytest.raises(IntegrityError, match="differ in context_names"):
+        load_models(files)
 
 
 def test_assets_can_be_read_without_a_model():

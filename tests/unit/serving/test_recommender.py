@@ -4,6 +4,7 @@ import json
 from datetime import UTC, datetime
 from itertools import count
 
+import numpy as np
 import pytest
 import tiny_system
 from tiny_models import manifest, ranking, video_files
@@ -11,7 +12,8 @@ from tiny_models import manifest, ranking, video_files
 from twinloop.contracts.api import RecommendationsRequest
 from twinloop.contracts.history import HistoryEntry
 from twinloop.contracts.system import Ranked
-from twinloop.errors import IntegrityError, UnavailableError
+from twinloop.errors import BadInputError, IntegrityError, UnavailableError
+from twinloop.features.schema import schema_hash
 from twinloop.features.stores import MemoryOnlineStore
 from twinloop.ports import MemoryObjectStore
 from twinloop.serving.prediction_log import PredictionLog
@@ -19,6 +21,7 @@ from twinloop.serving.recommender import Recommender
 from twinloop.serving.releases import ReleaseLoader
 from twinloop.serving.routing import in_challenger
 from twinloop.serving.slots import Slots
+from twinloop.systems.video.features import FEATURES
 
 
 class Lines:
@@ -52,15 +55,15 @@ class BrokenStore:
 class House:
     """A recommender with everything around it in memory."""
 
-    def __init__(self, share=0.5, schema=None):
+    def __init__(self, share=0.5, features=None):
         self.objects, self.store, self.lines = MemoryObjectStore(), MemoryOnlineStore(), Lines()
         self.store.merge("video", "known", [HistoryEntry("i2", 1000, 1.0)])
         self.share = share
-        self.schema = schema
+        self.features = features
         self.build()
 
     def build(self):
-        loader = ReleaseLoader(tiny_system.registry(self.objects), tiny_system.SYSTEM.predictor, self.schema)
+        loader = ReleaseLoader(tiny_system.registry(self.objects), tiny_system.SYSTEM.predictor, self.features)
         slots = Slots(tiny_system.registry(self.objects), loader, look_every_s=0, patience_s=5)
         ids = count(1)
         self.recommender = Recommender(
@@ -206,9 +209,11 @@ def test_nothing_sound_is_left(house):
         house.ask()
 
 
-def test_a_release_of_another_feature_schema_serves_only_what_is_popular():
-    house = House(schema="another")
-    house.add()
+@pytest.mark.parametrize("features", [(), (FEATURES[0].model_copy(update={"version": 9}), *FEATURES[1:])])
+def test_a_release_of_another_feature_schema_serves_only_what_is_popular(features):
+    house = House(features=features)
+    facts = {"schema_hash": schema_hash(FEATURES), "context_names": [feature.name for feature in FEATURES]}
+    house.add(files=video_files(with_ranking=True, **facts), schema=schema_hash(FEATURES))
     answer = house.ask()
     assert ids(answer)[:2] == ["i0", "i1"]
     assert answer.degraded
@@ -304,7 +309,7 @@ def test_a_predictor_that_raises_anything_at_all_makes_no_error(house):
     house.add()
 
     class Wild:
-        def rank(self, history, exclude, limit):
+        def rank(self, history, exclude, limit, *, at_ms):
             raise ZeroDivisionError
 
         def popular(self, history, exclude, limit):
@@ -317,9 +322,38 @@ def test_a_predictor_that_raises_anything_at_all_makes_no_error(house):
         wild.recommend(RecommendationsRequest(user_id="known"))
 
 
+def test_a_predictor_is_told_the_moment_which_is_now_unless_the_request_names_one(house):
+    house.add()
+    moments = []
+
+    class Noting:
+        def rank(self, history, exclude, limit, *, at_ms):
+            moments.append(at_ms)
+            raise BadInputError("enough")
+
+        def popular(self, history, exclude, limit):
+            return Ranked((), np.zeros(0, np.float32))
+
+        def title(self, item_id):
+            return None
+
+    loader = ReleaseLoader(tiny_system.registry(house.objects), lambda models: Noting())
+    noting = Recommender(
+        "video",
+        Slots(tiny_system.registry(house.objects), loader),
+        house.store,
+        PredictionLog(None, "video"),
+        new_id=lambda: "p",
+        now=lambda: datetime(2026, 1, 31, 12, tzinfo=UTC),
+    )
+    noting.recommend(RecommendationsRequest(user_id="known"))
+    noting.recommend(RecommendationsRequest(user_id="known", time_ms=0))
+    assert moments == [1_769_860_800_000, 0]
+
+
 def test_cold_and_degraded_of_a_ranking_reach_the_answer(house):
     house.add()
-    tame = type("Tame", (), {"rank": lambda *_: Ranked((), __import__("numpy").zeros(0, "f4"), degraded=True)})
+    tame = type("Tame", (), {"rank": lambda *_, **__: Ranked((), __import__("numpy").zeros(0, "f4"), degraded=True)})
     tame.title = lambda self, item_id: None
     loader = ReleaseLoader(tiny_system.registry(house.objects), lambda models: tame())
     slots = Slots(tiny_system.registry(house.objects), loader)

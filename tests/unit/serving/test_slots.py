@@ -20,10 +20,11 @@ class FakeRegistry:
         self.aliases = aliases
         self.reads = 0
         self.down = False
+        self.denied = set()
 
     def alias(self, name):
         self.reads += 1
-        if self.down:
+        if self.down or name in self.denied:
             raise UnavailableError("no answer")
         version = self.aliases.get(name)
         return State(version) if version else None
@@ -145,6 +146,33 @@ def test_what_serves_goes_on_while_the_registry_is_away_or_the_alias_is_gone(wor
     registry.aliases.clear()
     clock.now += 10
     assert version(slots.current().champion) == "v1"
+
+
+def test_an_alias_that_cannot_be_read_does_not_keep_the_others_from_being_read(world, caplog):
+    registry, _, clock, slots = world
+    registry.aliases |= {"challenger": "v2", "shadow": "v3"}
+    registry.denied = {"challenger"}
+    slots.current()
+    serving = slots.current()
+    assert (version(serving.champion), serving.challenger, version(serving.shadow)) == ("v1", None, "v3")
+    assert "alias not read" in caplog.text
+    registry.denied.clear()
+    clock.now += 10
+    assert version(slots.current().challenger) == "v2"
+    registry.denied = {"challenger"}
+    clock.now += 10
+    assert version(slots.current().challenger) == "v2", "what cannot be read now was not taken away"
+
+
+def test_a_registry_that_is_away_is_asked_once_a_look_and_not_once_an_alias(world):
+    registry, _, clock, slots = world
+    slots.current()
+    slots.current()
+    registry.down = True
+    reads = registry.reads
+    clock.now += 10
+    slots.current()
+    assert registry.reads == reads + 1
 
 
 def test_a_challenger_that_is_promoted_is_not_loaded_again_and_its_slot_is_emptied(world):

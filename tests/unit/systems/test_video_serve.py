@@ -15,6 +15,8 @@ from twinloop.errors import BadInputError, IntegrityError
 from twinloop.serving.loading import load_models
 from twinloop.systems.video.serve import VideoPredictor, judge
 
+NOW_MS = 1_000_000
+
 
 def predictor(**more):
     return VideoPredictor(load_models(video_files(**more)))
@@ -25,34 +27,34 @@ def liked(*ids):
 
 
 def test_retrieval_alone_ranks():
-    found = predictor().rank(liked("i2"), (), 10)
+    found = predictor().rank(liked("i2"), (), 10, at_ms=NOW_MS)
     assert found.ids == ("i3", "i4", "i5", "i0", "i1")
     assert found.scores.dtype == np.float32
     assert not found.cold
 
 
 def test_a_ranking_has_the_last_word():
-    assert predictor(with_ranking=True).rank(liked("i2"), (), 10).ids == ("i1", "i0", "i5", "i4", "i3")
+    assert predictor(with_ranking=True).rank(liked("i2"), (), 10, at_ms=NOW_MS).ids == ("i1", "i0", "i5", "i4", "i3")
 
 
 def test_what_was_seen_or_excluded_is_not_returned():
     seen = HistoryEntry("i4", 5000, 0.0)
-    assert predictor().rank((*liked("i2"), seen), ["i0", "unknown"], 10).ids == ("i3", "i5", "i1")
+    assert predictor().rank((*liked("i2"), seen), ["i0", "unknown"], 10, at_ms=NOW_MS).ids == ("i3", "i5", "i1")
 
 
 def test_items_the_model_does_not_know_are_ignored():
-    assert predictor().rank(liked("new", "i2", "newer"), (), 2).ids == ("i3", "i4")
+    assert predictor().rank(liked("new", "i2", "newer"), (), 2, at_ms=NOW_MS).ids == ("i3", "i4")
 
 
 @pytest.mark.parametrize("history", [(), liked("unknown"), (HistoryEntry("i0", 1, 0.0),)])
 def test_who_liked_nothing_known_gets_what_is_popular(history):
-    found = predictor(popularity=[1, 5, 2, 4, 3, 0]).rank(history, ["i1"], 3)
+    found = predictor(popularity=[1, 5, 2, 4, 3, 0]).rank(history, ["i1"], 3, at_ms=NOW_MS)
     assert found.ids == ("i3", "i4", "i2")
     assert found.cold
 
 
 def test_everything_may_have_been_seen():
-    assert predictor().rank(liked(*(f"i{n}" for n in range(6))), (), 10).ids == ()
+    assert predictor().rank(liked(*(f"i{n}" for n in range(6))), (), 10, at_ms=NOW_MS).ids == ()
     assert predictor().popular((), [f"i{n}" for n in range(6)], 10).ids == ()
 
 
@@ -71,7 +73,7 @@ ENTRIES = st.builds(
 
 @given(st.lists(ENTRIES, max_size=20), st.lists(st.sampled_from(["i0", "i5", "x"])), st.integers(1, 100), st.booleans())
 def test_lists_are_distinct_open_sorted_and_bounded(history, exclude, limit, with_ranking):
-    found = PREDICTORS[with_ranking].rank(tuple(history), exclude, limit)
+    found = PREDICTORS[with_ranking].rank(tuple(history), exclude, limit, at_ms=NOW_MS)
     assert len(found.ids) == len(set(found.ids)) == len(found.scores) <= limit
     assert not set(found.ids) & ({entry.item_id for entry in history} | set(exclude))
     assert (np.diff(found.scores) <= 0).all()
@@ -86,14 +88,14 @@ def test_a_model_that_answers_no_numbers_is_not_believed():
     files = video_files(with_ranking=True)
     files["ranking"]["model.onnx"] = ranking(float("nan"))
     with pytest.raises(IntegrityError, match="not numbers"):
-        VideoPredictor(load_models(files)).rank(liked("i2"), (), 3)
+        VideoPredictor(load_models(files)).rank(liked("i2"), (), 3, at_ms=NOW_MS)
 
 
 def test_a_model_that_names_items_nobody_knows_is_not_believed():
     files = video_files()
     files["retrieval"]["items.json.gz"] = items_file(["i0", "i1", "i2"])
     with pytest.raises(IntegrityError, match="not in the release's list"):
-        VideoPredictor(load_models(files)).rank(liked("i2"), (), 3)
+        VideoPredictor(load_models(files)).rank(liked("i2"), (), 3, at_ms=NOW_MS)
 
 
 def packed(**changes):

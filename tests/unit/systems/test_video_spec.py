@@ -1,10 +1,26 @@
 """Video as the rails see it."""
 
+import bisect
+import runpy
 import subprocess
 import sys
+import types
+from pathlib import Path
+
+import pytest
+from pydantic import ValidationError
 
 from twinloop import systems
+from twinloop.contracts.spec import SystemSpec
+from twinloop.errors import BadInputError, NotFoundError
+from twinloop.evaluation.messages import JudgeRequest
+from twinloop.ingest.names import parse_raw_key
+from twinloop.registry.names import check_system
 from twinloop.systems import video
+from twinloop.training import linear, sources
+from twinloop.training.two_tower_graph import check_size
+
+ROOT = Path(__file__).resolve().parents[3]
 
 LEAN = """
 import sys
@@ -31,6 +47,60 @@ def test_the_ladder_begins_at_the_trivial_baseline_and_climbs():
     steps = [rung.complexity for rung in systems.load("video").spec.rungs]
     assert steps[0] == 0
     assert steps == sorted(set(steps))
+
+
+def largest(fits):
+    """The greatest number of thousands of items that fit."""
+    sizes = range(1000, 1_000_000, 1000)
+    return sizes[bisect.bisect_left(sizes, True, key=lambda items: not fits(items)) - 1]
+
+
+def test_the_sizes_that_the_card_promises_are_those_of_the_code():
+    told = systems.load("video").spec.requirements
+    job = runpy.run_path(str(ROOT / "training_jobs" / "two_tower" / "train.py"))["Config"]()
+
+    def fits(items, members):
+        try:
+            check_size(items, job.dim, members)
+        except BadInputError:
+            return False
+        return True
+
+    towers = [largest(lambda items, m=members: fits(items, m)) for members in (job.members, 1)]
+    assert f"the trees {sources.MAX_ITEMS:,} and EASE {linear.MAX_ITEMS:,}" in told
+    assert f"two towers {towers[0]:,} with their usual three pairs, {towers[1]:,} with one" in told
+    assert job.members == 3
+
+
+@pytest.mark.parametrize("name", ["Video", "1video", "video_two", "", "a" * 32, "../video", "video/../ads", "vidéo"])
+def test_a_name_that_no_system_can_have_is_refused_everywhere_alike(name):
+    with pytest.raises(NotFoundError, match="is no system's name"):
+        systems.load(name)
+    with pytest.raises(BadInputError):
+        check_system(name)
+    with pytest.raises(BadInputError):
+        parse_raw_key(f"raw/{name}/events/a.jsonl")
+    with pytest.raises(ValidationError):
+        SystemSpec.model_validate(systems.load("video").spec.model_dump() | {"name": name})
+    with pytest.raises(ValidationError):
+        JudgeRequest(system="video", snapshot_key=f"snapshots/{name}/abc/", results=())
+
+
+@pytest.mark.parametrize("name", ["video", "short-clips", "a1", "a" * 31])
+def test_a_name_that_a_system_can_have_is_taken_everywhere_alike(name):
+    assert check_system(name) == name
+    assert parse_raw_key(f"raw/{name}/events/a.jsonl").system == name
+    assert SystemSpec.model_validate(systems.load("video").spec.model_dump() | {"name": name}).name == name
+    assert JudgeRequest(system=name, snapshot_key=f"snapshots/{name}/abc/", results=()).system == name
+
+
+def test_a_hyphen_in_a_systems_name_is_an_underscore_in_its_packages(monkeypatch):
+    package = types.ModuleType("twinloop.systems.short_clips")
+    package.SYSTEM = object()
+    monkeypatch.setitem(sys.modules, package.__name__, package)
+    assert systems.load("short-clips") is package.SYSTEM
+    with pytest.raises(NotFoundError, match="there is no system 'long-clips'"):
+        systems.load("long-clips")
 
 
 def test_nothing_heavy_is_imported_before_it_is_needed():

@@ -13,6 +13,7 @@ import snapshot_folder
 
 from twinloop.contracts.artefacts import ComponentManifest, Parity
 from twinloop.errors import IntegrityError
+from twinloop.features.schema import schema_hash
 from twinloop.training.artefact import Component, prove_parity, write_component, write_items
 from twinloop.training.config import JobConfig
 from twinloop.training.job import Job
@@ -30,13 +31,20 @@ def test_the_worst_difference_of_all_rows_is_told() -> None:
     assert parity.max_abs_diff == pytest.approx(5e-5, rel=0.01)
 
 
-def test_equal_infinities_and_equal_nans_agree() -> None:
-    assert prove_parity([pair([-np.inf, np.nan], [-np.inf, np.nan])]).max_abs_diff == 0
+def test_equal_infinities_agree() -> None:
+    assert prove_parity([pair([-np.inf, np.inf], [-np.inf, np.inf])]).max_abs_diff == 0
 
 
 @pytest.mark.parametrize(
     ("exported", "fitted"),
-    [([1.0], [1.01]), ([np.nan], [1.0]), ([1.0], [np.nan]), ([-np.inf], [1.0]), ([np.inf], [-np.inf])],
+    [
+        ([1.0], [1.01]),
+        ([np.nan], [np.nan]),
+        ([np.nan], [1.0]),
+        ([1.0], [np.nan]),
+        ([-np.inf], [1.0]),
+        ([np.inf], [-np.inf]),
+    ],
 )
 def test_a_difference_is_refused(exported: list[float], fitted: list[float]) -> None:
     with pytest.raises(IntegrityError, match="differs from the fitted one"):
@@ -60,7 +68,9 @@ def test_a_component_says_what_it_is(tmp_path: Path, monkeypatch: pytest.MonkeyP
     job = Job("toy", tmp_path, ("localhost",), time.perf_counter())
     shares = np.array([0.25, 0.75], np.float32)
     parity = Parity(max_abs_diff=0, rows=1)
-    component = Component("retrieval", "numpy", popularity_graph(shares), parity, {"ndcg@10": np.float32(0.5)}, ("f",))
+    component = Component(
+        "retrieval", "numpy", popularity_graph(shares), parity, {"ndcg@10": np.float32(0.5)}, ("f",), ("idle",)
+    )
     write_component(job, snapshot, JobConfig(seed=4), component)
     write_items(job, snapshot, shares)
 
@@ -68,6 +78,9 @@ def test_a_component_says_what_it_is(tmp_path: Path, monkeypatch: pytest.MonkeyP
     manifest = ComponentManifest.model_validate_json((folder / "manifest.json").read_bytes())
     assert (manifest.rung, manifest.seed, manifest.code_version) == ("toy", 4, "abc123")
     assert (manifest.outputs, manifest.feature_names) == (("items", "scores"), ("f",))
+    assert manifest.context_names == ("idle",)
+    assert manifest.feature_versions == {"idle": "1"}
+    assert manifest.schema_hash == schema_hash([snapshot_folder.FEATURES[1]])
     assert manifest.hyperparameters == {"seed": "4"}
     assert manifest.library_versions["numpy"] == np.__version__
     assert json.loads((folder / "metrics.json").read_text()) == {"ndcg@10": 0.5}

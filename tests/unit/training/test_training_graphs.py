@@ -9,11 +9,12 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from onnx import TensorProto
 
+from twinloop.contracts.signature import CANDIDATES
 from twinloop.errors import BadInputError
 from twinloop.training import linear
 from twinloop.training.artefact import session
 from twinloop.training.events import Events
-from twinloop.training.graphs import CANDIDATES, Graph
+from twinloop.training.graphs import Graph
 
 Asked = tuple[int, list[int], list[int]]
 

@@ -32,6 +32,31 @@ def test_positives_are_numbered_by_id_and_ordered_by_user_time_item(tmp_path: Pa
     assert len(snapshot.everything) == 4
 
 
+def test_features_are_kept_for_the_moment_of_every_positive_event(tmp_path: Path) -> None:
+    rows = [("a", "x", 0, 1.0), ("a", "y", 86_400_000, 1.0), ("a", "z", 86_400_000, 1.0), ("b", "x", 5, 1.0)]
+    moments = read_snapshot(snapshot_folder.write(tmp_path, rows, [("a", "w", 3 * 86_400_000, 1.0)])).moments
+    assert moments.names == ("likes", "idle")  # neither the list nor what is known of an item
+    assert moments.at(0, 0).tolist() == [0, 9]
+    assert moments.at(0, 86_400_000).tolist() == [1, 1]
+    assert moments.at(0, 3 * 86_400_000).tolist() == [3, 2]
+    assert moments.at(1, 5).tolist() == [0, 9]
+    for user, time_ms in ((0, 5), (1, 0), (1, 6), (2, 0)):
+        with pytest.raises(BadInputError, match="no event of user"):
+            moments.at(user, time_ms)
+
+
+def _feature_not_finite(folder: Path) -> None:
+    path = folder / "train/interactions.parquet"
+    table = pq.read_table(path)
+    column = pa.array([float("inf")] * table.num_rows)
+    pq.write_table(table.set_column(table.schema.get_field_index("idle"), "idle", column), path)
+
+
+def _feature_dropped(folder: Path) -> None:
+    path = folder / "validation/interactions.parquet"
+    pq.write_table(pq.read_table(path).drop(["likes"]), path)
+
+
 def _without(name: str) -> Callable[[Path], None]:
     return lambda folder: (folder / name).unlink()
 
@@ -70,6 +95,8 @@ def _manifest_without_a_field(folder: Path) -> None:
         (_garbled("train/interactions.parquet"), "train/interactions.parquet is not readable Parquet"),
         (_garbled("items/items.parquet"), "items/items.parquet is not readable Parquet"),
         (_column_dropped, "train/interactions.parquet has no column time_ms"),
+        (_feature_dropped, "validation/interactions.parquet has no column likes"),
+        (_feature_not_finite, "a feature of the snapshot has values that are not finite"),
         (_value_missing, "train/interactions.parquet has rows without a value"),
     ],
 )

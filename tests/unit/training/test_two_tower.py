@@ -10,11 +10,11 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from twinloop.contracts.signature import CANDIDATES
 from twinloop.errors import BadInputError
 from twinloop.training import two_tower
 from twinloop.training.artefact import session
 from twinloop.training.events import Events
-from twinloop.training.graphs import CANDIDATES
 from twinloop.training.two_tower import Ensemble, Shape, full_loss, make_batch, sampled_loss
 from twinloop.training.two_tower_graph import check_size, int8_recall, quantised, two_tower_graph
 from twinloop.training.validate import Question, retrieve
@@ -30,7 +30,7 @@ def circle(users: int = 40, items: int = 12, length: int = 10) -> Events:
 
 def ensemble(events: Events, *, members: int = 2, seed: int = 0, shape: Shape = SMALL) -> Ensemble:
     tags = [["even"] if item % 2 == 0 else ["odd", "strange"] if item % 3 else [] for item in range(events.n_items)]
-    return Ensemble(events, tags, shape, members=members, seed=seed)
+    return Ensemble(events, tags, shape, longest=100, members=members, seed=seed)
 
 
 @settings(deadline=None)
@@ -46,7 +46,7 @@ def test_a_batch_is_the_past_before_the_cut_and_the_new_items_after(
         return
     asked = np.array(data.draw(st.lists(st.sampled_from(able.tolist()), min_size=1, max_size=6)))
     cuts = np.array([data.draw(st.integers(1, int(lengths[user]) - 1)) for user in asked])
-    batch = make_batch(events, asked, cuts, window=3, window_decay=0.5)
+    batch = make_batch(events, asked, cuts, longest=100, window=3, window_decay=0.5)
     for row, (user, cut) in enumerate(zip(asked, cuts, strict=True)):
         own = events.items[events.offsets[user] : events.offsets[user + 1]]
         here = batch.rows.numpy() == row
@@ -59,11 +59,11 @@ def test_a_batch_is_the_past_before_the_cut_and_the_new_items_after(
 
 
 def test_a_long_history_is_cut_to_what_serving_keeps() -> None:
-    events = circle(users=1, items=5, length=two_tower.HISTORY + 40)
-    batch = make_batch(events, np.array([0]), np.array([two_tower.HISTORY + 30]))
-    assert len(batch.rows) == two_tower.HISTORY
+    events = circle(users=1, items=5, length=60)
+    batch = make_batch(events, np.array([0]), np.array([50]), longest=20)
+    assert len(batch.rows) == 20
     assert batch.ages[-1] == 0
-    assert batch.ages[0] == two_tower.HISTORY - 1
+    assert batch.ages[0] == 19
 
 
 def test_the_sampled_softmax_estimates_the_full_one() -> None:
@@ -83,7 +83,7 @@ def test_the_sampled_softmax_estimates_the_full_one() -> None:
 
 def test_the_full_softmax_leaves_out_what_is_known() -> None:
     events = circle(users=1, items=4, length=4)
-    batch = make_batch(events, np.array([0]), np.array([2]), window=1)
+    batch = make_batch(events, np.array([0]), np.array([2]), longest=9, window=1)
     scores = torch.tensor([[100.0, 100.0, 0.0, 0.0]])  # both known items would win
     assert float(full_loss(scores, batch)) == pytest.approx(np.log(2), abs=1e-5)
 

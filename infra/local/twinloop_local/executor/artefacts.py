@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 
 from botocore.exceptions import BotoCoreError, ClientError
 
-from twinloop.aws.clients import client
+from twinloop.aws.clients import transfer_client
 from twinloop_local.executor.failures import JobFailed
 
 
@@ -19,7 +19,7 @@ def upload(folder: Path, name: str, output_path: str, job: str) -> str:
     url = urlsplit(output_path)
     key = "/".join(part for part in (url.path.strip("/"), job, "output", archive.name) if part)
     try:
-        client("s3").upload_file(str(archive), url.netloc, key)
+        transfer_client().upload_file(str(archive), url.netloc, key)
     except (ClientError, BotoCoreError, OSError) as error:
         raise JobFailed(f"ClientError: Artifact upload failed: s3://{url.netloc}/{key}: {error}") from error
     finally:

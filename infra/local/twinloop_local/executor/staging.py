@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 
 from botocore.exceptions import BotoCoreError, ClientError
 
-from twinloop.aws.clients import client
+from twinloop.aws.clients import client, transfer_client
 from twinloop_local.executor.failures import JobFailed
 
 # A name that resolves anywhere. SageMaker's own `algo-1` would make the toolkit wait for a name server that knows it.
@@ -87,7 +87,7 @@ def _download(uri: str, folder: Path) -> int:
             )
         target = folder / name
         target.parent.mkdir(parents=True, exist_ok=True)
-        s3.download_file(bucket, key, str(target))
+        transfer_client().download_file(bucket, key, str(target))
         count += 1
     return count
 

@@ -5,11 +5,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from twinloop.contracts.artefacts import Case
+    from twinloop.contracts.history import History
     from twinloop.contracts.system import Model, System
 
     SYSTEM: System
@@ -19,7 +20,7 @@ def __getattr__(name: str) -> System:
     if name != "SYSTEM":
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     from twinloop.contracts.events import VIDEO_TABLES  # noqa: PLC0415 - see above
-    from twinloop.contracts.system import System  # noqa: PLC0415
+    from twinloop.contracts.system import Evaluation, System  # noqa: PLC0415
     from twinloop.systems.video.features import FEATURES, STRENGTH_SQL, strength  # noqa: PLC0415
     from twinloop.systems.video.spec import SPEC  # noqa: PLC0415
 
@@ -31,6 +32,7 @@ def __getattr__(name: str) -> System:
         predictor=_predictor,
         judge=_judge,
         strength=strength,
+        evaluation=Evaluation(cases=_cases, remote=_remote),
     )
     globals()["SYSTEM"] = system  # from now on an ordinary attribute
     return system
@@ -47,3 +49,17 @@ def _judge(predictor: Any, case: Case) -> Mapping[str, float]:
     from twinloop.systems.video.serve import judge  # noqa: PLC0415
 
     return judge(predictor, case)
+
+
+def _cases(
+    rows: Iterable[Mapping[str, Any]], histories: Callable[[Sequence[str]], Iterable[History]]
+) -> Iterable[Case]:
+    from twinloop.systems.video.evaluate import cases  # noqa: PLC0415
+
+    return cases(rows, histories)
+
+
+def _remote(ask: Callable[[Mapping[str, Any]], Mapping[str, Any]], case: Case) -> Any:
+    from twinloop.systems.video.evaluate import Remote  # noqa: PLC0415
+
+    return Remote(ask, case)

@@ -12,15 +12,8 @@ LIKED_RATING = 4.0
 WATCHED_SHARE = 0.5  # of the video's duration
 WATCHED_SECONDS = 30.0  # where the duration is unknown
 
+# What the tree ranker is asked with beside the history. Models that take the history alone are asked with none of them.
 FEATURES: tuple[Feature, ...] = (
-    Feature(
-        name="history",
-        entity="user",
-        kind="last_n",
-        description="What the user liked, oldest first. It ages but does not expire: the models weigh it by age.",
-        length=200,
-        time_to_live_days=36_500,
-    ),
     Feature(
         name="user_positives_30d",
         entity="user",

@@ -7,8 +7,7 @@ from twinloop.contracts.spec import Rung
 LADDER: tuple[Rung, ...] = (
     Rung(name="popularity", framework="xgboost", complexity=0),
     Rung(name="ease", framework="xgboost", complexity=1),
-    # Half a millisecond and eight megabytes more than EASE: being surely better is enough.
     Rung(name="xgboost_trees", framework="xgboost", complexity=2),
-    # A second framework to keep up, and minutes of training: worth it only where it shows.
+    # A second framework to keep up: worth it only where it shows.
     Rung(name="two_tower", framework="pytorch", complexity=3, extra_margin=0.002),
 )

@@ -1,0 +1,1 @@
+"""Plugins for LocalStack in host mode, loaded through its own entry points."""

@@ -1,0 +1,124 @@
+"""`twinloop evaluate`: whoever answers is told, and what was not asked for is refused."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import tiny_system
+from deployed_in_memory import MemoryDeployment
+from tiny_models import video_files
+
+from twinloop import systems
+from twinloop.commands.evaluate import score
+from twinloop.contracts.history import HistoryEntry
+from twinloop.errors import BadInputError, ConflictError, NotFoundError
+
+USERS = 12
+
+
+@pytest.fixture
+def place() -> MemoryDeployment:
+    """Two releases, the first of them the champion; users who liked i2, and of whom that is known."""
+    place = MemoryDeployment()
+    tiny_system.promote(place.store, tiny_system.register(place.store))
+    for user in range(USERS):
+        place.histories.merge("video", f"u{user}", [HistoryEntry("i2", 1000, 1.0)])
+    return place
+
+
+@pytest.fixture
+def held_out(tmp_path: Path) -> Path:
+    """Everybody went on to i3, which the tiny model puts first; i2 they had met; i5 they did not like."""
+    path = tmp_path / "events.jsonl"
+    rows = [
+        {"event_id": f"{user}-{item}", "type": "rating", "time": 1_700_000_000_000 + user, "user_id": f"u{user}"}
+        | {"item_id": item, "rating": rating}
+        for user in range(USERS)
+        for item, rating in (("i2", 5), ("i3", 5), ("i5", 1))
+    ]
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    return path
+
+
+def second_release(place: MemoryDeployment) -> str:
+    return tiny_system.register(place.store, video_files(7, schema_hash=tiny_system.SCHEMA))
+
+
+def test_in_process_the_champion_is_judged(place: MemoryDeployment, held_out: Path, monkeypatch) -> None:
+    place.enter(monkeypatch, place.serve())
+    found = score(place, "video", held_out)
+    assert (found["asked"], found["cases"], found["rows"]) == ("in process", USERS, 3 * USERS)
+    assert found["metrics"]["ndcg@10"]["mean"] == 1.0
+    assert "degraded" not in found
+
+
+def test_an_alias_names_another_release(place: MemoryDeployment, held_out: Path, monkeypatch) -> None:
+    place.enter(monkeypatch, place.serve())
+    other = second_release(place)
+    tiny_system.promote(place.store, other, "shadow")
+    assert score(place, "video", held_out, alias="shadow")["release"] == other
+
+
+def test_the_api_is_judged_with_who_answered(place: MemoryDeployment, held_out: Path, monkeypatch) -> None:
+    place.enter(monkeypatch, place.serve())
+    found = score(place, "video", held_out, api=True)
+    assert found["asked"] == "api"
+    assert found["answered_by"] == {found["release"]: USERS}
+    assert found["arms"] == {"champion": USERS}
+    assert found["degraded"] == 0.0
+    assert found["metrics"]["ndcg@10"]["mean"] == 1.0
+
+
+def test_fallbacks_are_a_share_of_the_answers(place: MemoryDeployment, held_out: Path, monkeypatch) -> None:
+    place.enter(monkeypatch, place.serve(histories=False))
+    found = score(place, "video", held_out, api=True)
+    assert found["degraded"] == 1.0
+    assert found["metrics"]["ndcg@10"]["mean"] < 1.0
+
+
+def test_a_stale_release_behind_the_api_is_refused(place: MemoryDeployment, held_out: Path, monkeypatch) -> None:
+    app, stale = place.serve(), place.registry("video").alias("champion")
+    place.enter(monkeypatch, app)
+    score(place, "video", held_out, api=True)  # loads what is champion now
+    champion = second_release(place)
+    tiny_system.promote(place.store, champion)
+    with pytest.raises(ConflictError, match="30 seconds") as refused:
+        score(place, "video", held_out, api=True)
+    assert stale is not None
+    assert champion in str(refused.value)
+    assert f"{stale.version} ({USERS})" in str(refused.value)
+
+
+def test_a_challenger_beside_the_champion_is_refused(place: MemoryDeployment, held_out: Path, monkeypatch) -> None:
+    tiny_system.promote(place.store, second_release(place), "challenger")
+    place.enter(monkeypatch, place.serve(challenger_share=0.5))
+    with pytest.raises(ConflictError, match="without a challenger"):
+        score(place, "video", held_out, api=True)
+
+
+def test_an_alias_cannot_be_asked_of_the_api(place: MemoryDeployment, held_out: Path) -> None:
+    with pytest.raises(BadInputError, match="--alias is for --in-process"):
+        score(place, "video", held_out, api=True, alias="shadow")
+
+
+def test_a_system_without_labelled_files_says_so(place: MemoryDeployment, held_out: Path, monkeypatch) -> None:
+    monkeypatch.setattr(systems, "_registered", {"video": replace(tiny_system.SYSTEM, evaluation=None)})
+    with pytest.raises(NotFoundError, match="video does not say"):
+        score(place, "video", held_out)
+
+
+def test_files_that_hold_nothing_to_judge_by(place: MemoryDeployment, tmp_path: Path, monkeypatch) -> None:
+    place.enter(monkeypatch, place.serve())
+    met = {"event_id": "1", "type": "like", "time": 1_700_000_000_000, "user_id": "u1", "item_id": "i2"}
+    path = tmp_path / "met.jsonl"
+    path.write_text(json.dumps(met) + "\n", encoding="utf-8")
+    with pytest.raises(BadInputError, match="nothing to judge by"):
+        score(place, "video", path)
+    with pytest.raises(BadInputError, match="no such file"):
+        score(place, "video", tmp_path / "gone.jsonl")
+    path.write_bytes(b"")
+    with pytest.raises(BadInputError, match="empty"):
+        score(place, "video", path)
