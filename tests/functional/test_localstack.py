@@ -230,14 +230,19 @@ def test_without_a_runtime_for_functions_it_is_refused(settings: LocalSettings, 
         up(replace(settings, localstack_env=whole, lambda_runtime=tmp_path / "nowhere"), "localstack")
 
 
-def test_without_root_rights_one_line_says_what_is_missing(
+def test_where_functions_cannot_be_isolated_one_line_says_so(
     settings: LocalSettings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     whole = environment(tmp_path / "env", localstack_core=VERSION, twinloop_localstack="0.1.0")
     settings = replace(settings, localstack_env=whole, lambda_runtime=environment(tmp_path / "runtime"))
     monkeypatch.setattr("os.geteuid", lambda: 1000)
+    monkeypatch.setattr("twinloop_local.localstack._TRIAL", ("false",))
     [note] = programs(settings, "localstack")[0].notes
     assert "without root rights" in note
     assert "/var/task" in note
+    monkeypatch.setattr("twinloop_local.localstack._TRIAL", ("no-such-program",))
+    assert programs(settings, "localstack")[0].notes == (note,)
+    monkeypatch.setattr("twinloop_local.localstack._TRIAL", ("true",))
+    assert programs(settings, "localstack")[0].notes == ()
     monkeypatch.setattr("os.geteuid", lambda: 0)
     assert programs(settings, "localstack")[0].notes == ()

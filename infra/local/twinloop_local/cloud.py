@@ -161,11 +161,20 @@ def _stop_all(settings: LocalSettings) -> None:
         processes.stop(identity, patience=3)  # there is nothing that a slow good-bye would save
     processes.sweep(str(settings.state_dir))
     for entry in settings.state_dir.glob("*"):
-        shutil.rmtree(entry, ignore_errors=True) if entry.is_dir() else entry.unlink(missing_ok=True)
+        _remove_tree(entry) if entry.is_dir() else entry.unlink(missing_ok=True)
+
+
+def _remove_tree(folder: Path) -> None:
+    """Remove a folder with what was made read only in it, as functions' code is."""
+    for parent, names, _ in os.walk(folder):
+        for name in names:
+            if not (path := Path(parent, name)).is_symlink():
+                path.chmod(0o700)
+    shutil.rmtree(folder, ignore_errors=True)
 
 
 def _remove(settings: LocalSettings) -> None:
-    shutil.rmtree(settings.state_dir, ignore_errors=True)
+    _remove_tree(settings.state_dir)
     with suppress(OSError):  # another stack's folder may be beside it
         settings.state_dir.parent.rmdir()
 

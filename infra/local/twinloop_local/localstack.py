@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import subprocess
 from pathlib import Path
 
 from twinloop_local.errors import LocalCloudError
@@ -12,9 +13,11 @@ from twinloop_local.settings import HOST, PORT_VARIABLE, LocalSettings
 # The version of requirements/localstack.in. Others were not tried with the plugins; 2026.3 images want a token.
 VERSION = "4.14.0"
 _INSTALL = "install it with `make environments EMULATOR=localstack`"
-_NO_ROOT = (
-    "without root rights functions run in plain folders that LAMBDA_TASK_ROOT and PYTHONPATH name, not at /var/task, "
-    "/opt and a /tmp of their own; to have those, start it as root"
+_TRIAL = ("unshare", "--user", "--map-root-user", "--mount", "true")
+_PLAIN = (
+    "without root rights, and without user namespaces, functions run in plain folders that LAMBDA_TASK_ROOT and "
+    "PYTHONPATH name, not at /var/task, /opt and a /tmp of their own; to have those, start it as root, or let "
+    f"`{' '.join(_TRIAL)}` work for ordinary users"
 )
 
 
@@ -27,7 +30,7 @@ def localstack(settings: LocalSettings) -> Program:
     _check(settings)
     command = (str(settings.localstack_env / "bin" / "python"), "-m", "localstack.runtime.main")
     health = f"{settings.endpoint}/_localstack/health"
-    notes = () if os.geteuid() == 0 else (_NO_ROOT,)
+    notes = () if _can_isolate() else (_PLAIN,)
     return Program("localstack", command, variables(settings), settings.port, PORT_VARIABLE, health, notes)
 
 
@@ -79,6 +82,16 @@ def _check(settings: LocalSettings) -> None:
             f"no Lambda runtime at {settings.lambda_runtime}: {_INSTALL}, "
             "or name its Python 3.13 environment by TWINLOOP_LAMBDA_RUNTIME"
         )
+
+
+def _can_isolate() -> bool:
+    """Whether functions can have a root folder of their own: by root, or where the kernel lets all make namespaces."""
+    if os.geteuid() == 0:
+        return True
+    try:
+        return subprocess.run(_TRIAL, check=False, capture_output=True).returncode == 0
+    except FileNotFoundError:
+        return False
 
 
 def _installed(environment: Path, distribution: str) -> str | None:
