@@ -7,10 +7,12 @@ from typing import Any
 
 import botocore.session
 from botocore.config import Config
+from botocore.loaders import Loader
 
 _PATIENT = {"connect_timeout": 2, "read_timeout": 30, "retries": {"total_max_attempts": 4, "mode": "standard"}}
 _QUICK = {"connect_timeout": 0.5, "read_timeout": 1, "retries": {"total_max_attempts": 2, "mode": "standard"}}
 _SHARED = {"s3": {"addressing_style": "path"}, "max_pool_connections": 32}
+_ON_REQUESTS = ("dynamodb", "firehose", "s3", "sqs")
 
 
 @cache
@@ -19,13 +21,13 @@ def client(service: str) -> Any:
 
     Timeouts are short and retries few: a caller that has a fallback must reach it before its own caller gives up.
     """
-    return _session().create_client(service, config=Config(**_PATIENT, **_SHARED))
+    return _session(service in _ON_REQUESTS).create_client(service, config=Config(**_PATIENT, **_SHARED))
 
 
 @cache
 def quick_client(service: str) -> Any:
     """Return a client that gives up within about two seconds: for requests that have a fallback and no time."""
-    return _session().create_client(service, config=Config(**_QUICK, **_SHARED))
+    return _session(service in _ON_REQUESTS).create_client(service, config=Config(**_QUICK, **_SHARED))
 
 
 @cache
@@ -43,5 +45,16 @@ def forget() -> None:
 
 
 @cache
-def _session() -> Any:
-    return botocore.session.get_session()
+def _session(on_requests: bool) -> Any:
+    session = botocore.session.get_session()
+    if on_requests:
+        session.register_component("data_loader", _ToldLoader())
+    return session
+
+
+class _ToldLoader(Loader):  # type: ignore[misc]  # botocore has no types
+    """botocore's loader, told which services there are: finding out takes a look into 400 folders, twice."""
+
+    def list_available_services(self, type_name: str) -> list[str]:
+        del type_name
+        return list(_ON_REQUESTS)
