@@ -1,4 +1,4 @@
-"""Lambda `snapshot`: {"system": ...} to a training set; with {"action": "materialise"} to the online store."""
+"""Lambda `snapshot`: {"system": ..., "rungs"?: [...]} to a training set, or {"action": "materialise"} to the store."""
 
 import os
 from datetime import UTC, datetime
@@ -11,7 +11,7 @@ from twinloop import systems
 from twinloop.aws.objects import S3ObjectStore
 from twinloop.aws.online_store import DynamoOnlineStore
 from twinloop.features.materialise import materialise
-from twinloop.features.snapshot import Resources, make_snapshot, snapshot_answer
+from twinloop.features.snapshot import Resources, chosen_rungs, make_snapshot, snapshot_answer
 
 logger = Logger(service="snapshot")
 
@@ -35,6 +35,7 @@ def handler(event: dict[str, Any], context: object) -> dict[str, Any]:
     objects, resources = S3ObjectStore(configured.bucket), Resources(configured.memory_mb)
     if event.get("action") == "materialise":
         return materialise(system, objects, DynamoOnlineStore(configured.table), resources=resources)
+    rungs = chosen_rungs(system, event.get("rungs"))
     manifest = make_snapshot(system, objects, now=datetime.now(UTC), resources=resources)
     logger.info("snapshot", snapshot_id=manifest.snapshot_id, rows=manifest.rows)
-    return snapshot_answer(system, manifest)
+    return snapshot_answer(system, manifest, rungs)

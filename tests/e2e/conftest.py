@@ -18,6 +18,7 @@ from twinloop.commands import learn
 from twinloop.commands.cloud import bring_up
 from twinloop.commands.data import load_files
 from twinloop.commands.target import deployment
+from twinloop.datasets.catalogue import shown_with
 from twinloop.datasets.movielens import write_movielens_100k
 from twinloop_local import LocalSettings, down
 
@@ -69,7 +70,7 @@ def loaded(cloud: Cloud, tmp_path_factory: pytest.TempPathFactory) -> Loaded:
 
 @pytest.fixture(scope="session")
 def learned(cloud: Cloud, loaded: Loaded) -> Learned:
-    verdict, progress = learn.run(cloud.place, "video")
+    verdict, progress = learn.run(cloud.place, "video", shown_with("video").rungs)
     return Learned(verdict, {job.name: f"{job.status} {job.reason}".strip() for job in progress.jobs})
 
 

@@ -59,7 +59,7 @@ def demo(
         rows = {made.table: sum(made.rows.values()) for made in load_files(place, system, [folder])}
     if place.registry(system).alias("champion") is None:
         with clock.step("learn", "snapshot, train the ladder, judge, promote"):
-            _, progress = learn.run(place, system)
+            _, progress = learn.run(place, system, dataset.rungs)
         clock.seconds |= {f"learn: {step}": took for step, took in progress.seconds().items()}
     else:
         console.print(f"learned before; `.venv/bin/twinloop learn {system}` does it again", style="dim")
@@ -118,7 +118,7 @@ def _say_what_next(system: str, curl: str) -> None:
     for command, what in (
         (f"twinloop models {system}", "releases, metrics, who is champion and why"),
         (f"twinloop lake {system}", "what is in the lake, what is in quarantine and why"),
-        (f"twinloop learn {system}", "run the loop again; keeping the champion is a success"),
+        (f"twinloop learn {system}", "run the loop again, with the whole ladder; keeping the champion is a success"),
         (f"twinloop rollback {system}", "give the place back to the release before"),
         ("make down", "stop the local cloud and forget everything in it"),
     ):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Annotated
 
@@ -54,30 +54,34 @@ class Progress:
 def learn(
     system: System,
     wait: Annotated[bool, typer.Option("--wait/--no-wait", help="Follow the run, or only print its ARN.")] = True,
+    rung: Annotated[
+        list[str] | None, typer.Option(help="Train only this rung and the trivial baseline; give it several times.")
+    ] = None,
 ) -> None:
     """Snapshot, train the ladder, judge, and promote what earned it."""
     place = deployment()
     if not wait:
-        console.print(start(place, system), soft_wrap=True)
+        console.print(start(place, system, rung), soft_wrap=True)
         return
-    result, _ = run(place, system)
+    result, _ = run(place, system, rung)
     console.print(result["verdict"], soft_wrap=True)
     if result.get("report_key"):
         console.print(f"report: s3://{place.store.bucket}/{result['report_key']}", soft_wrap=True)
 
 
-def start(place: Deployment, system: str) -> str:
-    """Start the learning loop; returns the execution's ARN."""
-    return executions.start(place.outputs["LearnStateMachine"], {"system": system})
+def start(place: Deployment, system: str, rungs: Sequence[str] | None = None) -> str:
+    """Start the learning loop, with the whole ladder or only these rungs; returns the execution's ARN."""
+    chosen = {"rungs": list(rungs)} if rungs else {}
+    return executions.start(place.outputs["LearnStateMachine"], {"system": system, **chosen})
 
 
-def run(place: Deployment, system: str) -> tuple[dict[str, object], Progress]:
+def run(place: Deployment, system: str, rungs: Sequence[str] | None = None) -> tuple[dict[str, object], Progress]:
     """Start the loop and follow it to its end; returns the gate's answer and what was seen on the way.
 
     Raises:
         TwinloopError: The execution failed; says at which step and why.
     """
-    since, arn = time.time(), start(place, system)
+    since, arn = time.time(), start(place, system, rungs)
     progress, prefix = Progress(), f"{place.name}-{system}-"
     if console.is_terminal:
         with Live(console=console, refresh_per_second=4) as live:

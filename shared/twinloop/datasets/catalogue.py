@@ -22,6 +22,7 @@ class Dataset:
         write: Writes the tables to a folder; returns rows by table. The same bytes every time.
         question: What `twinloop demo` asks of a model that learned from it, in words.
         request: The same as the body of a request.
+        rungs: What the demo trains on it: those of the ladder that are done in minutes on a laptop.
     """
 
     name: str
@@ -30,6 +31,7 @@ class Dataset:
     write: Callable[[Path], dict[str, int]]
     question: str
     request: Mapping[str, Any]
+    rungs: tuple[str, ...]
 
 
 DATASETS = (
@@ -40,6 +42,7 @@ DATASETS = (
         write=write_movielens_100k,
         question="what should user 196 watch next?",
         request={"user_id": "196", "limit": 10, "include": ["titles"]},
+        rungs=("popularity", "ease", "xgboost_trees", "two_tower"),
     ),
 )
 

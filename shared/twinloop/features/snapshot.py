@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import hashlib
 import tempfile
+from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -16,6 +17,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from twinloop.contracts.artefacts import SnapshotManifest
+from twinloop.contracts.spec import Rung
 from twinloop.contracts.system import System
 from twinloop.errors import AlreadyExistsError, BadInputError
 from twinloop.features import lake
@@ -238,12 +240,27 @@ def _check_enough(system: System, rows: dict[str, int], minimum_cases: int) -> N
         raise BadInputError("no event is left to train on; load more data: events from before the test's time")
 
 
-def snapshot_answer(system: System, manifest: SnapshotManifest) -> dict[str, Any]:
+def chosen_rungs(system: System, names: Sequence[str] | None) -> tuple[Rung, ...]:
+    """Return the rungs of these names with the trivial baseline, which everybody is compared with; all for None.
+
+    Raises BadInputError for a name that is not on the ladder.
+    """
+    ladder = system.spec.rungs
+    if names is None:
+        return ladder
+    known = {rung.name for rung in ladder}
+    if isinstance(names, str) or not set(names) <= known:
+        raise BadInputError(f"rungs of {system.spec.name} are {', '.join(sorted(known))}, not {names}")
+    trivial = min(rung.complexity for rung in ladder)
+    return tuple(rung for rung in ladder if rung.name in names or rung.complexity == trivial)
+
+
+def snapshot_answer(system: System, manifest: SnapshotManifest, rungs: Sequence[Rung]) -> dict[str, Any]:
     """Return what the learn state machine goes on with: where the snapshot is and which rungs to train on it."""
     return {
         "system": system.spec.name,
         "snapshot_id": manifest.snapshot_id,
         "snapshot_key": snapshot_key(system.spec.name, manifest.snapshot_id),
-        "rungs": [rung.model_dump(mode="json") for rung in system.spec.rungs],
+        "rungs": [rung.model_dump(mode="json") for rung in rungs],
         "rows": manifest.rows,
     }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -26,7 +27,8 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> MemoryDeployment:
     """Everything around the demo but the cloud: learning promotes a tiny release."""
     place = MemoryDeployment()
 
-    def learned(where: object, system: str) -> tuple[dict[str, object], learn.Progress]:
+    def learned(where: object, system: str, rungs: Sequence[str]) -> tuple[dict[str, object], learn.Progress]:
+        assert "deep_trees" not in rungs, "a demo is over in minutes"
         tiny_system.promote(place.store, tiny_system.register(place.store))
         return {"verdict": "promoted"}, learn.Progress(began={"Snapshot": 1.0, "Ladder": 3.0}, ended=10.0)
 

@@ -21,9 +21,10 @@ from twinloop.contracts.system import System
 from twinloop.errors import BadInputError
 from twinloop.features.materialise import materialise
 from twinloop.features.schema import schema_hash
-from twinloop.features.snapshot import Resources, content_id, make_snapshot, snapshot_answer
+from twinloop.features.snapshot import Resources, chosen_rungs, content_id, make_snapshot, snapshot_answer
 from twinloop.features.stores import MemoryOnlineStore
 from twinloop.ports import MemoryObjectStore
+from twinloop.systems import load
 from twinloop.systems.video.features import FEATURES, STRENGTH_SQL, strength
 
 DEFINED = (
@@ -258,9 +259,18 @@ def test_times_may_be_epoch_milliseconds():
 def test_the_answer_carries_the_rungs():
     store = lake(twelve_users())
     manifest = make_snapshot(system(), store, now=NOW)
-    answer = json.loads(json.dumps(snapshot_answer(system(), manifest)))
+    answer = json.loads(json.dumps(snapshot_answer(system(), manifest, chosen_rungs(system(), None))))
     assert answer["snapshot_key"] == f"snapshots/video/{answer['snapshot_id']}/"
     assert [rung["name"] for rung in answer["rungs"]] == ["popularity"]
+
+
+def test_rungs_are_chosen_by_name_and_the_baseline_comes_with_them():
+    video = load("video")
+    assert chosen_rungs(video, None) == video.spec.rungs
+    assert [rung.name for rung in chosen_rungs(video, ["two_tower", "ease"])] == ["popularity", "ease", "two_tower"]
+    for wrong in (["ease", "quantum"], "ease"):
+        with pytest.raises(BadInputError, match="rungs of video are ease, popularity"):
+            chosen_rungs(video, wrong)
 
 
 @pytest.mark.parametrize(
