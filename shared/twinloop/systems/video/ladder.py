@@ -10,4 +10,7 @@ LADDER: tuple[Rung, ...] = (
     Rung(name="xgboost_trees", framework="xgboost", complexity=2),
     # A second framework to keep up: worth it only where it shows.
     Rung(name="two_tower", framework="pytorch", complexity=3, extra_margin=0.002),
+    Rung(name="sequence", framework="pytorch", complexity=4, extra_margin=0.002),
+    # Trees that also hear both deep models, each fitted six times; an hour's patience is not much for it.
+    Rung(name="deep_trees", framework="pytorch", complexity=5, extra_margin=0.002, max_runtime_s=7200),
 )

@@ -33,7 +33,8 @@ SPEC = SystemSpec(
         "A ladder: popularity; a closed-form linear item model over the history (EASE), the honest rival on small "
         "catalogues; gradient-boosted trees that rank candidates of several sources, and are told besides how active, "
         "how pleased and how long away the user is (features of the moment, not of the history's items); a two-tower "
-        "network. A simpler rung serves unless a more complex one pays for itself. All of them are ONNX files with "
+        "network; a small causal transformer over what was liked; and trees that hear both networks as well. "
+        "A simpler rung serves unless a more complex one pays for itself. All of them are ONNX files with "
         "the same inputs, so serving does not know which rung it runs. A user of whom nothing usable is known gets "
         "the popular videos."
     ),
