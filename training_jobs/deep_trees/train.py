@@ -8,9 +8,8 @@ from pydantic import Field
 from twinloop.contracts.signature import FEATURES, SCORES
 from twinloop.training import ranker, sequence, two_tower
 from twinloop.training.artefact import Component, prove_parity, session, write_component, write_items
-from twinloop.training.config import JobConfig
-from twinloop.training.deep_rows import deep_rows, fit_all
-from twinloop.training.deep_sources import Settings, compare_deep, linear_part
+from twinloop.training.deep_sources import Settings, compare_deep, fit_all, linear_part
+from twinloop.training.events import Events
 from twinloop.training.job import Job, run_job
 from twinloop.training.linear import popularity
 from twinloop.training.snapshot import read_snapshot
@@ -18,31 +17,14 @@ from twinloop.training.sources_reference import compare
 from twinloop.training.validate import proof_questions, retrieve, validation_metrics
 
 
-class Config(JobConfig):
+class Config(ranker.TreesConfig):
     """Hyperparameters."""
 
     sequence_epochs: int = Field(45, ge=1, le=10_000)
     sequence_members: int = Field(1, ge=1, le=16, description="Transformers whose scores are averaged.")
     tower_epochs: int = Field(35, ge=1, le=10_000)
     tower_members: int = Field(2, ge=1, le=16, description="Pairs of towers whose scores are averaged.")
-    rounds: int = Field(200, ge=1, le=5000, description="Trees; fewer with a greater eta.")
-    eta: float = Field(0.05, gt=0, le=1)
-    max_depth: int = Field(4, ge=1, le=10)
-    min_child_weight: float = Field(20, ge=0)
-    subsample: float = Field(0.8, gt=0, le=1)
-    colsample_bytree: float = Field(0.5, gt=0, le=1)
-    pairs: int = Field(50, ge=1, le=100, description="Top places whose pairs count in a question's gradient.")
-    context_weight: float = Field(
-        0.1, gt=0, le=1, description="How likely a tree may use what is known of the user, against another column."
-    )
-    users: int = Field(4000, ge=1, description="Users whose past is asked about; more only take longer.")
     threads: int = Field(1, ge=1, le=256, description="Last digits differ by their number.")
-
-    def parameters(self) -> dict[str, object]:
-        """Return what XGBoost is told."""
-        fields = ("eta", "max_depth", "min_child_weight", "subsample", "colsample_bytree", "seed")
-        own = {name: getattr(self, name) for name in fields}
-        return {**own, "lambdarank_num_pair_per_sample": self.pairs, "nthread": self.threads}
 
     def deep(self, longest: int) -> Settings:
         """Return how the deep models are fitted."""
@@ -57,11 +39,12 @@ def train(config: Config, job: Job) -> None:
     snapshot = read_snapshot(job.snapshot)
     context, settings = snapshot.moments.names, config.deep(snapshot.manifest.history_length)
 
-    rows = deep_rows(snapshot, settings, users=config.users, seed=config.seed, say=job.say)
-    booster = ranker.fit(
-        rows, config.parameters(), config.rounds, context=len(context), context_weight=config.context_weight
-    )
-    early = session(fit_all(snapshot.train, snapshot, settings, seed=config.seed)[0])
+    def build(events: Events, fold: int) -> bytes:
+        return fit_all(events, snapshot, settings, seed=config.seed + fold)[0]
+
+    rows = ranker.training_rows(snapshot, build, users=config.users, seed=config.seed, say=job.say)
+    booster = config.fitted(rows, context=len(context), threads=config.threads)
+    early = session(build(snapshot.train, 0))
     metrics = validation_metrics(early, snapshot, ranker=lambda features: ranker.predict(booster, features))
     job.say(f"on validation {metrics}")
 

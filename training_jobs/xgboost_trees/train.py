@@ -3,12 +3,10 @@
 import os
 import sys
 
-from pydantic import Field
-
 from twinloop.contracts.signature import FEATURES, SCORES
 from twinloop.training import ranker
 from twinloop.training.artefact import Component, prove_parity, session, write_component, write_items
-from twinloop.training.config import JobConfig
+from twinloop.training.events import Events
 from twinloop.training.job import Job, run_job
 from twinloop.training.linear import popularity
 from twinloop.training.snapshot import read_snapshot
@@ -17,39 +15,19 @@ from twinloop.training.sources_reference import compare
 from twinloop.training.validate import proof_questions, retrieve, validation_metrics
 
 
-class Config(JobConfig):
-    """Hyperparameters."""
-
-    rounds: int = Field(200, ge=1, le=5000, description="Trees; fewer with a greater eta.")
-    eta: float = Field(0.05, gt=0, le=1)
-    max_depth: int = Field(4, ge=1, le=10)
-    min_child_weight: float = Field(20, ge=0)
-    subsample: float = Field(0.8, gt=0, le=1)
-    colsample_bytree: float = Field(0.5, gt=0, le=1)
-    pairs: int = Field(50, ge=1, le=100, description="Top places whose pairs count in a question's gradient.")
-    context_weight: float = Field(
-        0.1, gt=0, le=1, description="How likely a tree may use what is known of the user, against another column."
-    )
-    users: int = Field(4000, ge=1, description="Users whose past is asked about; more only take longer.")
-
-    def parameters(self) -> dict[str, object]:
-        """Return what XGBoost is told."""
-        fields = ("eta", "max_depth", "min_child_weight", "subsample", "colsample_bytree", "seed")
-        own = {name: getattr(self, name) for name in fields}
-        return {**own, "lambdarank_num_pair_per_sample": self.pairs, "nthread": os.cpu_count()}
-
-
-def train(config: Config, job: Job) -> None:
+def train(config: ranker.TreesConfig, job: Job) -> None:
     """Fit the ranker on train, the sources that serve on train and validation, export both models, prove both."""
     snapshot = read_snapshot(job.snapshot)
     tags, context = snapshot.items.tags, snapshot.moments.names
 
-    rows = ranker.training_rows(snapshot, users=config.users, seed=config.seed)
+    def build(events: Events, fold: int) -> bytes:
+        del fold  # nothing here is drawn
+        return retrieval_with_features(fit_sources(events, tags), context)[0]
+
+    rows = ranker.training_rows(snapshot, build, users=config.users, seed=config.seed)
     job.say(f"{len(rows.liked)} questions of {rows.liked.shape[1]} candidates, {rows.features.shape[2]} features")
-    booster = ranker.fit(
-        rows, config.parameters(), config.rounds, context=len(context), context_weight=config.context_weight
-    )
-    early = session(retrieval_with_features(fit_sources(snapshot.train, tags), context)[0])
+    booster = config.fitted(rows, context=len(context), threads=os.cpu_count() or 1)
+    early = session(build(snapshot.train, 0))
     metrics = validation_metrics(early, snapshot, ranker=lambda features: ranker.predict(booster, features))
     job.say(f"on validation {metrics}")
 
@@ -74,4 +52,4 @@ def train(config: Config, job: Job) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(run_job("xgboost_trees", Config, train))
+    sys.exit(run_job("xgboost_trees", ranker.TreesConfig, train))

@@ -22,7 +22,9 @@ from twinloop.training import sequence, two_tower
 from twinloop.training.events import Events, Floats32
 from twinloop.training.graphs import Graph, excluded, retrieval_graph
 from twinloop.training.sequence_graph import sequence_scores
-from twinloop.training.two_tower_graph import _user as tower_user
+from twinloop.training.snapshot import Snapshot
+from twinloop.training.sources import Sources, fit_sources, retrieval_with_features
+from twinloop.training.two_tower_graph import user_vector
 from twinloop.training.validate import Question
 
 LINEAR = "linear_features"  # what the retrieval model's features are called once they are not all
@@ -135,7 +137,7 @@ def _of_candidates(g: Graph, scores: str, n_items: int, count: int) -> list[str]
 def _tower_scores(g: Graph, towers: two_tower.Ensemble) -> str:
     """Return every item's exact score, float32[n]: the catalogues of this ranker are small."""
     vectors, bias = towers.catalogue()
-    users = [tower_user(g, member.history) for member in towers.members]
+    users = [user_vector(g, member.history) for member in towers.members]
     user = g.op("Concat", *users, axis=1) if len(users) > 1 else users[0]
     products = g.op("MatMul", g.constant(vectors), g.op("Transpose", user, perm=[1, 0]))
     return g.op("Add", g.op("Squeeze", products, g.constant([1])), g.constant(bias))
@@ -184,3 +186,14 @@ def linear_part(
     """Return the columns that `compare` of the linear sources knows, and the answer with those alone."""
     kept = [place for place, name in enumerate(names) if not name.startswith(("sequence ", "towers "))]
     return tuple(names[place] for place in kept), {**answer, FEATURES: answer[FEATURES][:, kept]}
+
+
+def fit_all(
+    events: Events, snapshot: Snapshot, settings: Settings, *, seed: int
+) -> tuple[bytes, tuple[str, ...], Sources, Deep]:
+    """Fit linear and deep sources on the events; returns the retrieval model, its columns, and both."""
+    tags, context = snapshot.items.tags, snapshot.moments.names
+    sources, deep = fit_sources(events, tags), fit_deep(events, tags, settings, seed=seed)
+    linear, names = retrieval_with_features(sources, context)
+    model, names = with_deep(linear, names, deep, context=len(context))
+    return model, names, sources, deep

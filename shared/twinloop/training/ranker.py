@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,13 +11,14 @@ import onnxruntime as ort
 import xgboost as xgb
 from numpy.typing import NDArray
 from onnxmltools.convert import convert_xgboost
+from pydantic import Field
 from skl2onnx.common.data_types import FloatTensorType
 
 from twinloop.errors import BadInputError
 from twinloop.training.artefact import session
+from twinloop.training.config import JobConfig
 from twinloop.training.events import Events, Floats32
 from twinloop.training.snapshot import Snapshot
-from twinloop.training.sources import fit_sources, retrieval_with_features
 from twinloop.training.validate import Question, questions, retrieve
 
 _FOLDS = 5
@@ -55,12 +56,49 @@ def ask(model: ort.InferenceSession, asked: Iterator[Question]) -> Rows:
     return Rows(np.stack(features), np.stack(liked))
 
 
-def training_rows(snapshot: Snapshot, *, users: int, seed: int) -> Rows:
-    """Return rows of the train split to fit a ranker on, at most `users` users' worth.
+class TreesConfig(JobConfig):
+    """Hyperparameters of the ranker's trees."""
+
+    rounds: int = Field(200, ge=1, le=5000, description="Trees; fewer with a greater eta.")
+    eta: float = Field(0.05, gt=0, le=1)
+    max_depth: int = Field(4, ge=1, le=10)
+    min_child_weight: float = Field(20, ge=0)
+    subsample: float = Field(0.8, gt=0, le=1)
+    colsample_bytree: float = Field(0.5, gt=0, le=1)
+    pairs: int = Field(50, ge=1, le=100, description="Top places whose pairs count in a question's gradient.")
+    context_weight: float = Field(
+        0.1, gt=0, le=1, description="How likely a tree may use what is known of the user, against another column."
+    )
+    users: int = Field(4000, ge=1, description="Users whose past is asked about; more only take longer.")
+
+    def fitted(self, rows: Rows, *, context: int, threads: int) -> xgb.Booster:
+        """Return the trees fitted on rows whose last `context` columns are known of the user."""
+        fields = ("eta", "max_depth", "min_child_weight", "subsample", "colsample_bytree", "seed")
+        told = {name: getattr(self, name) for name in fields}
+        told |= {"lambdarank_num_pair_per_sample": self.pairs, "nthread": threads}
+        return fit(rows, told, self.rounds, context=context, context_weight=self.context_weight)
+
+
+def training_rows(
+    snapshot: Snapshot,
+    build: Callable[[Events, int], bytes],
+    *,
+    users: int,
+    seed: int,
+    say: Callable[[str], None] = lambda _: None,
+) -> Rows:
+    """Return rows of the train split to fit a ranker on.
 
     Folds by user: the sources that score a user's candidates are fitted on the other users' whole histories. So they
     are as dense as those that will serve, and have never seen what the user did next. Within a user time decides:
     history before the cut, labels after it, and the snapshot's features as of the first label.
+
+    Args:
+        snapshot: What to learn from.
+        build: (events, number of the fold) -> the retrieval model whose sources were fitted on these events.
+        users: At most so many users' worth.
+        seed: Of the folds.
+        say: Is told how far it is.
     """
     events, moments = snapshot.train, snapshot.moments
     draw = np.random.default_rng(seed)
@@ -73,10 +111,10 @@ def training_rows(snapshot: Snapshot, *, users: int, seed: int) -> Rows:
         others, theirs = events.take(~held[events.users]), events.take((held & chosen)[events.users])
         if not len(others) or not len(theirs):
             continue
-        model = session(retrieval_with_features(fit_sources(others, snapshot.items.tags), moments.names)[0])
+        model, longest = session(build(others, fold)), snapshot.manifest.history_length
         for share in _CUTS:
-            longest = snapshot.manifest.history_length
-            parts.append(ask(model, questions(*_cut(theirs, share), longest=longest, moments=moments)))
+            parts.append(ask(model, questions(*cut(theirs, share), longest=longest, moments=moments)))
+        say(f"fold {fold + 1} of {_FOLDS}: {sum(len(part.liked) for part in parts)} questions so far")
     if not sum(len(part.liked) for part in parts):
         raise BadInputError(
             "no user has enough positive events to learn a ranking from: load more data, or leave this rung out"
@@ -87,7 +125,7 @@ def training_rows(snapshot: Snapshot, *, users: int, seed: int) -> Rows:
     )
 
 
-def _cut(events: Events, share: float) -> tuple[Events, Events]:
+def cut(events: Events, share: float) -> tuple[Events, Events]:
     """Divide each user's events in two by time; the first `share`, rounded down, come first."""
     sizes = np.diff(events.offsets)[events.users]
     place = np.arange(len(events)) - events.offsets[events.users]

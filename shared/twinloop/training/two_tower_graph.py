@@ -45,7 +45,7 @@ def two_tower_graph(model: Ensemble) -> bytes:
     g = retrieval_graph("two_tower")
     vectors, bias = model.catalogue()
     n = len(bias)
-    users = [_user(g, member.history) for member in model.members]
+    users = [user_vector(g, member.history) for member in model.members]
     user = g.op("Concat", *users, axis=1) if len(users) > 1 else users[0]  # [1, D]
 
     small, scale = quantised(vectors)
@@ -67,7 +67,7 @@ def two_tower_graph(model: Ensemble) -> bytes:
     return g.serialise()
 
 
-def _user(g: Graph, tower: HistoryTower) -> str:
+def user_vector(g: Graph, tower: HistoryTower) -> str:
     """Return the user's vector [1, d]; see HistoryTower.forward."""
     state = {name: value.numpy() for name, value in tower.state_dict().items()}
     decay = torch.sigmoid(tower.decay).detach().numpy()

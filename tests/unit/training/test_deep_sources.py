@@ -8,9 +8,9 @@ import pytest
 from twinloop.contracts.signature import EXCLUDE, FEATURES, HISTORY, ITEMS, TIMES
 from twinloop.training import sequence, two_tower
 from twinloop.training.artefact import prove_parity, session
-from twinloop.training.deep_rows import cut
 from twinloop.training.deep_sources import Settings, compare_deep, fit_deep, linear_part, with_deep
 from twinloop.training.events import Events
+from twinloop.training.ranker import cut
 from twinloop.training.sources import fit_sources, retrieval_with_features
 from twinloop.training.sources_reference import compare
 from twinloop.training.validate import Question, retrieve
