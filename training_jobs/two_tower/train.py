@@ -16,11 +16,16 @@ from twinloop.training.two_tower import Ensemble, Shape
 from twinloop.training.two_tower_graph import check_size, int8_recall, two_tower_graph
 from twinloop.training.validate import proof_questions, retrieve, validation_metrics
 
+# Three pairs take 1.35 ms to search 100,000 items, one takes 0.65 (python benchmarks/serving.py).
+MANY_ITEMS = 50_000
+
 
 class Config(JobConfig):
     """Hyperparameters."""
 
-    members: int = Field(3, ge=1, le=16, description="Pairs of towers whose scores are averaged.")
+    members: int | None = Field(
+        None, ge=1, le=16, description="Pairs of towers whose scores are averaged. By default 3; 1 for many items."
+    )
     dim: int = Field(64, ge=4, le=512, description="Of one member's vectors.")
     hidden: int = Field(128, ge=4, le=4096, description="Units of the history tower's MLP.")
     dropout: float = Field(0.5, ge=0, lt=1)
@@ -35,6 +40,10 @@ class Config(JobConfig):
     check_every: int = Field(5, ge=1, description="Epochs between looks at validation.")
     threads: int = Field(1, ge=1, le=256, description="More help large catalogues; last digits differ by their number.")
 
+    def pairs(self, n_items: int) -> int:
+        """Return how many pairs of towers a catalogue gets."""
+        return self.members or (3 if n_items <= MANY_ITEMS else 1)
+
     def shape(self) -> Shape:
         """Return the settings of a pair of towers."""
         return Shape(**{name: getattr(self, name) for name in Shape.__dataclass_fields__})
@@ -44,7 +53,7 @@ def train(config: Config, job: Job) -> None:
     """Choose the number of epochs on validation, fit on train and validation for as long, export, prove."""
     torch.set_num_threads(config.threads)
     snapshot = read_snapshot(job.snapshot)
-    check_size(len(snapshot.items), config.dim, config.members)
+    check_size(len(snapshot.items), config.dim, config.pairs(len(snapshot.items)))
     epochs, metrics = choose_epochs(config, job, snapshot)
 
     model = make_towers(config, snapshot, snapshot.everything)
@@ -75,7 +84,7 @@ def make_towers(config: Config, snapshot: Snapshot, events: Events) -> Ensemble:
         snapshot.items.tags,
         config.shape(),
         longest=snapshot.manifest.history_length,
-        members=config.members,
+        members=config.pairs(len(snapshot.items)),
         seed=config.seed,
     )
 

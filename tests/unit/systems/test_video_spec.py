@@ -57,19 +57,19 @@ def largest(fits):
 
 def test_the_sizes_that_the_card_promises_are_those_of_the_code():
     told = systems.load("video").spec.requirements
-    job = runpy.run_path(str(ROOT / "training_jobs" / "two_tower" / "train.py"))["Config"]()
+    module = runpy.run_path(str(ROOT / "training_jobs" / "two_tower" / "train.py"))
+    job, many = module["Config"](), module["MANY_ITEMS"]
 
-    def fits(items, members):
+    def fits(items):
         try:
-            check_size(items, job.dim, members)
+            check_size(items, job.dim, job.pairs(items))
         except BadInputError:
             return False
         return True
 
-    towers = [largest(lambda items, m=members: fits(items, m)) for members in (job.members, 1)]
     assert f"the trees {sources.MAX_ITEMS:,} and EASE {linear.MAX_ITEMS:,}" in told
-    assert f"two towers {towers[0]:,} with their usual three pairs, {towers[1]:,} with one" in told
-    assert job.members == 3
+    assert f"two towers {largest(fits):,}, in three pairs up to {many:,} and one beyond" in told
+    assert [job.pairs(many), job.pairs(many + 1)] == [3, 1]
 
 
 @pytest.mark.parametrize("name", ["Video", "1video", "video_two", "", "a" * 32, "../video", "video/../ads", "vidéo"])

@@ -12,7 +12,7 @@ SPEC = SystemSpec(
         "For a user and a moment, a short list of videos that the user has not seen and will like, with titles where "
         "the application wants them. How large a catalogue may be depends on the rung, counted in videos that "
         "somebody liked: popularity takes any; the trees 4,500 and EASE 7,000, whose sizes grow with the square; two "
-        "towers 109,000 with their usual three pairs, 329,000 with one. A rung that a catalogue is too large for says "
+        "towers 329,000, in three pairs up to 50,000 and one beyond. A rung that a catalogue is too large for says "
         "so and drops out, and the others are judged. Users come back and users are new. The answer is needed within "
         "100 ms at the client, so within 20 ms here, and there must always be one: a list of popular videos is worth "
         "more than an error."
