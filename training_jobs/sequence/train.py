@@ -8,13 +8,14 @@ from pydantic import Field
 
 from twinloop.training.artefact import Component, prove_parity, session, write_component, write_items
 from twinloop.training.config import JobConfig
+from twinloop.training.epochs import fit_as_long_as_it_helps
 from twinloop.training.events import Events
 from twinloop.training.job import Job, run_job
 from twinloop.training.linear import popularity
 from twinloop.training.sequence import Ensemble, Shape
 from twinloop.training.sequence_graph import check_size, sequence_graph
-from twinloop.training.snapshot import Snapshot, read_snapshot
-from twinloop.training.validate import proof_questions, retrieve, validation_metrics
+from twinloop.training.snapshot import read_snapshot
+from twinloop.training.validate import proof_questions, retrieve
 
 
 class Config(JobConfig):
@@ -44,16 +45,18 @@ class Config(JobConfig):
 
 
 def train(config: Config, job: Job) -> None:
-    """Choose the number of epochs on validation, fit on train and validation for as long, export, prove."""
+    """Fit for as long as validation says that it helps, export, prove."""
     torch.set_num_threads(config.threads)
     snapshot = read_snapshot(job.snapshot)
     check_size(len(snapshot.items), config.dim, config.members)
-    epochs, metrics = choose_epochs(config, job, snapshot)
 
-    model = make_model(config, snapshot, snapshot.everything)
-    for _ in range(epochs):
-        model.epoch()
-    job.say(f"fitted on train and validation for {epochs} epochs")
+    def make(events: Events) -> Ensemble:
+        longest = snapshot.manifest.history_length
+        return Ensemble(events, config.shape(), longest=longest, members=config.members, seed=config.seed)
+
+    model, metrics = fit_as_long_as_it_helps(
+        snapshot, make, sequence_graph, epochs=config.epochs, check_every=config.check_every, say=job.say
+    )
 
     exported = sequence_graph(model)
     opened = session(exported)
@@ -65,32 +68,8 @@ def train(config: Config, job: Job) -> None:
             fitted[question.history] = -np.inf
             yield answer["scores"], fitted[answer["items"]]
 
-    metrics |= {"epochs": float(epochs)}
     write_component(job, snapshot, config, Component("retrieval", "torch", exported, prove_parity(pairs()), metrics))
     write_items(job, snapshot, popularity(snapshot.everything))
-
-
-def make_model(config: Config, snapshot: Snapshot, events: Events) -> Ensemble:
-    """Return a model to fit on these events of the snapshot."""
-    longest = snapshot.manifest.history_length
-    return Ensemble(events, config.shape(), longest=longest, members=config.members, seed=config.seed)
-
-
-def choose_epochs(config: Config, job: Job, snapshot: Snapshot) -> tuple[int, dict[str, float]]:
-    """Return the number of epochs that was best on validation, and the metrics there; all where nobody can tell."""
-    model = make_model(config, snapshot, snapshot.train)
-    best, metrics = config.epochs, {"validation_users": 0.0}
-    if not len(snapshot.validation):
-        return best, metrics
-    for epoch in range(1, config.epochs + 1):
-        loss = model.epoch()
-        if epoch % config.check_every and epoch != config.epochs:
-            continue
-        found = validation_metrics(session(sequence_graph(model)), snapshot)
-        job.say(f"epoch {epoch}: loss {loss:.4f}, on validation {found}")
-        if found.get("ndcg@10", 0.0) > metrics.get("ndcg@10", 0.0):
-            best, metrics = epoch, found
-    return best, metrics
 
 
 if __name__ == "__main__":

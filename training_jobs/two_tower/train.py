@@ -8,13 +8,14 @@ from pydantic import Field
 
 from twinloop.training.artefact import Component, prove_parity, session, write_component, write_items
 from twinloop.training.config import JobConfig
+from twinloop.training.epochs import fit_as_long_as_it_helps
 from twinloop.training.events import Events
 from twinloop.training.job import Job, run_job
 from twinloop.training.linear import popularity
-from twinloop.training.snapshot import Snapshot, read_snapshot
+from twinloop.training.snapshot import read_snapshot
 from twinloop.training.two_tower import Ensemble, Shape
 from twinloop.training.two_tower_graph import check_size, int8_recall, two_tower_graph
-from twinloop.training.validate import proof_questions, retrieve, validation_metrics
+from twinloop.training.validate import proof_questions, retrieve
 
 # Three pairs take 1.35 ms to search 100,000 items, one takes 0.65 (python benchmarks/serving.py).
 MANY_ITEMS = 50_000
@@ -50,21 +51,24 @@ class Config(JobConfig):
 
 
 def train(config: Config, job: Job) -> None:
-    """Choose the number of epochs on validation, fit on train and validation for as long, export, prove."""
+    """Fit for as long as validation says that it helps, export, prove."""
     torch.set_num_threads(config.threads)
     snapshot = read_snapshot(job.snapshot)
-    check_size(len(snapshot.items), config.dim, config.pairs(len(snapshot.items)))
-    epochs, metrics = choose_epochs(config, job, snapshot)
+    members, longest = config.pairs(len(snapshot.items)), snapshot.manifest.history_length
+    check_size(len(snapshot.items), config.dim, members)
 
-    model = make_towers(config, snapshot, snapshot.everything)
-    for _ in range(epochs):
-        model.epoch()
-    job.say(f"fitted on train and validation for {epochs} epochs")
+    def make(events: Events) -> Ensemble:
+        shape, tags = config.shape(), snapshot.items.tags
+        return Ensemble(events, tags, shape, longest=longest, members=members, seed=config.seed)
+
+    model, metrics = fit_as_long_as_it_helps(
+        snapshot, make, two_tower_graph, epochs=config.epochs, check_every=config.check_every, say=job.say
+    )
 
     exported = two_tower_graph(model)
     opened = session(exported)
     asked = proof_questions(snapshot)
-    metrics |= {"epochs": float(epochs), "int8_recall@150": int8_recall(opened, model, asked)}
+    metrics |= {"int8_recall@150": int8_recall(opened, model, asked)}
 
     def pairs():  # (exported, fitted) scores of the items returned, question by question
         for question in asked:
@@ -75,35 +79,6 @@ def train(config: Config, job: Job) -> None:
 
     write_component(job, snapshot, config, Component("retrieval", "torch", exported, prove_parity(pairs()), metrics))
     write_items(job, snapshot, popularity(snapshot.everything))
-
-
-def make_towers(config: Config, snapshot: Snapshot, events: Events) -> Ensemble:
-    """Return towers to fit on these events of the snapshot."""
-    return Ensemble(
-        events,
-        snapshot.items.tags,
-        config.shape(),
-        longest=snapshot.manifest.history_length,
-        members=config.pairs(len(snapshot.items)),
-        seed=config.seed,
-    )
-
-
-def choose_epochs(config: Config, job: Job, snapshot: Snapshot) -> tuple[int, dict[str, float]]:
-    """Return the number of epochs that was best on validation, and the metrics there; all where nobody can tell."""
-    model = make_towers(config, snapshot, snapshot.train)
-    best, metrics = config.epochs, {"validation_users": 0.0}
-    if not len(snapshot.validation):
-        return best, metrics
-    for epoch in range(1, config.epochs + 1):
-        loss = model.epoch()
-        if epoch % config.check_every and epoch != config.epochs:
-            continue
-        found = validation_metrics(session(two_tower_graph(model)), snapshot)
-        job.say(f"epoch {epoch}: loss {loss:.4f}, on validation {found}")
-        if found.get("ndcg@10", 0.0) > metrics.get("ndcg@10", 0.0):
-            best, metrics = epoch, found
-    return best, metrics
 
 
 if __name__ == "__main__":
