@@ -269,7 +269,7 @@ def test_rungs_are_chosen_by_name_and_the_baseline_comes_with_them():
     assert chosen_rungs(video, None) == video.spec.rungs
     assert [rung.name for rung in chosen_rungs(video, ["two_tower", "ease"])] == ["popularity", "ease", "two_tower"]
     for wrong in (["ease", "quantum"], "ease"):
-        with pytest.raises(BadInputError, match="rungs of video are ease, popularity"):
+        with pytest.raises(BadInputError, match=r"rungs of video are .*ease, popularity"):
             chosen_rungs(video, wrong)
 
 
