@@ -38,6 +38,14 @@ def dynamodb(monkeypatch: pytest.MonkeyPatch) -> Iterator[object]:
                 {"AttributeName": "sk", "KeyType": "RANGE"},
             ],
         )
+        # DynamoDB compares and writes an item in one step; moto does it in two, between which another thread may write.
+        write, one_at_a_time = client.put_item, threading.Lock()
+
+        def put_item(**request: object) -> object:
+            with one_at_a_time:
+                return write(**request)
+
+        client.put_item = put_item
         yield client
 
 
