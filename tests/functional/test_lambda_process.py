@@ -19,6 +19,7 @@ import lambda_handlers
 import psutil
 import pytest
 
+from twinloop_local import processes
 from twinloop_localstack.lambdas import environment as environment_module
 from twinloop_localstack.lambdas import place as place_module
 from twinloop_localstack.lambdas.environment import Environment
@@ -35,6 +36,40 @@ RUNTIME = ROOT / ".envs" / "lambda-runtime"
 PLUGINS = ROOT / "infra" / "local" / "localstack_plugins"
 SYSTEM = {"bin", "etc", "lib", "lib32", "lib64", "libx32", "sbin", "sys", "usr"}
 TOLD = {"AWS_REGION": "eu-west-1", "AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test"}
+
+# Writes over its package and its layer, where it can.
+OVERWRITE = """
+import os, sys
+
+def handler(event, context):
+    layers = [os.path.dirname(entry) for entry in sys.path if entry.endswith("/python")]
+    assert layers
+    done = set()
+    for folder in (os.getcwd(), *layers):
+        try:
+            os.chmod(os.path.join(folder, "data.txt"), 0o600)
+            with open(os.path.join(folder, "data.txt"), "w") as file:
+                file.write("overwritten")
+            done.add("copy")
+        except OSError:
+            done.add("refused")
+    return done.pop() if len(done) == 1 else sorted(done)
+"""
+
+# Holds 60 % of 128 MB and forks a child, which fills some MB of its own and is idle for longer than one look takes.
+FORKS = """
+import os, time
+
+held = bytearray(b"x" * 1024) * (77 << 10)
+
+def handler(event, context):
+    child = os.fork()
+    if child == 0:
+        own = bytearray(b"y" * 1024) * (event["megabytes"] << 10)
+        time.sleep(0.5)
+        os._exit(0)
+    return os.waitpid(child, 0)[1]
+"""
 
 
 @pytest.fixture(scope="session")
@@ -225,6 +260,50 @@ def test_everything_but_tmp_is_read_only(start: Start, place: Place, path: str) 
         assert "Read-only file system" in error["errorMessage"]
 
 
+def test_the_package_and_the_layers_are_never_changed(place: Place, tmp_path: Path) -> None:
+    code, one, two = (tmp_path / name for name in ("code", "one", "two"))
+    for folder in (code, one, two):
+        folder.mkdir()
+        (folder / "data.txt").write_text(folder.name)
+        (folder / "data.txt").chmod(0o666)
+    outside = tmp_path / "outside.txt"
+    outside.write_text("outside")
+    (one / "name.txt").symlink_to(outside)
+    (two / "name.txt").write_text("two")
+    (code / "handlers.py").write_text(OVERWRITE)
+    files = [code / "data.txt", one / "data.txt", two / "data.txt", outside]
+    before = [(path.read_bytes(), path.stat().st_mode) for path in files]
+    function = Function("shop", "handlers.handler", code, (one, two), variables=TOLD, timeout_s=20)
+    environment = place.environment(f"{tmp_path.name}-kept", function)
+    try:
+        environment.start()
+        seen = Started(environment).answer()
+        assert [(path.read_bytes(), path.stat().st_mode) for path in files] == before
+        assert seen == ("refused" if place.sandbox.private else "copy")
+    finally:
+        environment.close()
+
+
+def test_changed_code_is_seen_by_the_next_environment(place: Place, tmp_path: Path) -> None:
+    code, layer = tmp_path / "code", tmp_path / "layer"
+    (layer / "python").mkdir(parents=True)
+    code.mkdir()
+    function = Function("shop", "handlers.handler", code, (layer,), variables=TOLD, timeout_s=20)
+    for number in (1, 2):
+        for path, text in {
+            code / "handlers.py": f"import words\ndef handler(event, context): return [{number}, words.NUMBER]\n",
+            layer / "python" / "words.py": f"NUMBER = {number}\n",
+        }.items():
+            path.unlink(missing_ok=True)
+            path.write_text(text)
+        environment = place.environment(f"{tmp_path.name}-{number}", function)
+        try:
+            environment.start()
+            assert Started(environment).answer() == [number, number]
+        finally:
+            environment.close()
+
+
 @pytest.mark.parametrize("handler", ["leak", "leak_in_child"])
 def test_a_leak_is_stopped_at_the_limit_and_the_next_call_starts_afresh(start: Start, handler: str) -> None:
     shop = start(handler, memory_mb=128)
@@ -239,6 +318,19 @@ def test_a_leak_is_stopped_at_the_limit_and_the_next_call_starts_afresh(start: S
     if handler == "leak":
         again = shop.call({"leak": False})
         assert (again.payload, "loading" in again.log) == (b'"lean"', True)
+
+
+@pytest.mark.parametrize(("megabytes", "killed"), [(0, False), (60, True)])
+def test_memory_that_processes_share_counts_once(start: Start, megabytes: int, killed: bool) -> None:
+    """A handler that holds most of its limit may fork; what its child then has of its own counts."""
+    shop = start("handler", source=FORKS, memory_mb=128)
+    result = shop.call({"megabytes": megabytes})
+    assert result.failed == killed, result
+    if killed:
+        assert "Error Type: Runtime.OutOfMemory" in result.log
+    else:
+        used = int(re.findall(r"Max Memory Used: (\d+) MB", result.log)[0])
+        assert 128 * 0.6 <= used < 128
 
 
 def test_a_hanging_call_is_killed_with_all_it_started(start: Start) -> None:
@@ -390,14 +482,19 @@ def test_nothing_listens_but_on_this_machine(start: Start) -> None:
     assert set(listening) == {"127.0.0.1"}
 
 
-@pytest.mark.parametrize("private", [True, False])
-def test_workers_die_with_whoever_started_them(runtime: Runtime, private: bool, tmp_path: Path) -> None:
+Hanging = tuple[subprocess.Popen[bytes], list[psutil.Process], str]
+
+
+@pytest.fixture(params=[True, False], ids=["private", "plain"])
+def hanging(runtime: Runtime, request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Hanging]:
+    """A process with a call under way that has started a program: it, all below it, and that program's argument."""
+    private = bool(request.param)
     if private and (refused := why_not_private(Sandbox(runtime, private=True), tmp_path / "trial")):
         pytest.skip(f"no namespaces here: {refused}")
     code = tmp_path / "code"
     code.mkdir()
     shutil.copy(lambda_handlers.__file__, code / "handlers.py")
-    seconds = f"63.{os.getpid()}{private:d}"
+    seconds = f"300.{os.getpid()}{private:d}{abs(hash(request.node.name)) % 1000}"
     script = f"""
 import json
 from pathlib import Path
@@ -410,19 +507,51 @@ environment = place.environment("one", Function("shop", "handlers.hang", Path({s
 environment.start()
 environment.invoke(Invocation("request", json.dumps({{"seconds": {seconds!r}}}).encode()))
 """
-    variables = {**os.environ, "PYTHONPATH": str(PLUGINS)}
+    variables = {**os.environ, "PYTHONPATH": str(PLUGINS), processes.MARK: str(tmp_path)}
     parent = subprocess.Popen([sys.executable, "-c", script], env=variables)
     try:
         _until(lambda: _running("sleep", seconds))
         below = psutil.Process(parent.pid).children(recursive=True)
         assert len(below) >= 3
-        parent.send_signal(signal.SIGKILL)
-        parent.wait(10)
-        _until(lambda: not any(child.is_running() for child in below))
-        assert not _running("sleep", seconds)
+        yield parent, below, seconds
     finally:
         parent.kill()
         parent.wait()
+        for process in psutil.process_iter(["cmdline"]):
+            if process.info["cmdline"] == ["sleep", seconds]:
+                process.kill()
+
+
+def test_workers_die_with_whoever_started_them(hanging: Hanging) -> None:
+    parent, below, seconds = hanging
+    parent.send_signal(signal.SIGKILL)
+    parent.wait(10)
+    _until(lambda: not any(_alive(child) for child in below))
+    assert not _running("sleep", seconds)
+
+
+@pytest.mark.parametrize("crashed", [True, False])
+def test_down_leaves_nothing_of_a_function_behind(hanging: Hanging, tmp_path: Path, crashed: bool) -> None:
+    parent, below, seconds = hanging
+    if crashed:
+        parent.send_signal(signal.SIGKILL)
+    waiting = threading.Thread(target=parent.wait)  # as its own parent does, or its pipes stay with a dead process
+    waiting.start()
+    processes.sweep(str(tmp_path))
+    assert not any(_alive(child) for child in below)  # already: the state folder is removed next
+    assert not _running("sleep", seconds)
+    waiting.join(10)
+
+
+def test_a_guard_that_is_stuck_is_killed_with_all_below_it(hanging: Hanging, tmp_path: Path) -> None:
+    _, below, seconds = hanging
+    guards = [child for child in below if child.environ().get(processes.GUARD_MARK) == str(tmp_path)]
+    assert guards
+    for guard in guards:
+        guard.suspend()
+    processes.sweep(str(tmp_path), patience=1)
+    _until(lambda: not any(_alive(child) for child in below))
+    assert not _running("sleep", seconds)
 
 
 def test_a_package_that_only_its_owner_can_read_is_refused_with_the_folder(place: Place, tmp_path: Path) -> None:
@@ -466,6 +595,13 @@ def test_a_kernel_that_refuses_is_noticed_by_trial(place: Place, runtime: Runtim
         pytest.skip("it may refuse from the start")
     broken = Runtime(runtime.name, runtime.python, tmp_path / "absent", runtime.packages)
     assert "mount" in why_not_private(Sandbox(broken, private=True), tmp_path / "trial")
+
+
+def _alive(process: psutil.Process) -> bool:
+    try:
+        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE  # whose reaping is its parent's
+    except psutil.NoSuchProcess:
+        return False
 
 
 def _running(program: str, argument: str) -> bool:

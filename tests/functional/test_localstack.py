@@ -3,18 +3,24 @@
 from __future__ import annotations
 
 import json
+import os
+import shutil
 import socket
+import subprocess
+import sys
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
+import capabilities
 import psutil
 import pytest
+from capabilities import missing
 from sessions import aws_client
 
 from twinloop_local import LocalCloudError, LocalSettings, PortInUseError, deploy, down, status, up
 from twinloop_local.components import programs
-from twinloop_local.localstack import VERSION
+from twinloop_local.localstack import VERSION, variables, why_plain
 
 ROOT = Path(__file__).parents[2]
 TOY = ROOT / "tests" / "support" / "toy_app"
@@ -86,6 +92,21 @@ def test_up_status_down_leave_nothing(settings: LocalSettings) -> None:
     assert list(settings.root.iterdir()) == []
     written = list((ROOT / ".envs" / "localstack").rglob(".filesystem"))
     assert written == []
+
+
+@installed
+@pytest.mark.parametrize("emulator", ["ministack", "localstack"])
+def test_files_in_the_users_folder_are_not_taken_for_modules(
+    settings: LocalSettings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, emulator: str
+) -> None:
+    mine = tmp_path / "mine"
+    mine.mkdir()
+    for name in ("json", "localstack", "ministack", "moto", "twinloop_local", "twinloop_localstack"):
+        (mine / f"{name}.py").write_text("raise SystemExit('a file of the user was imported')")
+    monkeypatch.chdir(mine)
+    started = up(settings, emulator)
+    assert started.state == "running"
+    assert {psutil.Process(component.pid).cwd() for component in started.components} == {str(settings.state_dir)}
 
 
 @installed
@@ -230,19 +251,81 @@ def test_without_a_runtime_for_functions_it_is_refused(settings: LocalSettings, 
         up(replace(settings, localstack_env=whole, lambda_runtime=tmp_path / "nowhere"), "localstack")
 
 
-def test_where_functions_cannot_be_isolated_one_line_says_so(
-    settings: LocalSettings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(
+    ("user", "way_out"), [(0, "root needs the right CAP_SYS_ADMIN"), (1000, "start it as root, or let ordinary users")]
+)
+def test_where_functions_cannot_be_isolated_one_line_says_so_and_why(
+    settings: LocalSettings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, user: int, way_out: str
 ) -> None:
     whole = environment(tmp_path / "env", localstack_core=VERSION, twinloop_localstack="0.1.0")
     settings = replace(settings, localstack_env=whole, lambda_runtime=environment(tmp_path / "runtime"))
-    monkeypatch.setattr("os.geteuid", lambda: 1000)
-    monkeypatch.setattr("twinloop_local.localstack._TRIAL", ("false",))
+    monkeypatch.setattr("os.geteuid", lambda: user)
+    python = whole / "bin" / "python"
+
+    def notes(script: str) -> tuple[str, ...]:
+        python.write_text(f"#!/bin/sh\n{script}\n")
+        python.chmod(0o755)
+        return programs(settings, "localstack")[0].notes
+
+    assert notes("true") == ()
+    [note] = notes("echo Operation not permitted: unshare")
+    assert "not at /var/task" in note
+    assert "refused: Operation not permitted: unshare" in note
+    assert way_out in note
+    # A trial that breaks is no proof that functions are isolated.
+    [note] = notes("echo No module named trial >&2; exit 1")
+    assert "is not known: the trial could not be made: No module named trial" in note
+    assert way_out not in note
+    python.chmod(0o644)
     [note] = programs(settings, "localstack")[0].notes
-    assert "without root rights" in note
-    assert "/var/task" in note
-    monkeypatch.setattr("twinloop_local.localstack._TRIAL", ("no-such-program",))
-    assert programs(settings, "localstack")[0].notes == (note,)
-    monkeypatch.setattr("twinloop_local.localstack._TRIAL", ("true",))
-    assert programs(settings, "localstack")[0].notes == ()
-    monkeypatch.setattr("os.geteuid", lambda: 0)
-    assert programs(settings, "localstack")[0].notes == ()
+    assert "the trial could not be made" in note
+
+
+@pytest.mark.parametrize("plain", [None, "a trial was refused: Operation not permitted: unshare"])
+def test_tests_of_functions_places_are_skipped_where_up_says_that_there_are_none(
+    monkeypatch: pytest.MonkeyPatch, plain: str | None
+) -> None:
+    def broken(settings: LocalSettings) -> None:
+        raise LocalCloudError("the trial could not be made")
+
+    monkeypatch.setattr(capabilities, "why_plain", lambda settings: plain)
+    capabilities._missing_here.cache_clear()
+    try:
+        reason = missing("function places", "localstack")
+        assert (reason is None) == (plain is None)
+        assert plain is None or plain in (reason or "")
+        assert "temporary folders" in (missing("function places", "ministack") or "")
+        assert missing("error types", "localstack") is None
+        capabilities._missing_here.cache_clear()
+        monkeypatch.setattr(capabilities, "why_plain", broken)
+        assert missing("function places", "localstack") is None
+    finally:
+        capabilities._missing_here.cache_clear()
+
+
+@pytest.mark.skipif(not (ROOT / ".envs/lambda-runtime").exists(), reason="the Lambda runtime is not installed")
+@pytest.mark.parametrize("right", [True, False])
+def test_the_trial_finds_what_the_executor_finds(settings: LocalSettings, tmp_path: Path, right: bool) -> None:
+    """Root without the right to mount, as in an ordinary container, is no better off than an ordinary user."""
+    if os.geteuid() != 0 or shutil.which("setpriv") is None:
+        pytest.skip("only root has rights to give up, by setpriv")
+    whole = environment(tmp_path / "env", localstack_core=VERSION, twinloop_localstack="0.1.0")
+    python = whole / "bin" / "python"
+    fewer = "" if right else "setpriv --bounding-set=-sys_admin --inh-caps=-sys_admin "
+    plugins = ROOT / "infra/local/localstack_plugins"
+    python.write_text(f'#!/bin/sh\nPYTHONPATH={plugins} exec {fewer}{sys.executable} "$@"\n')
+    python.chmod(0o755)
+    settings = replace(settings, localstack_env=whole)
+    script = """
+import os
+from twinloop_localstack.lambdas.place import make_place
+made = make_place(os.environ)
+print(made.sandbox.private)
+made.close()
+"""
+    found = subprocess.run([python, "-c", script], env=variables(settings), capture_output=True, text=True, check=True)
+    reason = why_plain(settings)
+    assert (reason is None) == (found.stdout.strip() == "True")
+    if not right:
+        assert reason is not None
+        assert "Operation not permitted: unshare" in reason

@@ -5,6 +5,14 @@ docs/emulators.md has the same in a table, with the tests that are skipped for i
 
 from __future__ import annotations
 
+from functools import cache
+from pathlib import Path
+
+from twinloop_local import LocalCloudError, LocalSettings
+from twinloop_local.localstack import why_plain
+
+_ROOT = Path(__file__).resolve().parents[2]
+
 # capability -> emulator -> what is seen there instead
 MISSING = {
     "gateway responses": {
@@ -30,5 +38,17 @@ MISSING = {
 
 def missing(capability: str, emulator: str) -> str | None:
     """Why a test that needs the capability cannot run there; None where it can."""
-    reason = MISSING[capability].get(emulator)
+    reason = MISSING[capability].get(emulator) or _missing_here(capability, emulator)
     return reason and f"{emulator} lacks {capability}: {reason}"
+
+
+@cache
+def _missing_here(capability: str, emulator: str) -> str | None:
+    """What depends on the machine, by the same trial that `twinloop up` makes."""
+    if (capability, emulator) != ("function places", "localstack"):
+        return None
+    try:
+        plain = why_plain(LocalSettings.from_environment(_ROOT))
+    except LocalCloudError:
+        return None  # unknown, and no reason to skip: the test itself will tell
+    return plain and f"functions are in plain folders here, because {plain}"

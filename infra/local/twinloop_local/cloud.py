@@ -119,9 +119,14 @@ def _start_all(
     current = state.StackState(settings.port, settings.sagemaker_port, emulator)
     # All start at once and are then waited for: they need each other only when used.
     for program in wanted:
-        log = _log(settings, program.name)
-        mark = str(settings.state_dir)
-        identity = processes.start(program.command, environment=program.environment, log=log, mark=mark)
+        folder = settings.state_dir
+        identity = processes.start(
+            program.command,
+            environment=program.environment,
+            folder=folder,  # and not the user's, whose files could be taken for modules
+            log=_log(settings, program.name),
+            mark=str(folder),
+        )
         current.processes[program.name] = identity
         current.write(settings.state_dir)
     for program in wanted:

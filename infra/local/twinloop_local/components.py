@@ -45,7 +45,7 @@ def _ministack(settings: LocalSettings) -> Program:
         "STATE_DIR": str(state / "emulator"),
         "S3_DATA_DIR": str(state / "emulator" / "s3"),
     }
-    command = (str(python), "-m", "ministack")
+    command = (str(python.absolute()), "-P", "-m", "ministack")
     health = f"{settings.endpoint}/_ministack/health"
     return Program("ministack", command, environment, settings.port, PORT_VARIABLE, health)
 
@@ -59,16 +59,21 @@ def _executor(settings: LocalSettings) -> Program:
         "PYTHONUNBUFFERED": "1",
     }
     command = (
-        *(sys.executable, "-m", "twinloop_local.executor"),
+        *(sys.executable, "-P", "-m", "twinloop_local.executor"),
         *("--port", str(settings.sagemaker_port)),
         *("--jobs", str(settings.state_dir / "jobs")),
         *("--slots", str(settings.training_slots)),
         *("--grace", str(settings.stop_grace_s)),
-        *("--python", str(settings.job_python)),
+        *("--python", _from_here(settings.job_python)),
     )
     health = f"{settings.sagemaker_endpoint}/health"
     port = settings.sagemaker_port
     return Program("sagemaker", command, environment, port, SAGEMAKER_PORT_VARIABLE, health)
+
+
+def _from_here(program: Path) -> str:
+    """A path from the user's folder, where the program is not started; a mere name is looked for on PATH as it is."""
+    return str(program.absolute() if len(program.parts) > 1 else program)
 
 
 def folders(state_dir: Path) -> tuple[Path, ...]:

@@ -13,12 +13,15 @@ from twinloop_local.settings import HOST, PORT_VARIABLE, LocalSettings
 # The version of requirements/localstack.in. Others were not tried with the plugins; 2026.3 images want a token.
 VERSION = "4.14.0"
 _INSTALL = "install it with `make environments EMULATOR=localstack`"
-_TRIAL = ("unshare", "--user", "--map-root-user", "--mount", "true")
+_TRIAL = "twinloop_localstack.lambdas.trial"
+_TRIAL_LIMIT_S = 60
 _PLAIN = (
-    "without root rights, and without user namespaces, functions run in plain folders that LAMBDA_TASK_ROOT and "
-    "PYTHONPATH name, not at /var/task, /opt and a /tmp of their own; to have those, start it as root, or let "
-    f"`{' '.join(_TRIAL)}` work for ordinary users"
+    "functions run in plain folders that LAMBDA_TASK_ROOT and PYTHONPATH name, not at /var/task, /opt and a /tmp of "
+    "their own, because "
 )
+_UNKNOWN = "whether functions have /var/task, /opt and a /tmp of their own is not known: "
+_FOR_ROOT = "; root needs the right CAP_SYS_ADMIN for them, which a container has to be given"
+_FOR_OTHERS = "; to have them, start it as root, or let ordinary users make namespaces"
 
 
 def localstack(settings: LocalSettings) -> Program:
@@ -28,10 +31,41 @@ def localstack(settings: LocalSettings) -> Program:
         LocalCloudError: It is not installed, or not as it must be.
     """
     _check(settings)
-    command = (str(settings.localstack_env / "bin" / "python"), "-m", "localstack.runtime.main")
+    command = (_python(settings), "-P", "-m", "localstack.runtime.main")
     health = f"{settings.endpoint}/_localstack/health"
-    notes = () if _can_isolate() else (_PLAIN,)
-    return Program("localstack", command, variables(settings), settings.port, PORT_VARIABLE, health, notes)
+    return Program("localstack", command, variables(settings), settings.port, PORT_VARIABLE, health, _notes(settings))
+
+
+def _notes(settings: LocalSettings) -> tuple[str, ...]:
+    try:
+        plain = why_plain(settings)
+    except LocalCloudError as error:
+        return (f"{_UNKNOWN}{error}",)
+    return (f"{_PLAIN}{plain}",) if plain else ()
+
+
+def why_plain(settings: LocalSettings) -> str | None:
+    """Why functions cannot have AWS's places here; None where they can. Tried, by what will run them.
+
+    Raises:
+        LocalCloudError: It could not be tried.
+    """
+    command = [_python(settings), "-P", "-m", _TRIAL]
+    environment = variables(settings)
+    del environment["TMPDIR"]  # in a folder that is not there before the start
+    try:
+        done = subprocess.run(
+            command, env=environment, cwd="/", check=False, capture_output=True, text=True, timeout=_TRIAL_LIMIT_S
+        )
+    except (OSError, subprocess.TimeoutExpired) as error:
+        raise LocalCloudError(f"the trial could not be made: {error}") from error
+    if done.returncode:
+        said = done.stderr.strip().splitlines() or ["it said nothing"]
+        raise LocalCloudError(f"the trial could not be made: {said[-1]}")
+    refused = done.stdout.strip()
+    if not refused:
+        return None
+    return f"a trial was refused: {refused}{_FOR_ROOT if os.geteuid() == 0 else _FOR_OTHERS}"
 
 
 def variables(settings: LocalSettings) -> dict[str, str]:
@@ -60,6 +94,10 @@ def variables(settings: LocalSettings) -> dict[str, str]:
     }
 
 
+def _python(settings: LocalSettings) -> str:
+    return str((settings.localstack_env / "bin" / "python").absolute())  # it is not started in the user's folder
+
+
 def _check(settings: LocalSettings) -> None:
     environment = settings.localstack_env
     if not (environment / "bin" / "python").exists():
@@ -82,16 +120,6 @@ def _check(settings: LocalSettings) -> None:
             f"no Lambda runtime at {settings.lambda_runtime}: {_INSTALL}, "
             "or name its Python 3.13 environment by TWINLOOP_LAMBDA_RUNTIME"
         )
-
-
-def _can_isolate() -> bool:
-    """Whether functions can have a root folder of their own: by root, or where the kernel lets all make namespaces."""
-    if os.geteuid() == 0:
-        return True
-    try:
-        return subprocess.run(_TRIAL, check=False, capture_output=True).returncode == 0
-    except FileNotFoundError:
-        return False
 
 
 def _installed(environment: Path, distribution: str) -> str | None:

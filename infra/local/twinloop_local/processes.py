@@ -17,8 +17,11 @@ import psutil
 from twinloop_local.errors import PortInUseError
 from twinloop_local.settings import HOST
 
-# Every process of a stack, and whatever those start (Lambda workers), carries the state folder in this variable.
+# Every process of a stack, and whatever those start (MiniStack's workers), carries the state folder in this variable.
 MARK = "TWINLOOP_LOCAL_STATE"
+# What leads a function on LocalStack carries it in this one: it ends by itself when LocalStack has ended, and takes all
+# that the function started with it. Killed, it could not; and the function does not carry any mark.
+GUARD_MARK = "TWINLOOP_LAMBDA_GUARD"
 
 
 # Our own children, kept so that they can be reaped when they end; most callers of `up` are gone long before that.
@@ -41,12 +44,13 @@ class ProcessId:
             return False
 
 
-def start(command: Sequence[str], *, environment: Mapping[str, str], log: Path, mark: str) -> ProcessId:
-    """Start a command in a session of its own, its output going to `log`; it outlives the caller."""
+def start(command: Sequence[str], *, environment: Mapping[str, str], folder: Path, log: Path, mark: str) -> ProcessId:
+    """Start a command in a session of its own and in a folder, its output going to `log`; it outlives the caller."""
     with log.open("ab") as out:
         process = subprocess.Popen(
             list(command),
             env={**environment, MARK: mark},
+            cwd=folder,
             stdin=subprocess.DEVNULL,
             stdout=out,
             stderr=subprocess.STDOUT,
@@ -64,18 +68,35 @@ def stop(identity: ProcessId, *, patience: float = 10.0) -> None:
 
 
 def sweep(mark: str, *, patience: float = 10.0) -> None:
-    """End whatever carries the mark still: hung programs, workers that a crash left behind. Nothing else is touched."""
-    left = _marked(mark)
+    """End whatever carries the mark still: hung programs, workers that a crash left behind. Nothing else is touched.
+
+    Guards of functions are left to end their functions and themselves; one that has not when patience ends is killed,
+    with all below it.
+    """
+    left = _marked(MARK, mark)
     for member in left:
         _kill(member)
     _wait_until_gone(left, patience)
+    guards = _marked(GUARD_MARK, mark)
+    _wait_until_gone(guards, patience)
+    stuck = [member for guard in guards if guard.alive() for member in (guard, *_below(guard))]
+    for member in stuck:
+        _kill(member)
+    _wait_until_gone(stuck, patience)
 
 
-def _marked(mark: str) -> list[ProcessId]:
+def _below(member: ProcessId) -> list[ProcessId]:
+    try:
+        return [ProcessId(child.pid, child.create_time()) for child in psutil.Process(member.pid).children(True)]
+    except psutil.Error:
+        return []
+
+
+def _marked(variable: str, mark: str) -> list[ProcessId]:
     found = []
     for process in psutil.process_iter():
         try:
-            if process.pid != os.getpid() and process.environ().get(MARK) == mark:
+            if process.pid != os.getpid() and process.environ().get(variable) == mark:
                 found.append(ProcessId(process.pid, process.create_time()))
         except (psutil.Error, OSError):  # gone meanwhile, or another user's
             continue

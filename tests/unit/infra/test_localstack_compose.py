@@ -24,7 +24,11 @@ OWN_TO_THE_HOST = {
     "TMPDIR",
     "TWINLOOP_LAMBDA_RUNTIME",
 }
-OTHERWISE = {"GATEWAY_LISTEN": "0.0.0.0:4566", "LAMBDA_RUNTIME_EXECUTOR": "docker"}
+OTHERWISE = {
+    "GATEWAY_LISTEN": "0.0.0.0:4566",
+    "LAMBDA_RUNTIME_EXECUTOR": "docker",
+    "LOCALSTACK_HOST": "localhost:${TWINLOOP_PORT:-4566}",  # the published port: callers are outside
+}
 
 
 @pytest.fixture(scope="module")

@@ -17,7 +17,7 @@ from pathlib import Path
 from twinloop_localstack.lambdas.environment import Environment
 from twinloop_localstack.lambdas.errors import ExecutorError
 from twinloop_localstack.lambdas.function import Function
-from twinloop_localstack.lambdas.runtime import VARIABLE, find_runtime
+from twinloop_localstack.lambdas.runtime import VARIABLE, Runtime, find_runtime
 from twinloop_localstack.lambdas.sandbox import Sandbox, make_read_only, merge, remove
 from twinloop_localstack.lambdas.worker import End, Worker
 
@@ -56,12 +56,12 @@ class Place:
         remove(self._folder)
 
     def _copy(self, sources: tuple[Path, ...]) -> Path:
-        """The folders merged into one; those of equal name share it."""
-        key = hashlib.sha256("\0".join(map(str, sources)).encode()).hexdigest()[:16]
+        """The folders merged into one; it is shared until a name or anything in them changes."""
+        key = hashlib.sha256("\0".join(map(_fingerprint, sources)).encode()).hexdigest()[:16]
         target = self._folder / "merged" / key
         with self._lock:
             if not target.is_dir():
-                merge(sources, target)
+                merge(sources, target, link=self.sandbox.private)
                 if not self.sandbox.private:
                     make_read_only(target)
         return target
@@ -85,12 +85,34 @@ def make_place(variables: Mapping[str, str]) -> Place:
     Raises:
         ExecutorError: There is no runtime.
     """
-    runtime = find_runtime(Path(variables.get(VARIABLE) or _DEFAULT_RUNTIME))
+    runtime = find_runtime_of(variables)
     folder = Path(tempfile.mkdtemp(prefix="lambda-workers-"))
     refused = why_not_private(Sandbox(runtime, private=True), folder / "trial")
     if refused:
         _logger.warning("functions run without /var/task, /opt and a /tmp of their own: %s", refused)
     return Place(Sandbox(runtime, private=not refused), folder)
+
+
+def find_runtime_of(variables: Mapping[str, str]) -> Runtime:
+    """The runtime that the variables name, or the one in its usual place.
+
+    Raises:
+        ExecutorError: There is none.
+    """
+    return find_runtime(Path(variables.get(VARIABLE) or _DEFAULT_RUNTIME))
+
+
+def _fingerprint(folder: Path) -> str:
+    """A folder's name, and what changes with its content: names, modes, sizes and times of the files."""
+    found = [str(folder)]
+    for parent, folders, files in os.walk(folder):
+        for name in (*folders, *files):
+            path = os.path.join(parent, name)
+            seen = os.lstat(path)
+            # No size or time of folders: they differ by file system, and their names are listed anyway.
+            content = (seen.st_size, seen.st_mtime_ns, seen.st_ino) if name in files else ()
+            found.append(f"{path} {seen.st_mode} {content}")
+    return "\n".join(sorted(found))
 
 
 def why_not_private(sandbox: Sandbox, folder: Path) -> str:

@@ -98,19 +98,29 @@ class Sandbox:
         }
 
 
-def merge(layers: tuple[Path, ...], target: Path) -> None:
-    """Lay folders over each other, later ones on top, as they are at /opt; files are linked where that is possible."""
+def merge(layers: tuple[Path, ...], target: Path, *, link: bool) -> None:
+    """Lay folders over each other, later ones on top, as they are at /opt.
+
+    Args:
+        layers: The folders; they stay as they are.
+        target: The folder that is made.
+        link: Whether files may be links to the originals, which is quick, but needs a mount that is read only: through
+            a link, a new mode or new content gets into the original.
+    """
     partial = target.with_name(f"{target.name}.partial")
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(parents=True)
     for layer in layers:
-        shutil.copytree(layer, partial, symlinks=True, dirs_exist_ok=True, copy_function=_link)
+        shutil.copytree(layer, partial, symlinks=True, dirs_exist_ok=True, copy_function=_link if link else _copy)
     partial.chmod(0o755)  # as LocalStack leaves what it unpacks: workers are not root
     partial.rename(target)
 
 
 def make_read_only(folder: Path) -> None:
-    """Take the right to write from everybody; root needs none, so that it binds ordinary users only."""
+    """Take the right to write from everybody; root needs none, so that it binds ordinary users only.
+
+    Not for a folder with links to files of elsewhere: they have one mode with them.
+    """
     for path in (*folder.rglob("*"), folder):
         if not path.is_symlink():
             path.chmod(path.stat().st_mode & ~0o222)
@@ -132,3 +142,8 @@ def _link(source: str, target: str) -> None:
         os.link(source, target)
     except OSError:  # another file system
         shutil.copy2(source, target)
+
+
+def _copy(source: str, target: str) -> None:
+    Path(target).unlink(missing_ok=True)  # of an earlier layer: a symbolic link would be written through
+    shutil.copy2(source, target)

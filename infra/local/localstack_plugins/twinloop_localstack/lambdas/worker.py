@@ -21,6 +21,10 @@ from twinloop_localstack.lambdas.memory import descendants, held_bytes
 from twinloop_localstack.lambdas.runtime_api import RuntimeApi
 
 _GUARD = guard.__file__
+# A guard must outlive what `twinloop down` kills, which is found by the first variable, or what its function started
+# would be left behind: it gets nothing of our environment but the value of that, under the second name, by which it is
+# waited for.
+_MARK, _GUARD_MARK = "TWINLOOP_LOCAL_STATE", "TWINLOOP_LAMBDA_GUARD"
 _LOOK_EVERY_S = 0.02  # at the memory, while there is work
 
 
@@ -66,6 +70,7 @@ class Worker:
             self._process = subprocess.Popen(
                 [sys.executable, "-I", "-S", _GUARD],
                 cwd="/",
+                env={_GUARD_MARK: os.environ[_MARK]} if _MARK in os.environ else {},
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.STDOUT,
@@ -178,7 +183,7 @@ class Worker:
 
     def _look_at_memory(self) -> int:
         members = descendants(self._process.pid)
-        held = held_bytes(members[1:] if self._private else members)  # the first is our own
+        held = held_bytes(members[1:] if self._private else members, self._limit)  # the first is our own
         self.peak = max(self.peak, held)
         return held
 
