@@ -7,6 +7,8 @@ on this machine that plays S3, DynamoDB and Firehose with next to no work of its
 onnxruntime, makes boto3's DynamoDB client and opens the same models from disk, and asks nobody for anything. Both are
 started in turns.
 `ranking`: 500 candidates with 40 features through 300 trees of depth 6, features in memory.
+`recommendation`: the whole predictor on 500 candidates: retrieval, those trees, re-ranking with vectors, authors, times
+of publication and trials of new items, for lists of 20 and of 100 and with reasons; and the models alone.
 `retrieval`: the best 150 of 100,000 items by the graph that the two-tower job exports, which searches in int8.
 `request`: a whole request but the network: validation, routing, history, two models, answer, log line.
 """
@@ -36,7 +38,9 @@ from onnx import TensorProto, helper, numpy_helper
 
 from twinloop import systems
 from twinloop.contracts.artefacts import ComponentManifest, Parity
+from twinloop.contracts.embeddings import pack_embeddings
 from twinloop.contracts.history import HistoryEntry, pack
+from twinloop.contracts.system import Asked
 from twinloop.errors import NotFoundError
 from twinloop.features.schema import chosen, schema_hash
 from twinloop.features.stores import MemoryOnlineStore
@@ -45,6 +49,7 @@ from twinloop.registry.registry import Registry
 from twinloop.serving.lambdas import answer
 from twinloop.serving.loading import load_models
 from twinloop.serving.service import make_app
+from twinloop.systems.video.serve import VideoPredictor
 from twinloop.training.artefact import session
 from twinloop.training.events import Events
 from twinloop.training.two_tower import Ensemble, Shape
@@ -52,7 +57,7 @@ from twinloop.training.two_tower_graph import int8_recall, two_tower_graph
 from twinloop.training.validate import Question
 
 ROOT = Path(__file__).resolve().parents[1]
-ITEMS, LARGE, CANDIDATES, FEATURES = 1682, 100_000, 150, 8
+ITEMS, NEW, LARGE, CANDIDATES, FEATURES = 1682, 500, 100_000, 150, 8
 CONTEXT = tuple(feature.name for feature in systems.load("video").features)
 RNG = np.random.default_rng(7)
 HISTORY = tuple(HistoryEntry(f"i{place}", 1000 + place, 1.0) for place in range(0, 400, 2))
@@ -92,6 +97,7 @@ def main() -> None:
         "command": "python benchmarks/serving.py",
         "cold_start": cold_start(options.starts),
         "ranking_500": ranking(),
+        "recommendation_500": recommendation(),
         "retrieval_100k": retrieval(),
         "request": request(),
         "machine": {
@@ -118,16 +124,16 @@ def graph(nodes: list[Any], inputs: list[Any], outputs: list[Any], constants: Ma
     return bytes(made.SerializeToString())
 
 
-def linear_retrieval() -> bytes:
+def linear_retrieval(candidates: int = CANDIDATES, width: int = FEATURES) -> bytes:
     """An item x item model as EASE gives it, with a few features a candidate."""
     constants = {
         "weights": RNG.normal(size=(ITEMS, ITEMS)).astype(np.float32),
         "zeros": np.zeros(ITEMS, np.float32),
         "shut": np.array([-np.inf], np.float32),
-        "k": np.array([CANDIDATES]),
+        "k": np.array([candidates]),
         "first": np.array([0]),
         "last": np.array([1]),
-        "spread": RNG.normal(size=(1, FEATURES)).astype(np.float32),
+        "spread": RNG.normal(size=(1, width)).astype(np.float32),
     }
     nodes = [
         helper.make_node("Gather", ["weights", "history"], ["picked"]),
@@ -145,9 +151,9 @@ def linear_retrieval() -> bytes:
     inputs = [helper.make_tensor_value_info(name, TensorProto.INT64, ["n"]) for name in ("history", "times", "exclude")]
     inputs.append(helper.make_tensor_value_info("context", TensorProto.FLOAT, [len(CONTEXT)]))
     outputs = [
-        helper.make_tensor_value_info("items", TensorProto.INT64, [CANDIDATES]),
-        helper.make_tensor_value_info("scores", TensorProto.FLOAT, [CANDIDATES]),
-        helper.make_tensor_value_info("features", TensorProto.FLOAT, [CANDIDATES, FEATURES]),
+        helper.make_tensor_value_info("items", TensorProto.INT64, [candidates]),
+        helper.make_tensor_value_info("scores", TensorProto.FLOAT, [candidates]),
+        helper.make_tensor_value_info("features", TensorProto.FLOAT, [candidates, width]),
     ]
     return graph(nodes, inputs, outputs, constants)
 
@@ -194,7 +200,13 @@ def search(members: int) -> Ensemble:
 
 
 def component(
-    name: str, model: bytes, inputs: tuple[str, ...], outputs: tuple[str, ...], context: tuple[str, ...] = ()
+    name: str,
+    model: bytes,
+    inputs: tuple[str, ...],
+    outputs: tuple[str, ...],
+    context: tuple[str, ...] = (),
+    *,
+    columns: tuple[str, ...] = (),
 ) -> dict[str, bytes]:
     """Return a component's files around a model that is asked with these features of the user."""
     manifest = ComponentManifest(
@@ -211,6 +223,7 @@ def component(
         hyperparameters={},
         inputs=inputs,
         outputs=outputs,
+        feature_names=columns,
         context_names=context,
         parity=Parity(max_abs_diff=0, rows=1),
         trained_seconds=0,
@@ -222,16 +235,32 @@ def release_files() -> dict[str, dict[str, bytes]]:
     """A release as video's: an item x item retrieval, and trees that rank its candidates."""
     asked, found = ("history", "times", "exclude", "context"), ("items", "scores", "features")
     retrieval_files = component("retrieval", linear_retrieval(), asked, found, CONTEXT)
-    items = {
-        "item_ids": [f"i{place}" for place in range(ITEMS)],
-        "titles": [f"Title {place}" for place in range(ITEMS)],
-        "popularity": RNG.integers(1, 500, ITEMS).tolist(),
-    }
-    retrieval_files["items.json.gz"] = gzip.compress(json.dumps(items).encode())
+    retrieval_files |= beside()
     return {
         "retrieval": retrieval_files,
         "ranking": component("ranking", trees(200, 5, FEATURES), ("features",), ("scores",), CONTEXT),
     }
+
+
+def beside() -> dict[str, bytes]:
+    """What stands beside a retrieval: the catalogue with authors, times, tags and new items, and their vectors."""
+
+    def part(prefix: str, count: int) -> dict[str, Any]:
+        return {
+            "item_ids": [f"{prefix}{place}" for place in range(count)],
+            "titles": [f"Title {place}" for place in range(count)],
+            "authors": RNG.integers(0, 300, count).tolist(),
+            "published_ms": RNG.integers(0, 10**12, count).tolist(),
+            "tags": RNG.integers(0, 18, (count, 2)).tolist(),
+        }
+
+    popularity = RNG.integers(1, 500, ITEMS).tolist()
+    items = part("i", ITEMS) | {
+        "popularity": popularity, "tag_names": [f"t{n}" for n in range(18)], "new": part("n", NEW)
+    }  # fmt: skip
+    vectors = RNG.normal(size=(ITEMS + NEW, 32))
+    vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+    return {"items.json.gz": gzip.compress(json.dumps(items).encode()), "embeddings.bin": pack_embeddings(vectors)}
 
 
 def promoted(store: ObjectStore, files: Mapping[str, Mapping[str, bytes]]) -> None:
@@ -294,6 +323,41 @@ def ranking() -> dict[str, Any]:
     model = load_models({"ranking": parts})["ranking"]
     features = RNG.normal(size=(500, 40)).astype(np.float32)
     return _percentiles(lambda: model.run({"features": features}), 500) | {"budget_p50_ms": 8, "budget_p99_ms": 20}
+
+
+def recommendation() -> dict[str, Any]:
+    """500 candidates of 40 features, from the history to the list, on one thread."""
+    names = tuple(f"{('ease', 'cosine', 'next', 'tags', 'trend')[column % 5]}_{column}" for column in range(40))
+    asked, found = ("history", "times", "exclude", "context"), ("items", "scores", "features")
+    files = {
+        "retrieval": component("retrieval", linear_retrieval(500, 40), asked, found, CONTEXT, columns=names) | beside(),
+        "ranking": component("ranking", trees(300, 6, 40), ("features",), ("scores",), CONTEXT, columns=names),
+    }
+    predictor = VideoPredictor(load_models(files))
+    turn = iter(range(10**9))
+
+    def rank(limit: int, *, preset: str | None = None, reasons: bool = False) -> Callable[[], Any]:
+        return lambda: predictor.rank(
+            HISTORY, (), limit, at_ms=10**12, asked=Asked(preset, f"seed {next(turn)}", {}, reasons)
+        )
+
+    plain = predictor.retrieval, predictor.ranking
+    inputs = {
+        "history": np.arange(200), "times": np.arange(200), "exclude": np.arange(200),
+        "context": np.zeros(len(CONTEXT), np.float32),
+    }  # fmt: skip
+    assert plain[1] is not None
+    return {
+        "models_alone": _percentiles(
+            lambda: plain[1].run({"features": plain[0].run(inputs)["features"]}),  # type: ignore[union-attr]
+            500,
+        ),
+        "list_of_20": _percentiles(rank(20), 500),
+        "list_of_100_diverse": _percentiles(rank(100, preset="diverse"), 500),
+        "list_of_20_with_reasons": _percentiles(rank(20, reasons=True), 200),
+        "budget_p50_ms": 8,
+        "budget_p99_ms": 20,
+    }
 
 
 def retrieval() -> dict[str, Any]:

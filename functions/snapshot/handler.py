@@ -8,8 +8,8 @@ from typing import Any, NamedTuple
 from aws_lambda_powertools import Logger
 
 from twinloop import systems
+from twinloop.aws.feature_store import DynamoFeatureStore
 from twinloop.aws.objects import S3ObjectStore
-from twinloop.aws.online_store import DynamoOnlineStore
 from twinloop.features.materialise import materialise
 from twinloop.features.snapshot import Resources, chosen_rungs, make_snapshot, snapshot_answer
 
@@ -34,7 +34,8 @@ def handler(event: dict[str, Any], context: object) -> dict[str, Any]:
     system, configured = systems.load(event["system"]), settings()
     objects, resources = S3ObjectStore(configured.bucket), Resources(configured.memory_mb)
     if event.get("action") == "materialise":
-        return materialise(system, objects, DynamoOnlineStore(configured.table), resources=resources)
+        store = DynamoFeatureStore(configured.table)
+        return materialise(system, objects, store, features=store, resources=resources)
     rungs = chosen_rungs(system, event.get("rungs"))
     manifest = make_snapshot(system, objects, now=datetime.now(UTC), resources=resources)
     logger.info("snapshot", snapshot_id=manifest.snapshot_id, rows=manifest.rows)

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from twinloop.commands import cloud, data, demo, evaluate, learn, models, target, train
+from twinloop.commands import card, cloud, data, demo, evaluate, features, learn, models, simulate, target, train
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -41,6 +41,9 @@ for command in (
     models.models,
     models.promote,
     models.rollback,
+    features.features,
+    simulate.simulate,
+    card.card,
 ):
     app.command()(command)
 

@@ -26,12 +26,14 @@ def faults(answer: Answer) -> dict[str, str]:
 def test_a_known_user_gets_unseen_titles_chosen_by_what_they_did(
     cloud: Cloud, loaded: Loaded, learned: Learned
 ) -> None:
-    answer = cloud.recommend("196", limit=10, include=["titles", "reasons"])
+    answer = cloud.recommend("196", limit=10, include=["titles", "reasons"], explore=False)
     items = answer["items"]
     assert [item["rank"] for item in items] == list(range(1, 11))
     assert len({item["item_id"] for item in items}) == 10
     assert [item["title"] for item in items] == [loaded.items[item["item_id"]] for item in items]
     assert {item["reason"] for item in items} == {"history"}
+    assert all(reason["code"] and reason["text"] for item in items for reason in item["reasons"])
+    assert all(item["reasons"] for item in items)
     scores = [item["score"] for item in items]
     assert scores == sorted(scores, reverse=True)
     assert answer["model_version"] == learned.verdict["version"]
@@ -46,6 +48,26 @@ def test_an_unknown_user_gets_the_popular_list_and_is_told_so(cloud: Cloud, load
     assert all(item["title"] for item in answer["items"])
     others = cloud.recommend("nor this one", limit=5)
     assert [item["item_id"] for item in others["items"]] == [item["item_id"] for item in answer["items"]]
+
+
+def test_a_preset_changes_the_list_and_an_unknown_one_is_refused(cloud: Cloud, learned: Learned) -> None:
+    lists = {preset: cloud.recommend("196", preset=preset, explore=False) for preset in ("balanced", "diverse")}
+    assert {preset: answer["preset"] for preset, answer in lists.items()} == {
+        "balanced": "balanced",
+        "diverse": "diverse",
+    }
+    ids = {preset: [item["item_id"] for item in answer["items"]] for preset, answer in lists.items()}
+    assert ids["balanced"] != ids["diverse"]
+    refused = faults(cloud.call(RECOMMENDATIONS, {"user_id": "196", "preset": "loud"}))
+    assert "not one of balanced" in refused["preset"]
+
+
+def test_new_items_are_tried_at_few_places(cloud: Cloud, loaded: Loaded, learned: Learned) -> None:
+    answers = [cloud.recommend("196", limit=50, include=["titles", "reasons"])["items"] for _ in range(8)]
+    tried = [item for items in answers for item in items if item["reason"] == "new"]
+    assert 0 < len(tried) <= 8 * 5
+    assert {item["rank"] for item in tried} <= {6, 16, 26, 36, 46}
+    assert all(item["title"] == loaded.items[item["item_id"]] for item in tried)
 
 
 def test_what_was_seen_is_never_recommended(cloud: Cloud, loaded: Loaded, learned: Learned) -> None:

@@ -8,8 +8,11 @@ from datetime import UTC, datetime
 import pytest
 from deployed import EVENTS, Cloud, Learned, wait_for
 
+from twinloop.aws.feature_store import DynamoFeatureStore
 from twinloop.aws.online_store import DynamoOnlineStore
+from twinloop.features.values import compute
 from twinloop.registry.overview import release_rows
+from twinloop.systems.video.features import COUNTING
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(900)]
 
@@ -66,6 +69,33 @@ def test_a_new_user_is_known_after_the_first_thing_they_like(cloud: Cloud, learn
         lambda: None if (found := cloud.recommend(user, limit=100))["cold"] else found, 10, "the user is known"
     )
     assert "50" not in {item["item_id"] for item in answer["items"]}
+
+
+def test_what_a_user_does_changes_their_features_within_5_seconds(cloud: Cloud, learned: Learned) -> None:
+    user, item = f"e2e features {time.time_ns()}", "50"
+    store = DynamoFeatureStore(cloud.place.outputs["Table"])
+
+    def features() -> dict[str, float]:
+        known = store.recall("video", user, [item])
+        found = compute(COUNTING, int(time.time() * 1000) + 1, known.user, known.items)
+        return {name: float(value.values[0]) for name, value in found.items()}
+
+    before = features()
+    common = {"user_id": user, "item_id": item, "time": int(time.time() * 1000)}
+    events = [
+        {"event_id": f"{user} shown", "type": "impression"} | common,
+        {"event_id": f"{user} clicked", "type": "click"} | common,
+        {"event_id": f"{user} watched", "type": "watch", "watch_s": 45, "duration_s": 60} | common,
+    ]
+    for _ in range(2):  # the second time changes nothing
+        assert cloud.call(EVENTS, {"events": events}).status == 202
+    wait_for(lambda: features()["user_watch_s_1d"] == 45.0, 5, "the user's features know of the watch")
+    wait_for(lambda: features()["user_clicks_1d"] == 1.0, 5, "and of the click")
+    time.sleep(3)  # for the second delivery
+    after = features()
+    assert after["user_impressions_1d"] == after["user_item_impressions_30d"] == 1.0
+    assert after["item_impressions_1d"] == before["item_impressions_1d"] + 1
+    assert "user_watch_s_1d" in cloud.twinloop("features", "video", "--user", user)
 
 
 def test_promotion_and_rollback_reach_the_warm_function_within_30_seconds(cloud: Cloud, learned: Learned) -> None:

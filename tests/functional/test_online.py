@@ -12,8 +12,13 @@ import pytest
 from moto import mock_aws
 
 from twinloop.aws import clients
+from twinloop.aws.dead_letters import SqsDeadLetters
+from twinloop.aws.feature_store import DynamoFeatureStore
 from twinloop.aws.firehose import FirehoseStream
 from twinloop.aws.online_store import DynamoOnlineStore
+from twinloop.errors import UnavailableError
+from twinloop.features import values
+from twinloop.systems.video.features import COUNTING
 
 ROOT = Path(__file__).parents[2]
 
@@ -28,6 +33,7 @@ def cloud(monkeypatch):
         "TWINLOOP_RAW_STREAM": "stack-{system}-events",
     }.items():
         monkeypatch.setenv(name, value)
+    monkeypatch.delenv("TWINLOOP_DEAD_LETTERS_URL", raising=False)
     clients.forget()
     with mock_aws():
         s3 = boto3.client("s3")
@@ -92,6 +98,103 @@ def test_a_second_delivery_changes_no_history(cloud, handler):
     before = DynamoOnlineStore("twinloop").history("video", "u")
     assert handler(batch(event("2"), event("1")), None) == {"batchItemFailures": []}
     assert DynamoOnlineStore("twinloop").history("video", "u") == before
+
+
+@pytest.fixture
+def dead_letters(cloud, monkeypatch):
+    """The messages in the dead-letter queue: bodies with their reasons."""
+    sqs = boto3.client("sqs")
+    url = sqs.create_queue(QueueName="dead-letters")["QueueUrl"]
+    monkeypatch.setenv("TWINLOOP_DEAD_LETTERS_URL", url)
+
+    def read():
+        answer = sqs.receive_message(QueueUrl=url, MaxNumberOfMessages=10, MessageAttributeNames=["reason"])
+        return {m["Body"]: m["MessageAttributes"]["reason"]["StringValue"] for m in answer.get("Messages", [])}
+
+    return read
+
+
+def test_poison_lands_in_the_dead_letters_with_its_reason(cloud, dead_letters, handler):
+    late = batch(event("9", time="2999-01-01T00:00:00Z"))["Records"][0]["body"]
+    unknown = json.dumps({"system": "nothing", "event": event("8")})
+    wrong = batch(event("7", type="watch", watch_s="lo\u0001ng"))["Records"][0]["body"]
+    assert handler(batch("poison", event("1"), late, unknown, wrong), None) == {"batchItemFailures": []}
+    found = dead_letters()
+    assert found.keys() == {"poison", late, unknown, wrong}
+    assert "this one is not" in found["poison"]
+    assert found[late].startswith("time: 2999-01-01 is not between 1990 and tomorrow")
+    assert found[unknown].startswith("there is no system 'nothing'")
+    assert found[wrong].startswith("watch_s: ")
+    assert [line["event_id"] for line in raw_lines(cloud)] == ["1"]
+
+
+def test_poison_that_cannot_be_put_away_comes_again(cloud, handler, monkeypatch):
+    monkeypatch.setenv("TWINLOOP_DEAD_LETTERS_URL", "https://sqs.eu-west-1.amazonaws.com/123456789012/gone")
+    assert handler(batch("poison"), None) == {"batchItemFailures": [{"itemIdentifier": "m0"}]}
+
+
+def test_a_reason_holds_only_what_a_queue_takes(cloud, dead_letters):
+    url = os.environ["TWINLOOP_DEAD_LETTERS_URL"]
+    assert SqsDeadLetters(url).send("a", "zero \x00 half \ud800 whole \U0001f600" + "x" * 5000)
+    assert SqsDeadLetters(url).send("b", "")
+    found = dead_letters()
+    assert found["a"].startswith("zero ? half ? whole \U0001f600xxx")
+    assert len(found["a"]) == 1000
+    assert found["b"] == "unknown"
+
+
+def features(user: str, *items: str) -> dict[str, list[float]]:
+    """What a request would be told an hour after the events."""
+    known = DynamoFeatureStore("twinloop").recall("video", user, items)
+    found = values.compute(COUNTING, 1_767_225_600_000 + 3_600_000, known.user, known.items)
+    return {name: value.values.tolist() for name, value in found.items()}
+
+
+def shown_and_watched() -> list[dict[str, object]]:
+    return [
+        event("1", type="impression", item_id="a"),
+        event("2", type="click", item_id="a"),
+        event("3", type="watch", item_id="a", watch_s=30, duration_s=60),
+        event("4", type="impression", item_id="b"),
+        event("5", type="impression", item_id="b", user_id="v"),
+    ]
+
+
+def test_events_change_the_features_of_their_users_and_items(cloud, handler):
+    assert handler(batch(*shown_and_watched()), None) == {"batchItemFailures": []}
+    found = features("u", "a", "b", "c")
+    assert (found["user_impressions_1d"], found["user_clicks_7d"], found["user_watch_s_1d"]) == ([2.0], [1.0], [30.0])
+    assert found["item_impressions_1d"] == [1.0, 2.0, 0.0]
+    assert found["user_item_impressions_30d"] == [1.0, 1.0, 0.0]
+    assert features("v", "b")["user_impressions_1d"] == [1.0]
+
+
+def test_events_again_alone_late_and_in_disorder_change_no_feature(cloud, handler):
+    events = shown_and_watched()
+    handler(batch(*events, event("6", type="impression", item_id="c", time="2025-12-31T23:30:00Z")), None)
+    expected = features("u", "a", "b", "c")
+    assert expected["user_impressions_1d"] == [3.0]
+    for again in ([*events[::-1], *events], events[:2], events[4:]):
+        assert handler(batch(*again), None) == {"batchItemFailures": []}
+        assert features("u", "a", "b", "c") == expected
+
+
+def test_half_a_delivery_counts_once_when_it_comes_again(cloud, handler, monkeypatch):
+    """The items are written first; where the user cannot be, everything comes again and items know it."""
+    whole = DynamoFeatureStore.count
+
+    def half(self, system, key, happenings, layout):
+        if key[0] == "user":
+            raise UnavailableError("the table does not answer; try again")
+        return whole(self, system, key, happenings, layout)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(DynamoFeatureStore, "count", half)
+        assert len(handler(batch(*shown_and_watched()), None)["batchItemFailures"]) == 5
+        assert raw_lines(cloud) == []
+    assert handler(batch(*shown_and_watched()), None) == {"batchItemFailures": []}
+    found = features("u", "a", "b")
+    assert (found["item_impressions_1d"], found["user_impressions_1d"]) == ([1.0, 2.0], [2.0])
 
 
 def test_without_its_stream_every_message_comes_again(cloud, handler, monkeypatch):

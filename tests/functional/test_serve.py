@@ -138,9 +138,18 @@ def test_a_function_without_settings_answers_500_and_logs_the_reason(handler, mo
     assert "set TWINLOOP_BUCKET" in caplog.text
 
 
+@pytest.mark.parametrize("name", ["TWINLOOP_CHALLENGER_SHARE", "TWINLOOP_PRESET_MIX"])
 @pytest.mark.parametrize("share", ["half", "1.5", "-1", "nan"])
-def test_a_share_is_a_share(share):
-    with pytest.raises(BadInputError, match="TWINLOOP_CHALLENGER_SHARE"):
-        ServeSettings.from_environment(
-            {"TWINLOOP_SYSTEM": "video", "TWINLOOP_BUCKET": "b", "TWINLOOP_CHALLENGER_SHARE": share}
-        )
+def test_a_share_is_a_share(name, share):
+    with pytest.raises(BadInputError, match=name):
+        ServeSettings.from_environment({"TWINLOOP_SYSTEM": "video", "TWINLOOP_BUCKET": "b", name: share})
+
+
+def test_how_much_is_left_to_chance_is_a_setting():
+    settings = {"TWINLOOP_SYSTEM": "video", "TWINLOOP_BUCKET": "b"}
+    usual = ServeSettings.from_environment(settings)
+    assert (usual.preset_mix, usual.explore) == (0.0, True)
+    told = ServeSettings.from_environment(settings | {"TWINLOOP_PRESET_MIX": "0.04", "TWINLOOP_EXPLORE": "0"})
+    assert (told.preset_mix, told.explore) == (0.04, False)
+    with pytest.raises(BadInputError, match="TWINLOOP_EXPLORE is 0 or 1, not 'no'"):
+        ServeSettings.from_environment(settings | {"TWINLOOP_EXPLORE": "no"})

@@ -13,8 +13,11 @@ import pytest
 from moto import mock_aws
 
 from twinloop.aws import clients
+from twinloop.aws.feature_store import DynamoFeatureStore
 from twinloop.aws.online_store import DynamoOnlineStore
 from twinloop.errors import BadInputError, NotFoundError
+from twinloop.features.values import compute
+from twinloop.systems.video.features import COUNTING
 
 ROOT = Path(__file__).parents[2]
 START = datetime(2025, 1, 1, tzinfo=UTC)
@@ -96,9 +99,14 @@ def test_a_snapshot_is_made_once(cloud, handler):
 
 def test_histories_are_materialised(cloud, handler):
     fill(cloud)
-    assert handler({"action": "materialise", "system": "video"}, None) == {"system": "video", "users": 12}
+    answer = handler({"action": "materialise", "system": "video"}, None)
+    assert answer == {"system": "video", "users": 12, "counted": {"items": 10, "users": 12}}
+    assert handler({"action": "materialise", "system": "video"}, None) == answer
     history = DynamoOnlineStore("twinloop").history("video", "u03")
     assert [entry.item_id for entry in history] == [f"i{n}" for n in range(10)]
+    at_ms = int((START + timedelta(hours=1)).timestamp() * 1000)
+    known = DynamoFeatureStore("twinloop").recall("video", "u03", ["i3"])
+    assert compute(COUNTING, at_ms, known.user, known.items)["item_likes_30d"].values.tolist() == [12.0]
 
 
 def test_an_empty_lake_says_what_to_load(cloud, handler):

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import gzip
 import json
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
+
+from twinloop.contracts.embeddings import pack_embeddings
 
 SNAPSHOT = "snapshot-1"
 
@@ -79,9 +82,9 @@ def manifest(component: str, **changes: Any) -> bytes:
     return json.dumps(facts | changes).encode()
 
 
-def items_file(ids: list[str], popularity: list[float] | None = None) -> bytes:
+def items_file(ids: list[str], popularity: list[float] | None = None, **more: Any) -> bytes:
     """The list beside a retrieval; titles are `Title of <id>`, popularity falls from the first item to the last."""
-    content = {
+    content = more | {
         "item_ids": ids,
         "titles": [f"Title of {item_id}" for item_id in ids],
         "popularity": popularity or [float(len(ids) - place) for place in range(len(ids))],
@@ -90,9 +93,19 @@ def items_file(ids: list[str], popularity: list[float] | None = None) -> bytes:
 
 
 def video_files(
-    n: int = 6, *, with_ranking: bool = False, popularity: list[float] | None = None, **facts: Any
+    n: int = 6,
+    *,
+    with_ranking: bool = False,
+    popularity: list[float] | None = None,
+    catalogue: Mapping[str, Any] | None = None,
+    vectors: np.ndarray[Any, Any] | None = None,
+    segments: Mapping[str, Any] | None = None,
+    **facts: Any,
 ) -> dict[str, dict[str, bytes]]:
-    """A release of items i0 ... i<n-1>. Whoever liked item i gets i+1, i+2, ... in this order, around the end."""
+    """A release of items i0 ... i<n-1>. Whoever liked item i gets i+1, i+2, ... in this order, around the end.
+
+    `catalogue`, `vectors` and `segments` are what policy needs beside the models; older releases have none of it.
+    """
     places = np.arange(n)
     similar = -(((places[None, :] - places[:, None]) % n).astype(np.float32))
     outputs = ["items", "scores", "features"] if with_ranking else ["items", "scores"]
@@ -101,9 +114,13 @@ def video_files(
             "model.onnx": retrieval(similar, features=with_ranking),
             "manifest.json": manifest("retrieval", outputs=outputs, **facts),
             "metrics.json": b"{}",
-            "items.json.gz": items_file([f"i{place}" for place in places], popularity),
+            "items.json.gz": items_file([f"i{place}" for place in places], popularity, **(catalogue or {})),
         }
     }
+    if vectors is not None:
+        files["retrieval"]["embeddings.bin"] = pack_embeddings(vectors)
+    if segments is not None:
+        files["retrieval"]["segments.json.gz"] = gzip.compress(json.dumps(segments).encode(), mtime=0)
     if with_ranking:
         files["ranking"] = {
             "model.onnx": ranking(),

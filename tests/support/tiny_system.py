@@ -15,6 +15,7 @@ from twinloop.ports import ObjectStore
 from twinloop.registry.registry import Registry
 from twinloop.systems.video.evaluate import Remote, cases
 from twinloop.systems.video.features import FEATURES, STRENGTH_SQL, strength
+from twinloop.systems.video.presets import PRESETS
 from twinloop.systems.video.serve import VideoPredictor, judge
 
 STEPS = ("requirements", "framing", "data", "architecture", "evaluation", "deployment")
@@ -36,6 +37,7 @@ SYSTEM = System(
     judge=judge,
     strength=strength,
     evaluation=Evaluation(cases=cases, remote=Remote),
+    presets={name: preset.purpose for name, preset in PRESETS.items()},
 )
 
 

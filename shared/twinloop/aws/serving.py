@@ -26,22 +26,42 @@ class ServeSettings:
     table: str | None = None
     prediction_stream: str | None = None
     challenger_share: float = 0.1
+    preset_mix: float = 0.0
+    explore: bool = True
 
     @classmethod
     def from_environment(cls, environ: Mapping[str, str] = os.environ) -> ServeSettings:
-        """Read TWINLOOP_SYSTEM, _BUCKET, _TABLE, _PREDICTION_STREAM, _CHALLENGER_SHARE; raises BadInputError."""
+        """Read TWINLOOP_SYSTEM, _BUCKET, _TABLE, _PREDICTION_STREAM, and how much is left to chance.
+
+        That is TWINLOOP_CHALLENGER_SHARE and TWINLOOP_PRESET_MIX (shares), and TWINLOOP_EXPLORE (0 or 1).
+        Raises BadInputError.
+        """
         missing = [name for name in ("TWINLOOP_SYSTEM", "TWINLOOP_BUCKET") if not environ.get(name)]
         if missing:
             raise BadInputError(f"set {' and '.join(missing)}: which system to serve, and the bucket of its registry")
-        given = environ.get("TWINLOOP_CHALLENGER_SHARE") or "0.1"
-        try:
-            share = float(given)
-        except ValueError:
-            share = -1.0
-        if not 0 <= share <= 1:
-            raise BadInputError(f"TWINLOOP_CHALLENGER_SHARE is a share between 0 and 1, not {given!r}")
-        table, stream = environ.get("TWINLOOP_TABLE") or None, environ.get("TWINLOOP_PREDICTION_STREAM") or None
-        return cls(environ["TWINLOOP_SYSTEM"], environ["TWINLOOP_BUCKET"], table, stream, share)
+        explore = environ.get("TWINLOOP_EXPLORE") or "1"
+        if explore not in ("0", "1"):
+            raise BadInputError(f"TWINLOOP_EXPLORE is 0 or 1, not {explore!r}")
+        return cls(
+            environ["TWINLOOP_SYSTEM"],
+            environ["TWINLOOP_BUCKET"],
+            environ.get("TWINLOOP_TABLE") or None,
+            environ.get("TWINLOOP_PREDICTION_STREAM") or None,
+            _share(environ, "TWINLOOP_CHALLENGER_SHARE", 0.1),
+            _share(environ, "TWINLOOP_PRESET_MIX", 0.0),
+            explore == "1",
+        )
+
+
+def _share(environ: Mapping[str, str], name: str, default: float) -> float:
+    given = environ.get(name) or str(default)
+    try:
+        share = float(given)
+    except ValueError:
+        share = -1.0
+    if not 0 <= share <= 1:
+        raise BadInputError(f"{name} is a share between 0 and 1, not {given!r}")
+    return share
 
 
 def serving_app(settings: ServeSettings, load: Callable[[str], System], logger: logging.Logger) -> App:
@@ -53,5 +73,7 @@ def serving_app(settings: ServeSettings, load: Callable[[str], System], logger: 
         DynamoOnlineStore(table, quick_client("dynamodb")) if table else None,
         FirehoseStream(stream, quick_client("firehose")) if stream else None,
         challenger_share=settings.challenger_share,
+        preset_mix=settings.preset_mix,
+        explore=settings.explore,
         logger=logger,
     )

@@ -19,11 +19,12 @@ from twinloop.commands.models import System as SystemName
 from twinloop.commands.screen import plainly
 from twinloop.commands.target import Deployment, deployment
 from twinloop.contracts.artefacts import Case
-from twinloop.contracts.history import History
+from twinloop.contracts.history import POSITIVE, History
 from twinloop.contracts.system import Evaluation, System
 from twinloop.errors import BadInputError, ConflictError, NotFoundError, UnavailableError
 from twinloop.evaluation.cases import CaseScores
 from twinloop.evaluation.gate import summarise
+from twinloop.evaluation.logged import off_policy, read_log
 from twinloop.evaluation.replay import replay
 from twinloop.serving.releases import ReleaseLoader
 
@@ -34,12 +35,32 @@ _READERS = 16
 def evaluate(
     system: SystemName,
     events: Annotated[Path, typer.Option(help="Labelled events that no job has seen, in any raw format.")],
+    *,
     api: Annotated[bool, typer.Option("--api/--in-process", help="Ask the deployed API, or its code here.")] = False,
     alias: Annotated[
         str | None, typer.Option(help="Which release to judge in process; the champion by default.")
     ] = None,
+    log: Annotated[
+        Path | None,
+        typer.Option(help="Predictions as they were logged, a file or a folder: estimate what a preset would earn."),
+    ] = None,
+    preset: Annotated[str | None, typer.Option(help="With --log: which; the default one if none is named.")] = None,
+    explore: Annotated[
+        bool, typer.Option("--explore/--no-explore", help="With --log: whether it would try new items out.")
+    ] = True,
 ) -> None:
-    """Score the served release on a labelled file; prints one JSON object of metrics with intervals."""
+    """Score the served release on a labelled file; prints one JSON object of metrics with intervals.
+
+    With --log: estimates from what was served and what users then did (inverse propensity, self-normalised, doubly
+    robust). The events are those that came of it, with the prediction's id as their request_id. Asks nobody.
+    """
+    if log is not None:
+        if api or alias is not None:
+            raise BadInputError("--log asks neither the API nor a release: it reads what they answered")
+        typer.echo(json.dumps(from_log(system, log, events, preset=preset, explore=explore), indent=1))
+        return
+    if preset is not None or not explore:
+        raise BadInputError("--preset and --no-explore go with --log")
     typer.echo(json.dumps(score(deployment(), system, events, api=api, alias=alias), indent=1))
 
 
@@ -86,6 +107,32 @@ def score(place: Deployment, name: str, events: Path, *, api: bool = False, alia
         "rows": sum(made.rows.values()),
         "rejected_rows": made.quarantined,
     }
+
+
+def from_log(name: str, log: Path, events: Path, *, preset: str | None = None, explore: bool = True) -> dict[str, Any]:
+    """Return what a preset would have earned, estimated from logged predictions and the events that came of them.
+
+    Raises:
+        BadInputError: A file cannot be read, the system has no such preset, or the log says nothing of it.
+        NotFoundError: The system has no presets or no labelled files.
+    """
+    system = systems.load(name)
+    if system.evaluation is None or not system.presets:
+        raise NotFoundError(f"{name} has no presets to compare")
+    wanted = preset or next(iter(system.presets))
+    if wanted not in system.presets:
+        raise BadInputError(f"there is no preset {wanted!r}; {name} has {', '.join(system.presets)}")
+    from twinloop.commands.labelled import read_labelled  # noqa: PLC0415 - as above
+
+    rows, made = read_labelled(system, system.evaluation.table, events)
+    liked = {
+        (row["request_id"], row["item_id"]): 1.0
+        for row in rows
+        if row.get("request_id") is not None and (system.strength(row) or 0.0) >= POSITIVE
+    }
+    lines = (line for line in read_log(log) if line.get("system") == name)
+    found = off_policy(lines, liked, wanted, explore=explore, confidence=system.spec.gate.confidence)
+    return {"system": name, **found, "events": sum(made.rows.values()), "rejected_events": made.quarantined}
 
 
 @dataclass

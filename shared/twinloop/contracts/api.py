@@ -26,7 +26,16 @@ class RecommendationsRequest(ApiRequest):
     user_id: Id
     limit: int = Field(20, ge=1, le=100, description="How many items at most.")
     context: dict[Name, ShortText | bool | int | FiniteFloat | None] = Field(
-        default_factory=dict, max_length=50, description="Facts of the moment, such as the device; kept in the log."
+        default_factory=dict,
+        max_length=50,
+        description="Facts of the moment, such as the device or the country; they choose the list of users of whom "
+        "nothing is known, where the data showed that they tell something, and are kept in the log.",
+    )
+    preset: Name | None = Field(
+        None, description="Named settings of re-ranking; GET /v1/openapi.json lists them. By default the first of them."
+    )
+    explore: bool = Field(
+        True, description="False: nothing is tried out in this list, for previews, tests and evaluations."
     )
     time_ms: int | None = Field(
         None,
@@ -41,6 +50,15 @@ class RecommendationsRequest(ApiRequest):
     exclude: tuple[Id, ...] = Field((), max_length=1000, description="Items not to return; seen ones never are.")
 
 
+class ReasonGiven(Contract):
+    """Why an item is in the list."""
+
+    code: str = Field(description="For programs; docs/api.md lists them.")
+    text: str = Field(description="For people.")
+    item_id: str | None = Field(None, description="The item that the text speaks of.")
+    weight: float | None = Field(None, description="Comparable among reasons of one code in one answer.")
+
+
 class RecommendedItem(Contract):
     """One item of a list. Scores order the items of one answer; across answers they mean nothing."""
 
@@ -48,9 +66,10 @@ class RecommendedItem(Contract):
     rank: int = Field(ge=1)
     score: float
     title: str | None = Field(None, description="With include=titles, where the item has one.")
-    reason: Literal["history", "popular"] | None = Field(
-        None, description="With include=reasons: chosen by what the user did, or because many like it."
+    reason: Literal["history", "popular", "new"] | None = Field(
+        None, description="With include=reasons: chosen by what the user did, because many like it, or to be tried out."
     )
+    reasons: tuple[ReasonGiven, ...] | None = Field(None, description="With include=reasons: why, most telling first.")
 
 
 class RecommendationsAnswer(Contract):
@@ -61,7 +80,10 @@ class RecommendationsAnswer(Contract):
     arm: Arm = Field(description="control: a fallback answered, the release before or the list of popular items.")
     prediction_id: str = Field(description="Send it back as request_id with the events that follow.")
     degraded: bool = Field(description="True where a fallback answered.")
-    cold: bool = Field(description="True where nothing usable is known of the user: everybody gets this list.")
+    cold: bool = Field(
+        description="True where nothing usable is known of the user: everybody in their context gets this list."
+    )
+    preset: str | None = Field(None, description="The settings of re-ranking that were used, where the system has any.")
 
 
 class FieldFault(Contract):

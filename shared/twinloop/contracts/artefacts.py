@@ -36,6 +36,7 @@ class SnapshotManifest(Contract):
     schema_hash: str = Field(description="Of all its features; a model's is of those that it is asked with.")
     features: tuple[Feature, ...] = Field(description="The definitions that its columns were computed by.")
     history_length: int = Field(gt=0, description="Events of a user that serving keeps, and that features look at.")
+    segments: tuple[str, ...] = Field((), description="Facts of a new user that popularity is counted by.")
 
 
 class Parity(Contract):

@@ -10,7 +10,8 @@ and gives, best first, K = min(CANDIDATES, number of items):
     items    int64[K]
     scores   float32[K]     -inf where the item is excluded
     features float32[K, F]  where a ranking follows: a row for each item, columns as the manifest's `feature_names`
-`ranking` takes `features` and gives `scores` float32[K].
+`ranking` takes `features` and gives `scores` float32[K], and if it predicts that:
+    watch_s  float32[K]     expected seconds of watching
 """
 
 from __future__ import annotations
@@ -18,4 +19,4 @@ from __future__ import annotations
 CANDIDATES = 150  # items that retrieval hands on
 
 HISTORY, TIMES, EXCLUDE, CONTEXT = "history", "times", "exclude", "context"
-ITEMS, SCORES, FEATURES = "items", "scores", "features"
+ITEMS, SCORES, FEATURES, WATCH = "items", "scores", "features", "watch_s"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field
 
@@ -84,4 +84,7 @@ class SystemSpec(Contract):
     gate: GatePolicy
     history_length: int = Field(
         DEFAULT_LENGTH, gt=0, description="Events of a user kept for serving, newest last; jobs are told by snapshots."
+    )
+    segments: tuple[Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{0,60}$")], ...] = Field(
+        (), description="Keys of a request's context, and of users' attributes, by which popularity may be counted."
     )

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from twinloop.contracts.artefacts import Case, ComponentManifest
-from twinloop.contracts.features import Feature
+from twinloop.contracts.features import Counting, Feature
 from twinloop.contracts.history import History
 from twinloop.contracts.model import Contract
 from twinloop.contracts.spec import SystemSpec
@@ -35,16 +35,56 @@ class Model(Protocol):
 
 
 @dataclass(frozen=True)
+class Asked:
+    """What a request asks of policy, beside history, exclusions and length. The default tries nothing out.
+
+    Attributes:
+        preset: Named settings of the policy; None for the system's first.
+        seed: Of everything that is drawn at random: equal seeds draw equally. Empty: nothing is drawn.
+        context: Facts of the moment.
+        reasons: Whether to say why each item is in the list.
+    """
+
+    preset: str | None = None
+    seed: str = ""
+    context: Mapping[str, Any] = field(default_factory=dict)
+    reasons: bool = False
+
+
+class Reason(NamedTuple):
+    """Why an item is in a list: a code for programs, words for people.
+
+    `item_id` is the item that the words speak of. `weight` is comparable among the reasons of one code in one answer.
+    """
+
+    code: str
+    text: str
+    item_id: str | None = None
+    weight: float | None = None
+
+
+@dataclass(frozen=True)
 class Ranked:
     """A predictor's ranking, best first: ids, scores (float32, same length), and why it may be worse than usual.
 
-    `cold`: nothing is known of the user that the model could use, so everybody gets this list.
+    Attributes:
+        ids: The items.
+        scores: Not increasing.
+        degraded: It is worse than usual.
+        cold: Nothing is known of the user that the model could use, so everybody in their context gets this list.
+        propensities: With which probability each item was put at its place, drawn independently place by place and
+            given the preset; None where nothing was left to chance.
+        tried: Which of them are in the list to be tried out; empty, or one flag an item.
+        reasons: Of each item, where they were asked for; otherwise empty.
     """
 
     ids: tuple[str, ...]
     scores: NDArray[np.float32]
     degraded: bool = False
     cold: bool = False
+    propensities: tuple[float, ...] | None = None
+    tried: tuple[bool, ...] = ()
+    reasons: tuple[tuple[Reason, ...], ...] = ()
 
 
 def _no_evidence(event: Mapping[str, Any]) -> float | None:
@@ -77,13 +117,14 @@ class System:
     Attributes:
         spec: The design card.
         tables: Row contract of each raw table.
-        features: The feature definitions.
+        features: The feature definitions that snapshots hold and models are asked with.
         strength_sql: DuckDB expression over an event row: 1 positive, 0 seen without liking, NULL no evidence.
         predictor: Loaded components of one release by name -> an object with the system's own methods.
         judge: (predictor, case) -> metrics of that case by name; higher is better for the gate's primary one.
         strength: The rules of `strength_sql` over one event as a mapping; None means no evidence. Online histories
             are made with it; the default keeps none.
         evaluation: How labelled files become cases; None where the system cannot be asked about them.
+        presets: Named settings of its policy and what each is for, the default first; none where it knows none.
     """
 
     spec: SystemSpec
@@ -94,3 +135,5 @@ class System:
     judge: Callable[[Any, Case], Mapping[str, float]]
     strength: Callable[[Mapping[str, Any]], float | None] = _no_evidence
     evaluation: Evaluation | None = None
+    counting: Counting | None = None
+    presets: Mapping[str, str] = field(default_factory=dict)

@@ -3,6 +3,7 @@
 # ruff: noqa: S608  statements are put together from our own definitions and contracts; values of data are bound
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -10,6 +11,8 @@ import duckdb
 
 from twinloop.contracts.artefacts import Case
 from twinloop.contracts.history import POSITIVE
+from twinloop.contracts.segments import segment_value
+from twinloop.features.lake import quoted
 from twinloop.features.splits import PART_SQL, PARTS
 
 _TAGGED = f"""
@@ -19,13 +22,28 @@ _TAGGED = f"""
 
 
 def cases(
-    connection: duckdb.DuckDBPyConnection, part: str, chunks: Sequence[tuple[str, str]], *, length: int
+    connection: duckdb.DuckDBPyConnection,
+    part: str,
+    chunks: Sequence[tuple[str, str]],
+    *,
+    length: int,
+    segments: Sequence[str] = (),
 ) -> Iterator[dict[str, Any]]:
     """Yield a part's cases as JSON objects, by user id; users come in chunks that bound the memory.
 
     The moment asked at is that of the user's first positive in the part; the history is what came in earlier parts;
     relevant are the part's positives on items without an earlier event, since a recommendation is of something new.
     Users without a relevant item have no case.
+
+    The slice `cold` is `user` where nobody could have known what the user likes, `item` where something relevant had
+    been liked by nobody, and otherwise `warm`.
+
+    Args:
+        connection: With the tables `events`, `boundaries` and `users`.
+        part: `validation` or `test`.
+        chunks: Ranges of user ids.
+        length: Events of a history.
+        segments: Attributes of users that a request's context would tell.
     """
     earlier = PARTS[: PARTS.index(part)]
     edges = _activity_edges(connection, earlier)
@@ -48,21 +66,58 @@ def cases(
             GROUP BY user_id
         ),
         asked AS (SELECT user_id, min(time_ms) AS time_ms FROM wanted GROUP BY user_id)
-        SELECT user_id, asked.time_ms, coalesce(known.events, 0), known.entries[-{length}:], fresh.items
-        FROM fresh JOIN asked USING (user_id) LEFT JOIN known USING (user_id) ORDER BY user_id
+        SELECT user_id, asked.time_ms, coalesce(known.events, 0), known.entries[-{length}:], fresh.items,
+            list_has_any(fresh.items, $unliked){_context(connection, segments)}
+        FROM fresh JOIN asked USING (user_id) LEFT JOIN known USING (user_id) LEFT JOIN users USING (user_id)
+        ORDER BY user_id
     """
+    unliked = _unliked(connection, earlier)
     for first, last in chunks:
-        values = {"first": first, "last": last, "part": part, "earlier": list(earlier)}
+        values = {"first": first, "last": last, "part": part, "earlier": list(earlier), "unliked": unliked}
         rows = connection.execute(query, values).fetchall()
-        for user_id, time_ms, events, entries, items in rows:
+        for user_id, time_ms, events, entries, items, new, *facts in rows:
             history = [[item_id, int(moment), float(strength)] for item_id, moment, strength in entries or ()]
+            known = any(strength >= POSITIVE for _, _, strength in history)
+            told = {key: segment_value(json.loads(fact or "null")) for key, fact in zip(segments, facts, strict=True)}
+            context = {key: value for key, value in told.items() if value is not None}
+            request = {"user_id": user_id, "time_ms": time_ms, "history": history}
             case = Case(
                 case_id=user_id,
-                request={"user_id": user_id, "time_ms": time_ms, "history": history},
+                request=request | ({"context": context} if context else {}),
                 truth={"relevant": items},
-                slices={"activity": _activity(events, edges)},
+                slices={
+                    "activity": _activity(events, edges),
+                    "cold": "user" if not known else "item" if new else "warm",
+                },
             )
             yield case.model_dump()
+
+
+def _unliked(connection: duckdb.DuckDBPyConnection, earlier: Sequence[str]) -> list[str]:
+    """The items that nobody had liked in earlier parts."""
+    rows = connection.execute(
+        f"""
+        WITH tagged AS (SELECT events.*, {PART_SQL} AS part FROM events LEFT JOIN boundaries USING (user_id))
+        SELECT item_id FROM tagged WHERE strength >= {POSITIVE} GROUP BY item_id
+        HAVING NOT bool_or(list_contains($earlier, part)) ORDER BY item_id
+        """,
+        {"earlier": list(earlier)},
+    ).fetchall()
+    return [item_id for (item_id,) in rows]
+
+
+def _context(connection: duckdb.DuckDBPyConnection, segments: Sequence[str]) -> str:
+    """Expressions of what the users' table says of each segment, as JSON: a column, or a field of `extra`."""
+    present = {row[0] for row in connection.execute("DESCRIBE users").fetchall()}
+    found = []
+    for key in segments:
+        if key in present:
+            found.append(f"to_json(users.{quoted(key)})::VARCHAR")
+        elif "extra" in present:
+            found.append(f"CASE WHEN json_valid(users.extra) THEN json_extract(users.extra, '$.{key}')::VARCHAR END")
+        else:
+            found.append("NULL::VARCHAR")
+    return "".join(f", {expression}" for expression in found)
 
 
 def _activity_edges(connection: duckdb.DuckDBPyConnection, earlier: Sequence[str]) -> tuple[int, int]:

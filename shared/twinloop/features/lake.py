@@ -13,6 +13,7 @@ import duckdb
 from twinloop.contracts.artefacts import FileEntry
 from twinloop.contracts.system import System
 from twinloop.errors import BadInputError
+from twinloop.features.counted import make_happened
 from twinloop.ports import ObjectStore
 
 _PARALLEL_READS = 16
@@ -52,6 +53,44 @@ def load_events(connection: duckdb.DuckDBPyConnection, system: System, folder: P
     Of rows with one event_id the first by file and row counts; events of one user, item and time are one event with
     the greatest strength, as in a history.
     """
+    once = _once(connection, system, folder)
+    connection.execute(f"""
+        CREATE TABLE events AS
+        WITH once AS ({once}),
+        evidence AS (
+            SELECT user_id::VARCHAR AS user_id, item_id::VARCHAR AS item_id,
+                time_ms, ({system.strength_sql})::DOUBLE AS strength
+            FROM once
+        )
+        SELECT user_id, item_id, time_ms, max(strength) AS strength FROM evidence
+        WHERE strength IS NOT NULL AND user_id IS NOT NULL AND item_id IS NOT NULL AND time_ms IS NOT NULL
+        GROUP BY ALL ORDER BY user_id, time_ms, item_id
+    """)
+
+
+def load_happened(connection: duckdb.DuckDBPyConnection, system: System, folder: Path) -> None:
+    """Make what features of counters are computed from, of every event and not only evidence.
+
+    Args:
+        connection: With the tables `items` and `users`.
+        system: One that counts; what is made of it says `counted.make_happened`.
+        folder: With the lake's events.
+    """
+    if system.counting is None:
+        raise BadInputError(f"{system.spec.name} counts nothing: it has no features of counters")
+    for table, attributes in system.counting.attributes.items():
+        contract = system.tables.get(table)
+        fields = contract.model_fields if contract is not None else {}
+        names = [name.removesuffix("_at") + "_ms" if name.endswith("_at") else name for name in fields]
+        kinds = {"tags": "VARCHAR[]", "duration_s": "DOUBLE"}
+        columns = [(n, kinds.get(n, "BIGINT" if n.endswith("_ms") else "VARCHAR")) for n in names]
+        require_columns(connection, table, columns if attributes else ())
+    once = _once(connection, system, folder)
+    make_happened(connection, system.counting, events=f"({once})")
+
+
+def _once(connection: duckdb.DuckDBPyConnection, system: System, folder: Path) -> str:
+    """The query of every event once, the first by file and row, with `time_ms` and all columns of the contract."""
     files = str(folder / "*.parquet")
     types = _column_types(connection, files)
     missing = [column for column in _REQUIRED if column not in types]
@@ -59,23 +98,14 @@ def load_events(connection: duckdb.DuckDBPyConnection, system: System, folder: P
         raise BadInputError(f"the lake's events have no column {', '.join(missing)}; load them again through the ETL")
     # A column of the contract that no row ever filled may be absent from the files.
     absent = "".join(f", NULL AS {quoted(c)}" for c in system.tables["events"].model_fields if c not in types)
-    connection.execute(f"""
-        CREATE TABLE events AS
-        WITH once AS (
-            SELECT *{absent} FROM read_parquet(
-                '{files}', union_by_name = true, hive_partitioning = false,
-                filename = 'lake_file', file_row_number = true)
-            QUALIFY row_number() OVER (PARTITION BY event_id ORDER BY lake_file, file_row_number) = 1
-        ),
-        evidence AS (
-            SELECT user_id::VARCHAR AS user_id, item_id::VARCHAR AS item_id,
-                {_milliseconds("time", types["time"])} AS time_ms, ({system.strength_sql})::DOUBLE AS strength
-            FROM once
-        )
-        SELECT user_id, item_id, time_ms, max(strength) AS strength FROM evidence
-        WHERE strength IS NOT NULL AND user_id IS NOT NULL AND item_id IS NOT NULL AND time_ms IS NOT NULL
-        GROUP BY ALL ORDER BY user_id, time_ms, item_id
-    """)
+    return f"""
+        SELECT * REPLACE (user_id::VARCHAR AS user_id, item_id::VARCHAR AS item_id){absent},
+            {_milliseconds("time", types["time"])} AS time_ms
+        FROM read_parquet(
+            '{files}', union_by_name = true, hive_partitioning = false,
+            filename = 'lake_file', file_row_number = true)
+        QUALIFY row_number() OVER (PARTITION BY event_id ORDER BY lake_file, file_row_number) = 1
+    """
 
 
 def load_entities(connection: duckdb.DuckDBPyConnection, table: str, key: str, folder: Path) -> None:

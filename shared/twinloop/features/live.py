@@ -1,4 +1,4 @@
-"""Events as they happen: into the users' histories, and on to the raw data that the lake is made of."""
+"""Events as they happen: into histories and counters, and on to the raw data that the lake is made of."""
 
 from __future__ import annotations
 
@@ -14,8 +14,10 @@ from pydantic import ValidationError
 
 from twinloop.contracts.history import HistoryEntry
 from twinloop.contracts.system import System
-from twinloop.errors import BadInputError, TwinloopError
-from twinloop.features.stores import OnlineStore
+from twinloop.contracts.tally import Happening, key_of
+from twinloop.errors import BadInputError, NotFoundError, TwinloopError
+from twinloop.features.counting import count
+from twinloop.features.stores import FeatureStore, OnlineStore
 
 _LOGGER = logging.getLogger(__name__)
 
@@ -36,13 +38,23 @@ class EventStream(Protocol):
         ...
 
 
+class DeadLetters(Protocol):
+    """Where messages go that can never be taken."""
+
+    def send(self, body: str, reason: str) -> bool:
+        """Put a message away with the reason; returns whether it was taken."""
+        ...
+
+
 @dataclass(frozen=True)
 class _Message:
     message_id: str
     system: System
     event: Mapping[str, Any]  # as it came, for raw/
     user_id: str
+    item_id: str
     entry: HistoryEntry | None
+    happening: Happening | None  # without its item's marks
 
 
 def apply_events(
@@ -51,13 +63,24 @@ def apply_events(
     store: OnlineStore,
     stream: EventStream,
     *,
+    features: FeatureStore | None = None,
+    dead_letters: DeadLetters | None = None,
     logger: Log = _LOGGER,
 ) -> list[str]:
     """Take queued events in, by message id; returns the ids of the messages to deliver again.
 
-    A body is `{"system": ..., "event": {...}}`. Nothing here minds a second delivery: histories merge, and readers of
-    the lake see each event id once. A body that can never be taken fails alone, again and again, until the queue
-    gives it to its dead-letter queue.
+    A body is `{"system": ..., "event": {...}}`. Nothing here minds a second delivery: histories merge, counters know
+    the latest events by id, and readers of the lake see each event id once.
+
+    Args:
+        messages: Message id -> body.
+        load: A system by its name.
+        store: The users' histories.
+        stream: On to raw/.
+        features: Counters of users and items, for systems that count.
+        dead_letters: Where a body goes that can never be taken, with its reason. Without it, or where it does not
+            answer, the message fails alone, again and again, until the queue itself puts it away.
+        logger: Is told of everything that did not go as it should.
     """
     failed: list[str] = []
     users: dict[tuple[str, str], list[_Message]] = defaultdict(list)
@@ -66,11 +89,13 @@ def apply_events(
             message = _parse(message_id, body, load)
         except TwinloopError as error:
             logger.error("event refused", extra={"message_id": message_id, "reason": str(error)})
-            failed.append(message_id)
+            final = isinstance(error, BadInputError | NotFoundError)
+            if not (final and dead_letters is not None and dead_letters.send(body, str(error))):
+                failed.append(message_id)
             continue
         users[message.system.spec.name, message.user_id].append(message)
 
-    lines: dict[str, list[_Message]] = defaultdict(list)
+    taken: dict[str, list[_Message]] = defaultdict(list)
     for (name, user_id), theirs in users.items():
         try:
             entries = [message.entry for message in theirs if message.entry is not None]
@@ -80,11 +105,30 @@ def apply_events(
             logger.error("history not updated", extra={"user_id": user_id, "reason": str(error)})
             failed += [message.message_id for message in theirs]
         else:
-            lines[name] += theirs
-    for name, sent in lines.items():
-        refused = stream.send(name, [_line(message.event) for message in sent])
-        failed += [sent[position].message_id for position in sorted(refused)]
+            taken[name] += theirs
+    for name, those in taken.items():
+        counted = those if features is None else _count(those, features, failed, logger)
+        refused = stream.send(name, [_line(message.event) for message in counted])
+        failed += [counted[position].message_id for position in sorted(refused)]
     return failed
+
+
+def _count(messages: list[_Message], store: FeatureStore, failed: list[str], logger: Log) -> list[_Message]:
+    """Count one system's events; returns the messages that were, and adds the others to those that failed."""
+    system = messages[0].system
+    if system.counting is None:
+        return messages
+    events = [(m.user_id, m.item_id, m.happening) for m in messages if m.happening is not None]
+    not_counted = count(system.spec.name, system.counting, store, events)
+    for key, error in not_counted.items():
+        logger.error("counters not updated", extra={"event_key": key, "reason": str(error)})
+    counted = []
+    for message in messages:
+        if message.happening is not None and message.happening.key in not_counted:
+            failed.append(message.message_id)
+        else:
+            counted.append(message)
+    return counted
 
 
 def _parse(message_id: str, body: str, load: Callable[[str], System]) -> _Message:
@@ -108,8 +152,11 @@ def _parse(message_id: str, body: str, load: Callable[[str], System]) -> _Messag
         place = ".".join(map(str, first["loc"])) or "event"
         raise BadInputError(f"{place}: {first['msg']}") from error
     strength = known.strength(row)
-    entry = None if strength is None else HistoryEntry(row["item_id"], _milliseconds(row["time"]), strength)
-    return _Message(message_id, known, event, row["user_id"], entry)
+    time_ms = _milliseconds(row["time"])
+    entry = None if strength is None else HistoryEntry(row["item_id"], time_ms, strength)
+    amounts = known.counting.amounts(row) if known.counting is not None else ()
+    happening = Happening(time_ms, key_of(row["event_id"]), amounts) if any(amounts) else None
+    return _Message(message_id, known, event, row["user_id"], row["item_id"], entry, happening)
 
 
 def _milliseconds(moment: datetime | int) -> int:

@@ -1,29 +1,52 @@
-"""Every user's history from the lake into the online store; merged, so that live updates are never lost."""
+"""What the lake knows into the online store: histories, counters, attributes; live updates are never lost."""
 # ruff: noqa: S608  statements are put together from our own definitions; values of data are bound
 
 from __future__ import annotations
 
 import tempfile
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+import duckdb
+
+from twinloop.contracts.features import Counting
 from twinloop.contracts.history import HistoryEntry
 from twinloop.contracts.system import System
+from twinloop.contracts.tally import NEVER, Happening, Layout, Tally
 from twinloop.features import lake
 from twinloop.features.snapshot import Resources, user_chunks
-from twinloop.features.stores import OnlineStore
+from twinloop.features.stores import Attributes, Entity, FeatureStore, OnlineStore
 from twinloop.ports import ObjectStore
+
+_PARALLEL_WRITES = 16
+_ROWS = 2_000
 
 
 def materialise(
-    system: System, objects: ObjectStore, store: OnlineStore, *, resources: Resources | None = None
+    system: System,
+    objects: ObjectStore,
+    store: OnlineStore,
+    *,
+    features: FeatureStore | None = None,
+    resources: Resources | None = None,
 ) -> dict[str, Any]:
-    """Merge all users' latest events into the store; returns how many users. Running it again changes nothing."""
+    """Merge all users' latest events into the store; returns how many users. Running it again changes nothing.
+
+    Args:
+        system: Whose.
+        objects: The data bucket.
+        store: The histories.
+        features: Where counters and attributes go, where the system counts; None for histories alone.
+        resources: What it may use of its machine.
+    """
     resources = resources or Resources()
     name, length, users = system.spec.name, system.spec.history_length, 0
+    done: dict[str, Any] = {"system": name}
     with tempfile.TemporaryDirectory(prefix="materialise-", dir=resources.folder) as work:
         if not lake.fetch(objects, name, "events", Path(work) / "events"):
-            return {"system": name, "users": 0}
+            return done | {"users": 0}
         folder = Path(work) / "duckdb"
         with lake.open_database(folder, memory_mb=resources.memory_mb, threads=resources.threads) as connection:
             lake.load_events(connection, system, Path(work) / "events")
@@ -40,4 +63,101 @@ def materialise(
                     histories.setdefault(user_id, []).append(HistoryEntry(*entry))
                 store.merge_many(name, histories, length=length)
                 users += len(histories)
-    return {"system": name, "users": users}
+            if features is not None and system.counting is not None:
+                for table, key in (("items", "item_id"), ("users", "user_id")):
+                    lake.fetch(objects, name, table, Path(work) / table)
+                    lake.load_entities(connection, table, key, Path(work) / table)
+                lake.load_happened(connection, system, Path(work) / "events")
+                done["counted"] = _settle(connection, name, system.counting, features)
+    return done | {"users": users}
+
+
+def _settle(
+    connection: duckdb.DuckDBPyConnection, system: str, counting: Counting, store: FeatureStore
+) -> dict[str, int]:
+    """Put every entity's counters and attributes in place; returns how many of each kind."""
+    counts = {}
+    kinds: tuple[Entity, ...] = ("item", "user")
+    with ThreadPoolExecutor(_PARALLEL_WRITES) as pool:
+        for entity in kinds:
+            layout, written = counting.layout(entity), 0
+            waiting = []
+            for entity_id, tally, attributes in tallies(connection, counting, entity):
+                waiting.append(pool.submit(store.settle, system, (entity, entity_id), tally, attributes, layout))
+                if len(waiting) >= _ROWS:  # what waits is held in memory
+                    written += sum(future.result() is None for future in waiting)
+                    waiting = []
+            counts[f"{entity}s"] = written + sum(future.result() is None for future in waiting)
+    return counts
+
+
+def tallies(
+    connection: duckdb.DuckDBPyConnection, counting: Counting, entity: Entity
+) -> Iterator[tuple[str, Tally, Attributes]]:
+    """Yield every entity's id, counters and attributes, as the lake has them.
+
+    Args:
+        connection: With what `counted.make_happened` makes.
+        counting: What the system counts.
+        entity: Users or items.
+    """
+    layout, key = counting.layout(entity), f"{entity}_id"
+    _split_recent(connection, layout, entity)
+    measures = range(layout.measures)
+    marks = "".join(f", k{n}" for n in range(layout.marks))
+    listed = ", ".join(["time_ms", "key", *(f"a{m}" for m in measures)]) + marks
+    lasts = ", ".join(f"coalesce(max(time_ms) FILTER (WHERE a{m} > 0), {NEVER})" for m in measures)
+    sums = ", ".join(f"sum(a{m})::BIGINT" for m in measures)
+    spans = " UNION ALL ".join(
+        f"SELECT {key}, [{length}, number, {sums}] AS bucket FROM"
+        f" (SELECT *, {f'time_ms // {length}' if length else '0'} AS number FROM earlier) GROUP BY {key}, number"
+        for length, _ in layout.spans
+    )
+    spans = spans or f"SELECT {key}, [0] AS bucket FROM earlier WHERE false"
+    names = list(counting.attributes.get(f"{entity}s", {}))
+    facts = "".join(f", v_{name}" for name in names)
+    query = f"""
+        WITH recents AS (
+            SELECT {key}, list([{listed}]::HUGEINT[] ORDER BY time_ms, key) AS recent FROM latest GROUP BY ALL
+        ),
+        bucketed AS (SELECT {key}, list(bucket) AS buckets FROM ({spans}) GROUP BY ALL),
+        lasts AS (SELECT {key}, [{lasts}, max(time_ms)] AS last FROM earlier GROUP BY ALL)
+        SELECT {key}{facts}, recent, buckets, last FROM {entity}_facts
+        FULL JOIN recents USING ({key}) LEFT JOIN bucketed USING ({key}) LEFT JOIN lasts USING ({key})
+    """
+    cursor = connection.cursor().execute(query)
+    while rows := cursor.fetchmany(_ROWS):
+        for row in rows:
+            values = zip(names, row[1 : len(names) + 1], strict=True)
+            attributes = {name: value for name, value in values if value is not None}
+            yield str(row[0]), _tally(row[-3], row[-2], row[-1], layout), attributes
+
+
+def _split_recent(connection: duckdb.DuckDBPyConnection, layout: Layout, entity: Entity) -> None:
+    """Make `latest`, the events remembered one by one, and `earlier`, those in buckets."""
+    connection.execute(f"""
+        CREATE OR REPLACE TABLE placed AS
+        SELECT *, row_number() OVER (PARTITION BY {entity}_id ORDER BY time_ms DESC, key DESC) AS place FROM happened
+    """)
+    connection.execute(f"CREATE OR REPLACE VIEW latest AS SELECT * FROM placed WHERE place <= {layout.memory}")
+    connection.execute(f"CREATE OR REPLACE VIEW earlier AS SELECT * FROM placed WHERE place > {layout.memory}")
+
+
+def _tally(
+    recent: list[list[int]] | None, buckets: list[list[int]] | None, last: list[int] | None, layout: Layout
+) -> Tally:
+    """Put an entity's rows together."""
+    width = layout.measures
+    happenings = tuple(
+        Happening(row[0], row[1], tuple(row[2 : 2 + width]), tuple(row[2 + width :])) for row in recent or ()
+    )
+    if not happenings:
+        return Tally()
+    spans, newest = dict(layout.spans), happenings[-1].time_ms
+    held = {
+        (length, number): tuple(sums)
+        for length, number, *sums in buckets or ()
+        if not length or number >= newest // length - spans[length]
+    }
+    *lasts, latest = last or [NEVER] * (width + 1)
+    return Tally(happenings, held, tuple(lasts), latest)

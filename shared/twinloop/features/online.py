@@ -8,6 +8,7 @@ from itertools import pairwise
 
 from twinloop.contracts.features import Feature
 from twinloop.contracts.history import DEFAULT_LENGTH, HistoryEntry, merge_histories
+from twinloop.errors import BadInputError
 
 DAY_MS = 86_400_000
 
@@ -56,3 +57,5 @@ def _computed(feature: Feature, entries: Sequence[HistoryEntry], at_ms: int) -> 
             return sum(entry.strength for entry in entries) / len(entries)
         case "recency":
             return (at_ms - entries[-1].time_ms) / DAY_MS
+        case _:
+            raise BadInputError(f"{feature.name!r} is not a feature of a history")

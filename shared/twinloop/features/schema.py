@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterable
+from typing import Any
 
 from twinloop.contracts.features import Feature
 from twinloop.errors import IntegrityError
@@ -26,14 +27,28 @@ def interaction_columns(features: Iterable[Feature]) -> dict[str, str]:
     return INTERACTION_COLUMNS | {feature.name: column_type(feature) for feature in features}
 
 
+# What definitions have said from the first version on. Whatever came later counts only where it says something, so that
+# releases from before it stay what they are.
+_FIRST = frozenset({"name", "entity", "kind", "window_days", "length", "default", "time_to_live_days", "version"})
+
+
 def schema_hash(features: Iterable[Feature]) -> str:
     """Return a hash of the definitions in their order and of the columns they become; words for people do not count."""
     features = tuple(features)
     facts = {
-        "features": [feature.model_dump(exclude={"description", "owner"}) for feature in features],
+        "features": [_definition(feature) for feature in features],
         "columns": list(interaction_columns(features).items()),
     }
     return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
+
+
+def _definition(feature: Feature) -> dict[str, Any]:
+    said = feature.model_dump(exclude={"description", "owner"})
+    return {
+        name: value
+        for name, value in said.items()
+        if name in _FIRST or value != Feature.model_fields[name].get_default()
+    }
 
 
 def feature_versions(features: Iterable[Feature]) -> dict[str, str]:

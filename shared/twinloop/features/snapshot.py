@@ -103,7 +103,8 @@ def build_snapshot(
         chunks = user_chunks(connection)
         for part in ("validation", "test"):
             path = f"cases/{part}.jsonl.gz"
-            lines = cases(connection, part, chunks, length=system.spec.history_length)
+            spec = system.spec
+            lines = cases(connection, part, chunks, length=spec.history_length, segments=spec.segments)
             rows[path] = write_json_lines(folder / path, lines)
     _check_enough(system, rows, minimum_cases)
     draft = SnapshotManifest(
@@ -120,6 +121,7 @@ def build_snapshot(
         schema_hash=schema_hash(system.features),
         features=system.features,
         history_length=system.spec.history_length,
+        segments=system.spec.segments,
     )
     manifest = draft.model_copy(update={"snapshot_id": content_id(draft)})
     (folder / "manifest.json").write_text(manifest.model_dump_json(indent=1), encoding="utf-8")

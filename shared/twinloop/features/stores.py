@@ -1,12 +1,33 @@
-"""OnlineStore: what each user did lately, readable in milliseconds."""
+"""OnlineStore: what each user did lately; FeatureStore: counters and attributes beside it. Read in milliseconds."""
 
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterable, Mapping
-from typing import Protocol
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Literal, NamedTuple, Protocol
 
 from twinloop.contracts.history import DEFAULT_LENGTH, History, HistoryEntry, fitting, merge_histories, pack, unpack
+from twinloop.contracts.tally import Happening, Layout, Tally, add, settle
+from twinloop.contracts.tally import pack as pack_tally
+from twinloop.contracts.tally import unpack as unpack_tally
+
+Entity = Literal["user", "item"]
+Attributes = Mapping[str, float | str]
+
+
+class Known(NamedTuple):
+    """What is known of an entity: its counters, packed (empty for none), and its attributes."""
+
+    counters: bytes = b""
+    attributes: Attributes = {}  # noqa: RUF012 - never changed
+
+
+class Recalled(NamedTuple):
+    """All that one request needs."""
+
+    history: History
+    user: Known
+    items: dict[str, Known]
 
 
 class OnlineStore(Protocol):
@@ -59,3 +80,63 @@ class MemoryOnlineStore:
     ) -> None:
         for user_id, theirs in entries.items():
             self.merge(system, user_id, theirs, length=length)
+
+
+class FeatureStore(OnlineStore, Protocol):
+    """An OnlineStore with counters and attributes of users and items. Raises as OnlineStore does."""
+
+    def known(self, system: str, keys: Sequence[tuple[Entity, str]]) -> list[Known]:
+        """Return what is known of entities, by (kind, id), in that order."""
+        ...
+
+    def recall(self, system: str, user_id: str, item_ids: Sequence[str] = ()) -> Recalled:
+        """Return everything about a user and the items asked about, read in one batch."""
+        ...
+
+    def count(self, system: str, key: tuple[Entity, str], happenings: Iterable[Happening], layout: Layout) -> Known:
+        """Count an entity's events and return what is then known; see `tally.add` for events that come again."""
+        ...
+
+    def settle(self, system: str, key: tuple[Entity, str], lake: Tally, attributes: Attributes, layout: Layout) -> None:
+        """Put what the lake knows in the place of what is stored, keeping events that have not reached the lake."""
+        ...
+
+
+class MemoryFeatureStore(MemoryOnlineStore):
+    """FeatureStore in a dict, of packed bytes."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._known: dict[tuple[str, Entity, str], Known] = {}
+
+    def known(self, system: str, keys: Sequence[tuple[Entity, str]]) -> list[Known]:
+        return [self._known.get((system, *key), Known()) for key in keys]
+
+    def recall(self, system: str, user_id: str, item_ids: Sequence[str] = ()) -> Recalled:
+        user, *items = self.known(system, [("user", user_id), *(("item", item_id) for item_id in item_ids)])
+        return Recalled(self.history(system, user_id), user, dict(zip(item_ids, items, strict=True)))
+
+    def count(self, system: str, key: tuple[Entity, str], happenings: Iterable[Happening], layout: Layout) -> Known:
+        with self._lock:
+            before = self._known.get((system, *key), Known())
+            after = counted(before, happenings, layout)
+            self._known[system, *key] = after
+        return after
+
+    def settle(self, system: str, key: tuple[Entity, str], lake: Tally, attributes: Attributes, layout: Layout) -> None:
+        with self._lock:
+            self._known[system, *key] = settled(self._known.get((system, *key), Known()), lake, attributes, layout)
+
+
+def counted(before: Known, happenings: Iterable[Happening], layout: Layout) -> Known:
+    """Return an entity's record with events counted; the very same one where nothing is new."""
+    tally = unpack_tally(before.counters, layout) if before.counters else Tally()
+    after = add(tally, happenings, layout)
+    return before if after is tally else before._replace(counters=pack_tally(after, layout))
+
+
+def settled(before: Known, lake: Tally, attributes: Attributes, layout: Layout) -> Known:
+    """Return an entity's record as the lake has it, with the events that are not in the lake yet."""
+    live = unpack_tally(before.counters, layout) if before.counters else Tally()
+    tally = settle(lake, live, layout)
+    return Known(pack_tally(tally, layout) if tally.recent else b"", dict(attributes))

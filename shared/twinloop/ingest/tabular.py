@@ -75,7 +75,7 @@ def _rows_at_once(file: Any, limits: Limits) -> int:
 def _batches(file: Any, table: Table, size: int) -> Iterator[Batch]:
     row = 1
     try:
-        for piece in file.iter_batches(batch_size=size):
+        for piece in _pieces(file, size):
             if sum(map(_text_bytes, piece.columns)) > _PIECE_BYTES * 4:
                 raise TooLargeError(
                     f"{piece.num_rows} rows from row {row} on grow to more than {_PIECE_BYTES * 4} bytes of text, "
@@ -86,6 +86,12 @@ def _batches(file: Any, table: Table, size: int) -> Iterator[Batch]:
             row += rows.num_rows
     except (OSError, pa.ArrowException) as error:
         raise BadInputError(f"the Parquet file is damaged after row {row - 1}: {error}") from error
+
+
+def _pieces(file: Any, size: int) -> Iterator[Any]:
+    """Yield rows, never of two row groups: Arrow cannot join the references inside of objects of both."""
+    for group in range(file.metadata.num_row_groups):
+        yield from file.iter_batches(batch_size=size, row_groups=[group])
 
 
 def _text_bytes(values: Any) -> Any:

@@ -36,6 +36,9 @@ def document(system: System) -> dict[str, Any]:
     # Each event is checked by itself and may have fields of its own, which its row keeps in `extra`.
     schemas[event.__name__]["additionalProperties"] = True
     schemas[EventsRequest.__name__]["properties"]["events"]["items"] = _ref(event)
+    preset = schemas[RecommendationsRequest.__name__]["properties"]["preset"]
+    preset["enum"] = [*system.presets, None]
+    preset["description"] = " ".join([preset["description"], *(f"`{n}`: {why}" for n, why in system.presets.items())])
     name = system.spec.name
     return {
         "openapi": "3.1.0",

@@ -5,9 +5,13 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
 from typing import Any, Protocol
 
+from twinloop.contracts.api import RecommendationsAnswer, RecommendationsRequest
+from twinloop.contracts.system import Ranked
 from twinloop.serving.breaker import Breaker
+from twinloop.serving.presets import Chosen
 
 _LOGGER = logging.getLogger(__name__)
 _REST_S = 10.0
@@ -19,6 +23,44 @@ class LineStream(Protocol):
     def send(self, system: str, lines: Sequence[bytes]) -> set[int]:
         """Send JSON lines; returns the positions of those that were not taken."""
         ...
+
+
+def record(
+    system: str,
+    request: RecommendationsRequest,
+    answer: RecommendationsAnswer,
+    ranked: Ranked,
+    chosen: Chosen,
+    *,
+    at: datetime,
+    history_events: int,
+    shadow: Mapping[str, Any] | None,
+    milliseconds: float,
+) -> dict[str, Any]:
+    """Return what is logged of an answer.
+
+    `preset.drawn`: the policy chose the preset, with `preset.propensity`; otherwise the request named it, or asked for
+    nothing to be tried. `propensities`: of each item at its place, given the preset; null where nothing was left to
+    chance. `tried`: the places, from 0, whose items are being tried out.
+    """
+    return {
+        "prediction_id": answer.prediction_id,
+        "time": at.astimezone(UTC).isoformat(timespec="milliseconds"),
+        "system": system,
+        "user_id": request.user_id,
+        "context": request.context,
+        "arm": answer.arm,
+        "model_version": answer.model_version,
+        "degraded": answer.degraded,
+        "cold": answer.cold,
+        "history_events": history_events,
+        "items": [[item.item_id, item.score] for item in answer.items],
+        "preset": {"name": chosen.name, "propensity": chosen.propensity, "drawn": chosen.drawn},
+        "propensities": None if ranked.propensities is None else [round(p, 9) for p in ranked.propensities],
+        "tried": [place for place, tried in enumerate(ranked.tried) if tried],
+        "shadow": shadow,
+        "milliseconds": round(milliseconds, 3),
+    }
 
 
 class PredictionLog:

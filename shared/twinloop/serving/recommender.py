@@ -5,16 +5,17 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any, Protocol
 
-from twinloop.contracts.api import Arm, RecommendationsAnswer, RecommendationsRequest, RecommendedItem
+from twinloop.contracts.api import Arm, ReasonGiven, RecommendationsAnswer, RecommendationsRequest, RecommendedItem
 from twinloop.contracts.history import History
-from twinloop.contracts.system import Ranked
+from twinloop.contracts.system import Asked, Ranked, Reason
 from twinloop.errors import BadInputError, TwinloopError, UnavailableError
 from twinloop.serving.breaker import Breaker
-from twinloop.serving.prediction_log import PredictionLog
+from twinloop.serving.prediction_log import PredictionLog, record
+from twinloop.serving.presets import Chosen, choose
 from twinloop.serving.releases import LoadedRelease
 from twinloop.serving.routing import in_challenger
 from twinloop.serving.slots import Serving, Slots
@@ -26,7 +27,7 @@ _STORE_REST_S = 2.0
 class ItemPredictor(Protocol):
     """What a system that recommends items makes of a release."""
 
-    def rank(self, history: History, exclude: Sequence[str], limit: int, *, at_ms: int) -> Ranked:
+    def rank(self, history: History, exclude: Sequence[str], limit: int, *, at_ms: int, asked: Asked) -> Ranked:
         """Rank for a user who did this and asks at a moment; never returns excluded or seen items."""
         ...
 
@@ -55,6 +56,16 @@ class _Attempt:
 
 
 @dataclass(frozen=True)
+class _Question:
+    """A request with what belongs to it before a model is asked."""
+
+    request: RecommendationsRequest
+    history: History
+    at_ms: int
+    asked: Asked
+
+
+@dataclass(frozen=True)
 class _Outcome:
     attempt: _Attempt
     ranked: Ranked
@@ -70,7 +81,10 @@ class Recommender:
         slots: What to serve with.
         store: The users' histories; None where there is no store.
         log: Where answers are noted.
+        presets: Names of the system's settings of re-ranking, the default first.
         challenger_share: Share of the users who see the challenger, where there is one.
+        preset_mix: Share of the requests that get one of all presets by chance; what presets do can be told from it.
+        explore: Whether lists may hold items to be tried out.
         new_id: A fresh prediction id.
         now: The moment, with a time zone.
         logger: Is told of everything that did not go as it should.
@@ -83,7 +97,10 @@ class Recommender:
         store: HistoryReader | None,
         log: PredictionLog,
         *,
+        presets: Sequence[str] = (),
         challenger_share: float = 0.1,
+        preset_mix: float = 0.0,
+        explore: bool = True,
         new_id: Callable[[], str],
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
         logger: logging.Logger = _LOGGER,
@@ -92,35 +109,45 @@ class Recommender:
         self._slots = slots
         self._store = store
         self._log = log
+        self._presets = tuple(presets)
         self._share = challenger_share
+        self._mix = preset_mix
+        self._explore = explore
         self._new_id = new_id
         self._now = now
         self._logger = logger
         self._store_rest = Breaker(_STORE_REST_S)
 
     def recommend(self, request: RecommendationsRequest) -> RecommendationsAnswer:
-        """Return the answer; raises UnavailableError where not even a list of popular items can be read."""
+        """Return the answer.
+
+        Raises:
+            BadInputError: The request asks for what there is not.
+            UnavailableError: Not even a list of popular items can be read.
+        """
         started = time.perf_counter()
+        prediction_id = self._new_id()
+        seed = f"{request.user_id}\0{prediction_id}" if self._explore and request.explore else ""
+        chosen = choose(self._presets, request.preset, seed, self._mix)
         history, known = self._history(request.user_id)
+        at_ms = request.time_ms if request.time_ms is not None else int(self._now().timestamp() * 1000)
+        asked = Asked(chosen.name, seed, request.context, "reasons" in request.include)
+        question = _Question(request, history, at_ms, asked)
         serving = self._slots.current()
-        outcome = self._first_that_answers(request, history, serving)
-        answer = self._answer(request, outcome, degraded=not known)
+        outcome = self._first_that_answers(question, serving)
+        answer = self._answer(question, outcome, prediction_id, degraded=not known)
         self._log.write(
-            {
-                "prediction_id": answer.prediction_id,
-                "time": self._now().astimezone(UTC).isoformat(timespec="milliseconds"),
-                "system": self._system,
-                "user_id": request.user_id,
-                "context": request.context,
-                "arm": answer.arm,
-                "model_version": answer.model_version,
-                "degraded": answer.degraded,
-                "cold": answer.cold,
-                "history_events": len(history),
-                "items": [[item.item_id, item.score] for item in answer.items],
-                "shadow": self._shadow(request, history, serving.shadow),
-                "milliseconds": round((time.perf_counter() - started) * 1000, 3),
-            }
+            record(
+                self._system,
+                request,
+                answer,
+                outcome.ranked,
+                Chosen(None, 1.0, drawn=False) if outcome.baseline else chosen,
+                at=self._now(),
+                history_events=len(history),
+                shadow=self._shadow(question, serving.shadow),
+                milliseconds=(time.perf_counter() - started) * 1000,
+            )
         )
         return answer
 
@@ -138,10 +165,11 @@ class Recommender:
             self._logger.warning("history not read", extra={"why": str(error)})
             return (), False
 
-    def _first_that_answers(self, request: RecommendationsRequest, history: History, serving: Serving) -> _Outcome:
+    def _first_that_answers(self, question: _Question, serving: Serving) -> _Outcome:
+        request, history = question.request, question.history
         for attempt in self._attempts(request.user_id, serving):
             try:
-                ranked = self._rank(attempt.release, request, history)
+                ranked = _ranked(attempt.release, question)
             except Exception as error:  # noqa: BLE001 - whatever a model does, the next in the chain answers
                 self._failed(attempt.release, error)
             else:
@@ -158,11 +186,6 @@ class Recommender:
             f"there is no model of {self._system!r} that could answer yet; run `twinloop learn {self._system}`"
         )
 
-    def _rank(self, release: LoadedRelease, request: RecommendationsRequest, history: History) -> Ranked:
-        at_ms = request.time_ms if request.time_ms is not None else int(self._now().timestamp() * 1000)
-        ranked: Ranked = release.predictor.rank(history, request.exclude, request.limit, at_ms=at_ms)
-        return ranked
-
     def _attempts(self, user_id: str, serving: Serving) -> Iterator[_Attempt]:
         champion, challenger = serving.champion, serving.challenger
         tried = False
@@ -175,39 +198,40 @@ class Recommender:
         if standby is not None:
             yield _Attempt("control", standby, degraded=True)
 
-    def _answer(self, request: RecommendationsRequest, outcome: _Outcome, *, degraded: bool) -> RecommendationsAnswer:
-        attempt, ranked = outcome.attempt, outcome.ranked
-        with_titles, with_reasons = "titles" in request.include, "reasons" in request.include
+    def _answer(
+        self, question: _Question, outcome: _Outcome, prediction_id: str, *, degraded: bool
+    ) -> RecommendationsAnswer:
+        attempt, ranked, include = outcome.attempt, outcome.ranked, question.request.include
         title = attempt.release.predictor.title
-        reason: Any = "popular" if outcome.baseline or ranked.cold else "history"
+        usual: Any = "popular" if outcome.baseline or ranked.cold else "history"
         items = tuple(
             RecommendedItem(
                 item_id=item_id,
-                rank=rank,
+                rank=place + 1,
                 score=score,
-                title=title(item_id) if with_titles else None,
-                reason=reason if with_reasons else None,
+                title=title(item_id) if "titles" in include else None,
+                reason=None if "reasons" not in include else "new" if any(ranked.tried[place : place + 1]) else usual,
+                reasons=_given(ranked.reasons[place]) if ranked.reasons else None,
             )
-            for rank, (item_id, score) in enumerate(zip(ranked.ids, ranked.scores.tolist(), strict=True), 1)
+            for place, (item_id, score) in enumerate(zip(ranked.ids, ranked.scores.tolist(), strict=True))
         )
         return RecommendationsAnswer(
             items=items,
             model_version=attempt.release.version,
             arm=attempt.arm,
-            prediction_id=self._new_id(),
+            prediction_id=prediction_id,
             degraded=degraded or attempt.degraded or ranked.degraded,
             cold=ranked.cold and not (outcome.baseline and outcome.known),
+            preset=None if outcome.baseline else question.asked.preset,
         )
 
-    def _shadow(
-        self, request: RecommendationsRequest, history: History, shadow: LoadedRelease | None
-    ) -> dict[str, Any] | None:
+    def _shadow(self, question: _Question, shadow: LoadedRelease | None) -> dict[str, Any] | None:
         """Ask the shadow the same; nobody sees what it says but the log."""
         if shadow is None:
             return None
         started = time.perf_counter()
         try:
-            ranked = self._rank(shadow, request, history)
+            ranked = _ranked(shadow, replace(question, asked=replace(question.asked, reasons=False)))
         except Exception as error:  # noqa: BLE001 - a shadow may fail; that is what it is for
             self._failed(shadow, error)
             return {"model_version": shadow.version, "failed": type(error).__name__}
@@ -221,3 +245,15 @@ class Recommender:
         self._logger.error(
             "release did not answer", extra={"version": release.version, "why": f"{type(error).__name__}: {error}"}
         )
+
+
+def _ranked(release: LoadedRelease, question: _Question) -> Ranked:
+    request = question.request
+    ranked: Ranked = release.predictor.rank(
+        question.history, request.exclude, request.limit, at_ms=question.at_ms, asked=question.asked
+    )
+    return ranked
+
+
+def _given(reasons: Sequence[Reason]) -> tuple[ReasonGiven, ...]:
+    return tuple(ReasonGiven(code=r.code, text=r.text, item_id=r.item_id, weight=r.weight) for r in reasons)

@@ -27,6 +27,8 @@ def make_app(
     predictions: LineStream | None,
     *,
     challenger_share: float = 0.1,
+    preset_mix: float = 0.0,
+    explore: bool = True,
     look_every_s: float = 10.0,
     new_id: Callable[[], str] = lambda: uuid.uuid4().hex,
     logger: logging.Logger = _LOGGER,
@@ -39,6 +41,8 @@ def make_app(
         store: The users' histories; None answers everybody with popular items.
         predictions: Where answers are logged; None logs none.
         challenger_share: Share of the users who see a challenger.
+        preset_mix: Share of the requests that get one of all presets by chance.
+        explore: Whether lists may hold items to be tried out.
         look_every_s: How often the aliases are looked at.
         new_id: A fresh prediction id.
         logger: Is told of what went wrong.
@@ -48,7 +52,18 @@ def make_app(
     loader = ReleaseLoader(registry, system.predictor, system.features)
     slots = Slots(registry, loader, look_every_s=look_every_s, logger=logger)
     log = PredictionLog(predictions, name, logger=logger)
-    recommender = Recommender(name, slots, store, log, challenger_share=challenger_share, new_id=new_id, logger=logger)
+    recommender = Recommender(
+        name,
+        slots,
+        store,
+        log,
+        presets=tuple(system.presets),
+        challenger_share=challenger_share,
+        preset_mix=preset_mix,
+        explore=explore,
+        new_id=new_id,
+        logger=logger,
+    )
     return App(
         {
             f"/v1/{name}/{system.spec.verb}": {"POST": recommendations(recommender.recommend)},

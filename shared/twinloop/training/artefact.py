@@ -8,6 +8,7 @@ import json
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,10 +17,13 @@ from numpy.typing import NDArray
 
 from twinloop import __version__
 from twinloop.contracts.artefacts import ComponentManifest, Parity
+from twinloop.contracts.embeddings import pack_embeddings
 from twinloop.errors import IntegrityError
 from twinloop.features.schema import chosen, feature_versions, schema_hash
+from twinloop.training import catalogue, segments
 from twinloop.training.config import JobConfig
 from twinloop.training.events import Floats32
+from twinloop.training.item_vectors import item_vectors
 from twinloop.training.job import Job
 from twinloop.training.snapshot import Snapshot
 
@@ -115,14 +119,36 @@ def write_component(job: Job, snapshot: Snapshot, config: JobConfig, component: 
 
 
 def write_items(job: Job, snapshot: Snapshot, shares: Floats32) -> None:
-    """Write the retrieval model's vocabulary: ids and titles by item index, and each item's share of the positives."""
+    """Write what policy needs beside the retrieval model; the same of every rung, and none of it is a model's input.
+
+    `items.json.gz`: ids and titles by item index, each item's share of the positives, and what the catalogue says of
+    them (see `catalogue.packed`). `embeddings.bin`: a vector for each of those items, then for each new one.
+    `segments.json.gz`: what is popular by what is known of a new user, where that tells anything.
+    """
     body = {
         "item_ids": list(snapshot.items.ids),
         "titles": list(snapshot.items.titles),
         "popularity": [float(share) for share in shares],
     }
-    path = job.model_dir / "retrieval" / "items.json.gz"
-    path.write_bytes(gzip.compress(json.dumps(body, ensure_ascii=False).encode(), mtime=0))
+    new_tags: Sequence[Sequence[str]] = ()
+    found: list[segments.Segments] = []
+    if snapshot.folder is not None:
+        described = catalogue.read_catalogue(snapshot.folder, snapshot.items.ids)
+        new_tags = described.new.tags
+        body |= catalogue.packed(described)
+        known = segments.attributes(snapshot.folder, snapshot.user_ids, snapshot.manifest.segments)
+        found = segments.fit_segments(snapshot.everything, known)
+    folder = job.model_dir / "retrieval"
+    _write_packed(folder / "items.json.gz", body)
+    vectors = item_vectors(snapshot.everything, snapshot.items.tags, new_tags)
+    (folder / "embeddings.bin").write_bytes(pack_embeddings(vectors))
+    if found:
+        _write_packed(folder / "segments.json.gz", segments.packed(found))
+
+
+def _write_packed(path: Path, body: Mapping[str, Any]) -> None:
+    text = json.dumps(body, ensure_ascii=False, separators=(",", ":"))
+    path.write_bytes(gzip.compress(text.encode(), mtime=0))
 
 
 def _library_versions() -> dict[str, str]:

@@ -59,13 +59,18 @@ class Items:
 
 @dataclass(frozen=True)
 class Snapshot:
-    """What a job fits: `train` alone while it chooses, `everything` (train + validation) for what is served."""
+    """What a job fits: `train` alone while it chooses, `everything` (train + validation) for what is served.
+
+    `user_ids` are in the order of the events' user numbers; `folder` is where all this was read.
+    """
 
     manifest: SnapshotManifest
     items: Items
     train: Events
     validation: Events
     moments: Moments
+    user_ids: tuple[str, ...] = ()
+    folder: Path | None = None
 
     @property
     def everything(self) -> Events:
@@ -102,7 +107,8 @@ def read_snapshot(folder: Path) -> Snapshot:
     ]
     train, validation = events
     items = _items(folder / "items" / "items.parquet", item_ids)
-    return Snapshot(manifest, items, train, validation, _moments(both, user_ids, names))
+    moments = _moments(both, user_ids, names)
+    return Snapshot(manifest, items, train, validation, moments, tuple(user_ids.to_pylist()), folder)
 
 
 def context_names(manifest: SnapshotManifest) -> tuple[str, ...]:

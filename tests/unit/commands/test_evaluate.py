@@ -10,11 +10,14 @@ import pytest
 import tiny_system
 from deployed_in_memory import MemoryDeployment
 from tiny_models import video_files
+from typer.testing import CliRunner
 
 from twinloop import systems
-from twinloop.commands.evaluate import score
+from twinloop.cli import app
+from twinloop.commands.evaluate import from_log, score
 from twinloop.contracts.history import HistoryEntry
 from twinloop.errors import BadInputError, ConflictError, NotFoundError
+from twinloop.systems.video.presets import DEFAULT, PRESETS
 
 USERS = 12
 
@@ -122,3 +125,79 @@ def test_files_that_hold_nothing_to_judge_by(place: MemoryDeployment, tmp_path: 
     path.write_bytes(b"")
     with pytest.raises(BadInputError, match="empty"):
         score(place, "video", path)
+
+
+def logged(tmp_path: Path, requests: int = 400) -> tuple[Path, Path]:
+    """A log as serving writes it, half of it by any preset, and what came of it: users like `diverse` lists."""
+    log, events = tmp_path / "log.jsonl", tmp_path / "outcome.jsonl"
+    predictions, outcome = [], []
+    for number in range(requests):
+        name = list(PRESETS)[number // 2 % len(PRESETS)] if number % 2 else DEFAULT
+        predictions.append(
+            {
+                "prediction_id": f"p{number}",
+                "system": "video" if number else "other",
+                "cold": False,
+                "history_events": 5,
+                "items": [["i1", 1.0], ["i2", 0.5]],
+                "preset": {"name": name, "propensity": 0.625 if name == DEFAULT else 0.125, "drawn": True},
+                "propensities": None,
+                "tried": [],
+            }
+        )
+        event = {"time": 1_700_000_000_000 + number, "user_id": "u", "request_id": f"p{number}"}
+        if name == "diverse":
+            liked = {"type": "like", "item_id": "i1"}
+            # Liked twice, which counts once.
+            outcome += [event | liked | {"event_id": f"{number}-{copy}"} for copy in range(2)]
+        outcome.append(event | {"type": "hide", "item_id": "i2", "event_id": f"{number}-hide"})
+        outcome.append(event | {"type": "like", "item_id": "elsewhere", "event_id": f"{number}-elsewhere"})
+    log.write_text("".join(json.dumps(line) + "\n" for line in predictions), encoding="utf-8")
+    events.write_text("".join(json.dumps(row) + "\n" for row in outcome), encoding="utf-8")
+    return log, events
+
+
+def test_a_log_tells_what_a_preset_would_have_earned(tmp_path: Path) -> None:
+    log, events = logged(tmp_path)
+    found = from_log("video", log, events, preset="diverse")
+    assert (found["system"], found["preset"], found["rounds"]) == ("video", "diverse", 399)
+    assert found["snips"]["mean"] == 1.0
+    assert found["ips"]["low"] < 1.0 < found["ips"]["high"]
+    assert found["dr"]["low"] < 1.0 < found["dr"]["high"]
+    assert found["served"]["mean"] == pytest.approx(50 / 399)
+    usual = from_log("video", log, events)
+    assert usual["preset"] == DEFAULT
+    assert usual["snips"]["mean"] == 0.0
+
+
+def test_the_command_prints_the_estimates(tmp_path: Path) -> None:
+    log, events = logged(tmp_path)
+    asked = ["evaluate", "video", "--log", str(log), "--events", str(events), "--preset", "fresh", "--no-explore"]
+    done = CliRunner().invoke(app, asked)
+    assert done.exit_code == 0, done.output
+    found = json.loads(done.stdout)
+    assert {"ips", "snips", "dr", "effective_rounds", "support"} <= set(found)
+    assert found["explore"] is False
+
+
+@pytest.mark.parametrize(
+    ("more", "told"),
+    [
+        (["--preset", "loud"], "there is no preset 'loud'; video has balanced"),
+        (["--api"], "--log asks neither"),
+        (["--alias", "shadow"], "--log asks neither"),
+    ],
+)
+def test_what_a_log_cannot_be_asked_is_refused(tmp_path: Path, more: list[str], told: str) -> None:
+    log, events = logged(tmp_path, 4)
+    done = CliRunner().invoke(app, ["evaluate", "video", "--log", str(log), "--events", str(events), *more])
+    assert done.exit_code == 1
+    assert told in done.stderr
+
+
+def test_presets_are_of_a_log_alone(tmp_path: Path) -> None:
+    _, events = logged(tmp_path, 4)
+    for more in (["--preset", "fresh"], ["--no-explore"]):
+        done = CliRunner().invoke(app, ["evaluate", "video", "--events", str(events), *more])
+        assert done.exit_code == 1
+        assert "go with --log" in done.stderr

@@ -76,6 +76,12 @@ def test_help_needs_nothing_but_the_command_line(arguments: list[str]) -> None:
     assert "Usage: twinloop" in done.stdout
 
 
+def test_definitions_are_listed_with_nothing_but_the_command_line() -> None:
+    done = twinloop("cli", "features", "video")
+    assert done.returncode == 0, done.stderr
+    assert "user_click_rate_7d" in done.stdout
+
+
 def test_the_local_cloud_names_its_extra() -> None:
     done = twinloop("cli", "status")
     assert done.returncode == 1

@@ -22,7 +22,9 @@ class Row(Contract):
     rating: float | None = None
 
 
-VIDEO = SimpleNamespace(spec=SimpleNamespace(name="video", history_length=3), tables={"events": Row}, strength=strength)
+VIDEO = SimpleNamespace(
+    spec=SimpleNamespace(name="video", history_length=3), tables={"events": Row}, strength=strength, counting=None
+)
 
 
 def load(name: str) -> object:

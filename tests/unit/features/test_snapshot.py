@@ -4,6 +4,7 @@ import gzip
 import io
 import json
 from collections import defaultdict
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pyarrow as pa
@@ -155,9 +156,33 @@ def test_a_case_asks_what_serving_would_have_been_asked():
     assert case.request["history"] == [[f"i{n:02d}", START_MS + n * 600_000, 1.0] for n in range(3, 8)]
     assert case.truth == {"relevant": ["i08", "i09"]}
     assert case.slices["activity"] in {"light", "medium", "heavy"}
+    assert case.slices["cold"] == "item"  # everybody comes to i08 and i09 last
     earlier = cases(store, manifest, "validation")[0]
     assert earlier.request["history"][-1][0] == "i06"
     assert earlier.truth == {"relevant": ["i07"]}
+
+
+def test_a_case_tells_what_is_new_and_what_is_known_of_the_user():
+    rows = [*twelve_users(), *(rating("early", f"i{item:02d}", 1) for item in (7, 8, 9))]
+    rows.append(rating("u01", "brand new", 82))  # liked by one user, in their test part alone
+    store = lake(rows)
+    put(store, "lake/video/users/dt=2025-01-01/0000.parquet", [
+        {"user_id": "u00", "country": " DE ", "extra": None},
+        {"user_id": "u01", "country": None, "extra": '{"device": 7.0, "other": "x"}'},
+        {"user_id": "u02", "country": "fr", "extra": "not json"},
+    ])  # fmt: skip
+    base = system(validation=0.1, test=0.2)
+    told = replace(base, spec=base.spec.model_copy(update={"segments": ("country", "device", "nowhere")}))
+    manifest = make_snapshot(told, store, now=NOW)
+    found = {case.case_id: case for case in cases(store, manifest, "test")}
+    assert manifest.segments == ("country", "device", "nowhere")
+    assert found["u00"].request["context"] == {"country": "de"}
+    assert found["u01"].request["context"] == {"device": "7"}
+    assert found["u02"].request["context"] == {"country": "fr"}
+    assert "context" not in found["u03"].request
+    assert "brand new" in found["u01"].truth["relevant"]
+    assert found["u01"].slices["cold"] == "item"
+    assert found["u02"].slices["cold"] == "warm"
 
 
 def test_a_global_split_is_one_moment_for_all():
@@ -169,7 +194,7 @@ def test_a_global_split_is_one_moment_for_all():
     assert latest["train"] < first["validation"] <= latest["validation"] < first["test"]
     newcomer = next(case for case in cases(store, manifest, "test") if case.case_id == "newcomer")
     assert newcomer.request["history"] == []
-    assert newcomer.slices == {"activity": "new"}
+    assert newcomer.slices == {"activity": "new", "cold": "user"}
 
 
 def test_without_validation_nothing_is_in_it():

@@ -123,6 +123,15 @@ def test_formats_give_the_same_rows(new_world, event):
     assert all(rows == found[0] for rows in found)
 
 
+def test_objects_with_texts_in_several_row_groups(world, event):
+    rows = [json.loads(event(n, context={"device": "tv" if n < 5 else "phone"})) for n in range(12)]
+    buffer = io.BytesIO()
+    pq.write_table(pa.Table.from_pylist(rows), buffer, row_group_size=5)
+    world.deliver("events/a.parquet", buffer.getvalue())
+    assert world.quarantine() == []
+    assert [json.loads(row["context"])["device"] for row in world.rows()] == ["tv"] * 5 + ["phone"] * 7
+
+
 def test_cells_with_line_ends_and_stray_quotes(world):
     body = 'item_id,title\nv1,"a\nb"\nv2,5" pipe\nv3,"x, ""y"""\n'
     world.deliver("items/a.csv", body)

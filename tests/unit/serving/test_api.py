@@ -60,6 +60,7 @@ def test_an_answer():
         "prediction_id": "p1",
         "degraded": False,
         "cold": False,
+        "preset": "balanced",
     }
 
 
@@ -83,6 +84,10 @@ def test_an_answer():
         ({"user_id": "u", "exclude": ["a", 5]}, "exclude.1", "valid string"),
         ({"user_id": "u", "exclude": ["a"] * 1001}, "exclude", "at most 1000 items"),
         ({"user_id": "u", "context": []}, "context", "object"),
+        ({"user_id": "u", "preset": "loud"}, "preset", "not one of balanced, watch_time, fresh, diverse"),
+        ({"user_id": "u", "preset": ""}, "preset", "at least 1 char"),
+        ({"user_id": "u", "preset": 1}, "preset", "valid string"),
+        ({"user_id": "u", "explore": "no"}, "explore", "valid boolean"),
         ({"user_id": "u", "context": {"deep": {"er": 1}}}, "context.deep", ""),
         ({"user_id": "u", "context": {str(n): n for n in range(51)}}, "context", "at most 50 items"),
         ({"user_id": "u", "context": {"text": "x" * 501}}, "context.text", "at most 500 char"),
@@ -262,7 +267,9 @@ def test_the_openapi_document_is_valid_and_tells_of_everything():
     OpenAPIV31SpecValidator(document).validate()
     assert set(document["paths"]) == {PATH, "/v1/video/events"}
     fields = document["components"]["schemas"]["RecommendationsRequest"]["properties"]
-    assert set(fields) == {"user_id", "limit", "context", "time_ms", "include", "exclude"}
+    assert set(fields) == {"user_id", "limit", "context", "time_ms", "include", "exclude", "preset", "explore"}
+    assert fields["preset"]["enum"] == ["balanced", "watch_time", "fresh", "diverse", None]
+    assert "`diverse`: Prefers items unlike each other." in fields["preset"]["description"]
     assert document["components"]["schemas"]["RecommendationsRequest"]["additionalProperties"] is False
 
 

@@ -60,19 +60,23 @@ class House:
         self.store.merge("video", "known", [HistoryEntry("i2", 1000, 1.0)])
         self.share = share
         self.features = features
+        self.presets, self.mix, self.explore = (), 0.0, True
+        self.ids = count(1)
         self.build()
 
     def build(self):
         loader = ReleaseLoader(tiny_system.registry(self.objects), tiny_system.SYSTEM.predictor, self.features)
         slots = Slots(tiny_system.registry(self.objects), loader, look_every_s=0, patience_s=5)
-        ids = count(1)
         self.recommender = Recommender(
             "video",
             slots,
             self.store,
             PredictionLog(self.lines, "video"),
+            presets=self.presets,
             challenger_share=self.share,
-            new_id=lambda: f"p{next(ids)}",
+            preset_mix=self.mix,
+            explore=self.explore,
+            new_id=lambda: f"p{next(self.ids)}",
             now=lambda: datetime(2026, 1, 31, 12, tzinfo=UTC),
         )
 
@@ -292,6 +296,9 @@ def test_what_was_answered_is_logged(house):
         "cold": False,
         "history_events": 1,
         "items": [["i3", -1.0], ["i4", -2.0]],
+        "preset": {"name": None, "propensity": 1.0, "drawn": False},
+        "propensities": None,
+        "tried": [],
         "shadow": None,
     }
 
@@ -309,7 +316,7 @@ def test_a_predictor_that_raises_anything_at_all_makes_no_error(house):
     house.add()
 
     class Wild:
-        def rank(self, history, exclude, limit, *, at_ms):
+        def rank(self, history, exclude, limit, *, at_ms, asked):
             raise ZeroDivisionError
 
         def popular(self, history, exclude, limit):
@@ -327,7 +334,7 @@ def test_a_predictor_is_told_the_moment_which_is_now_unless_the_request_names_on
     moments = []
 
     class Noting:
-        def rank(self, history, exclude, limit, *, at_ms):
+        def rank(self, history, exclude, limit, *, at_ms, asked):
             moments.append(at_ms)
             raise BadInputError("enough")
 
@@ -370,3 +377,77 @@ def test_components_of_a_release_are_checked_against_each_other(house):
     version = house.add(files=files)
     with pytest.raises(IntegrityError, match="feature schema other"):
         ReleaseLoader(tiny_system.registry(house.objects), tiny_system.SYSTEM.predictor).load(version)
+
+
+def test_a_preset_is_checked_before_anything_is_asked(house):
+    house.add()
+    with pytest.raises(BadInputError, match="preset: is not known: this system has no presets"):
+        house.ask(preset="fresh")
+    house.presets = ("balanced", "fresh")
+    house.build()
+    with pytest.raises(BadInputError, match="preset: is not one of balanced, fresh"):
+        house.ask(preset="loud")
+    assert house.ask().preset == "balanced"
+    assert house.ask(preset="fresh").preset == "fresh"
+    assert [record["preset"]["drawn"] for record in house.lines.records] == [True, False]
+
+
+def with_new():
+    """Eleven places and more, and new items to be tried at the sixth."""
+    new = {"item_ids": ["n0", "n1"], "titles": ["New", "Newer"]}
+    return video_files(30, catalogue={"new": new}, schema_hash=tiny_system.SCHEMA)
+
+
+def tried(answer):
+    return [item for item in answer.items if item.item_id.startswith("n")]
+
+
+def test_what_was_left_to_chance_is_logged(house):
+    house.add(files=with_new())
+    answers = [house.ask(limit=10, include=("reasons", "titles")) for _ in range(60)]
+    shown = [answer for answer in answers if tried(answer)]
+    assert 0 < len(shown) < 30
+    (item,) = tried(shown[0])
+    assert (item.rank, item.reason, item.reasons[0].code) == (6, "new", "new")
+    assert item.title in ("New", "Newer")
+    assert {item.reason for item in shown[0].items if not item.item_id.startswith("n")} == {"history"}
+    for answer, record in zip(answers, house.lines.records, strict=True):
+        assert record["prediction_id"] == answer.prediction_id
+        assert record["propensities"] == [1.0] * 5 + [0.1 if tried(answer) else 0.8] + [1.0] * 4
+        assert record["tried"] == ([5] if tried(answer) else [])
+
+
+def test_nothing_is_tried_where_a_request_or_the_house_says_so(house):
+    house.add(files=with_new())
+    assert not any(tried(house.ask(limit=10, explore=False)) for _ in range(60))
+    house.explore = False
+    house.build()
+    assert not any(tried(house.ask(limit=10)) for _ in range(60))
+    assert {record["propensities"] for record in house.lines.records} == {None}
+
+
+def test_a_share_of_the_requests_gets_any_preset(house):
+    house.presets, house.mix = ("balanced", "diverse"), 0.5
+    house.build()
+    house.add()
+    names = [house.ask().preset for _ in range(100)]
+    assert 10 < names.count("diverse") < 45
+    told = {(r["preset"]["name"], r["preset"]["propensity"]) for r in house.lines.records}
+    assert told == {("balanced", 0.75), ("diverse", 0.25)}
+
+
+def test_a_fallback_is_of_no_preset(house):
+    house.presets = ("balanced",)
+    house.build()
+    house.add(files=failing())
+    assert house.ask(preset="balanced").preset is None
+    assert house.lines.records[0]["preset"] == {"name": None, "propensity": 1.0, "drawn": False}
+
+
+def test_the_context_reaches_the_list_of_somebody_new(house):
+    segments = {"keys": [{"key": "device", "gain": 1, "values": {"tv": {"items": [4], "boosts": [9000]}}}]}
+    house.add(files=video_files(segments=segments, schema_hash=tiny_system.SCHEMA))
+    assert ids(house.ask("nobody", limit=2)) == ["i0", "i1"]
+    answer = house.ask("nobody", limit=2, context={"device": "tv"}, include=("reasons",))
+    assert ids(answer) == ["i4", "i0"]
+    assert [item.reasons[0].code for item in answer.items] == ["popular_in_context", "popular"]

@@ -6,6 +6,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from twinloop.contracts.history import HistoryEntry
+from twinloop.contracts.system import Asked
 from twinloop.systems.video.evaluate import Remote, cases
 
 KNOWN = {"a": (HistoryEntry("i1", 5, 1.0),), "b": ()}
@@ -51,7 +52,7 @@ def test_the_api_answers_in_a_predictors_place() -> None:
         bodies.append(body)
         return {"items": [{"item_id": "i9", "score": 2.0}, {"item_id": "i3", "score": 1.0}]}
 
-    ranked = Remote(ask, case).rank((), (), 20, at_ms=case.request["time_ms"])
-    assert bodies == [{"user_id": "b", "limit": 20, "time_ms": 30_000}]
+    ranked = Remote(ask, case).rank((), (), 20, at_ms=case.request["time_ms"], asked=Asked())
+    assert bodies == [{"user_id": "b", "limit": 20, "time_ms": 30_000, "explore": False}]
     assert ranked.ids == ("i9", "i3")
     assert ranked.scores.tolist() == [2.0, 1.0]

@@ -10,7 +10,7 @@ import numpy as np
 
 from twinloop.contracts.artefacts import Case
 from twinloop.contracts.history import POSITIVE, History
-from twinloop.contracts.system import Ranked
+from twinloop.contracts.system import Asked, Ranked
 from twinloop.systems.video.features import strength
 
 
@@ -47,9 +47,13 @@ class Remote:
     def __init__(self, ask: Callable[[Mapping[str, Any]], Mapping[str, Any]], case: Case) -> None:
         self._ask, self._user = ask, case.request["user_id"]
 
-    def rank(self, history: object, exclude: object, limit: int, *, at_ms: int) -> Ranked:
-        """Return the API's list for the case's moment; it knows the history itself, and that is what is judged."""
+    def rank(self, history: object, exclude: object, limit: int, *, at_ms: int, asked: Asked) -> Ranked:
+        """Return the API's list for the case's moment; it knows the history itself, and that is what is judged.
+
+        As at the gate, nothing is tried out in it.
+        """
         del history, exclude
-        items = self._ask({"user_id": self._user, "limit": limit, "time_ms": at_ms})["items"]
+        body = {"user_id": self._user, "limit": limit, "time_ms": at_ms, "explore": False}
+        items = self._ask(body | ({"context": dict(asked.context)} if asked.context else {}))["items"]
         scores = np.array([item["score"] for item in items], dtype=np.float32)
         return Ranked(tuple(item["item_id"] for item in items), scores)

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import gzip
-import json
-import zlib
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
@@ -16,23 +14,39 @@ from twinloop.contracts import signature
 from twinloop.contracts.artefacts import Case
 from twinloop.contracts.features import Feature
 from twinloop.contracts.history import History, HistoryEntry
-from twinloop.contracts.system import Model, Ranked
+from twinloop.contracts.system import Asked, Model, Ranked
 from twinloop.errors import BadInputError, IntegrityError
 from twinloop.features.online import compute
 from twinloop.features.schema import chosen
+from twinloop.systems.video import policy
+from twinloop.systems.video.catalogue import Catalogue, Segment
 from twinloop.systems.video.features import FEATURES
-from twinloop.systems.video.policy import shut
+from twinloop.systems.video.presets import DEFAULT, PRESETS, Preset
 from twinloop.systems.video.spec import SPEC
 
-ITEMS_FILE = "items.json.gz"
 JUDGED_LENGTH = 20  # the longest list a metric looks at
+NOTHING_ASKED = Asked()
+
+
+@dataclass(frozen=True)
+class Candidates:
+    """What a list is picked from: the model's items with their final scores, in retrieval's order.
+
+    `features` are what a ranking saw of them; `segment` is whose popularity it is, of a user nothing is known of.
+    """
+
+    items: NDArray[np.int64]
+    scores: NDArray[np.float32]
+    watch_s: NDArray[np.float32] | None = None
+    features: NDArray[np.float32] | None = None
+    segment: Segment | None = None
 
 
 class VideoPredictor:
     """One release of video.
 
     Args:
-        models: `retrieval`, with `items.json.gz` beside it, and `ranking` where the rung has one.
+        models: `retrieval`, with what `Catalogue` reads beside it, and `ranking` where the rung has one.
         features: The definitions that `context_names` of the retrieval's manifest choose from.
         length: Events of a history that features look at.
 
@@ -49,16 +63,17 @@ class VideoPredictor:
     ) -> None:
         if "retrieval" not in models:
             raise IntegrityError("a video release needs the component 'retrieval'")
-        self._retrieval = models["retrieval"]
-        self._ranking = models.get("ranking")
-        self._ids, self._titles, self._popularity = _items(self._retrieval.asset(ITEMS_FILE))
-        self._index = {item_id: place for place, item_id in enumerate(self._ids)}
-        if self._ranking is not None and signature.FEATURES not in self._retrieval.manifest.outputs:
+        self.retrieval = models["retrieval"]
+        self.ranking = models.get("ranking")
+        self.catalogue = Catalogue(self.retrieval.asset)
+        if self.ranking is not None and signature.FEATURES not in self.retrieval.manifest.outputs:
             raise IntegrityError("the release has a ranking, but its retrieval gives no features to rank by")
         self._features = features
         self._length = length
 
-    def rank(self, history: History, exclude: Sequence[str], limit: int, *, at_ms: int) -> Ranked:
+    def rank(
+        self, history: History, exclude: Sequence[str], limit: int, *, at_ms: int, asked: Asked = NOTHING_ASKED
+    ) -> Ranked:
         """Rank items for a user.
 
         Args:
@@ -66,35 +81,55 @@ class VideoPredictor:
             exclude: Ids not to return, beside those in the history.
             limit: Length of the list at most.
             at_ms: The moment of asking, epoch milliseconds; features of the user are those of this moment.
+            asked: Preset, seed of what is drawn, context, and whether reasons are wanted.
 
         Returns:
-            The ranking; that of `popular` where no positive entry is known to the model.
+            The ranking; what is popular, in the request's context where that is known to matter, where no positive
+            entry is known to the model.
 
         Raises:
             IntegrityError: The models' answer is not of this release's items, or they take features unknown here.
+            BadInputError: There is no such preset.
         """
-        liked = [(self._index[e.item_id], e.time_ms) for e in history if e.positive and e.item_id in self._index]
-        if not liked:
-            return self.popular(history, exclude, limit)
-        found = self._retrieval.run(
-            {
-                signature.HISTORY: np.array([place for place, _ in liked], dtype=np.int64),
-                signature.TIMES: np.array([time_ms // 1000 for _, time_ms in liked], dtype=np.int64),
-                signature.EXCLUDE: np.array(shut(history, exclude, self._index), dtype=np.int64),
-                **self.context(history, at_ms),
-            }
+        preset = _preset(asked.preset)
+        liked = self.liked(history)
+        if liked:
+            found = self._found(liked, history, exclude, at_ms)
+        else:
+            found = self._popular(history, exclude, max(limit, signature.CANDIDATES), asked.context)
+        catalogue, items = self.catalogue, found.items
+        published, authors = catalogue.known.published_ms, catalogue.known.authors
+        scores = policy.adjusted(
+            found.scores,
+            preset,
+            at_ms=at_ms,
+            published_ms=None if published is None else published[items],
+            watch_s=found.watch_s,
         )
-        items, scores = self._ranked(found)
-        best = np.argsort(-scores, kind="stable")[:limit]
-        return Ranked(tuple(self._ids[place] for place in items[best]), scores[best])
+        places, values = policy.picked(
+            scores,
+            preset,
+            limit,
+            vectors=catalogue.vectors(items) if preset.diversity else None,
+            authors=None if authors is None else authors[items],
+        )
+        ids = tuple(catalogue.known.ids[place] for place in items[places])
+        ranked = Ranked(ids, values, cold=not liked)
+        if asked.seed:
+            met = {entry.item_id for entry in history} | set(exclude)
+            ranked = self._with_trials(ranked, [place for place, _ in liked], met, preset, asked.seed)
+        if not asked.reasons:
+            return ranked
+        from twinloop.systems.video.explain import Explained, reasons  # noqa: PLC0415 - most requests ask for none
+
+        explained = Explained(found, places, preset, history, tuple(exclude), at_ms)
+        return replace(ranked, reasons=reasons(self, ranked, explained))
 
     def popular(self, history: History, exclude: Sequence[str], limit: int) -> Ranked:
-        """Return what most people like, without what the user has seen; runs no model."""
-        order = self._by_popularity
-        closed = set(shut(history, exclude, self._index))
-        # Among the first limit + len(closed) there are enough open ones, so the tail is never looked at.
-        places = [int(place) for place in order[: limit + len(closed)] if int(place) not in closed][:limit]
-        return Ranked(tuple(self._ids[place] for place in places), self._popularity[places], cold=True)
+        """Return what most people like, without what the user has seen; runs no model, and no policy."""
+        found = self._popular(history, exclude, limit, {})
+        ids = tuple(self.catalogue.known.ids[place] for place in found.items)
+        return Ranked(ids, found.scores, cold=True)
 
     def context(self, history: History, at_ms: int) -> dict[str, NDArray[np.float32]]:
         """Return the tensor of what is known of a user at a moment, under its name; none where the model takes none."""
@@ -105,38 +140,98 @@ class VideoPredictor:
 
     def title(self, item_id: str) -> str | None:
         """Return an item's title where it has one."""
-        place = self._index.get(item_id)
-        return (self._titles[place] or None) if place is not None else None
+        return self.catalogue.title(item_id)
+
+    def liked(self, history: History) -> list[tuple[int, int]]:
+        """Return the positive entries that the model knows: (index, epoch milliseconds), oldest first."""
+        index = self.catalogue.index
+        return [(index[e.item_id], e.time_ms) for e in history if e.positive and e.item_id in index]
+
+    def ask(
+        self, liked: Sequence[tuple[int, int]], history: History, exclude: Sequence[str], at_ms: int
+    ) -> dict[str, NDArray[Any]]:
+        """Return what retrieval answers; its items are checked to be the release's."""
+        answer = self.retrieval.run(
+            {
+                signature.HISTORY: np.array([place for place, _ in liked], dtype=np.int64),
+                signature.TIMES: np.array([time_ms // 1000 for _, time_ms in liked], dtype=np.int64),
+                signature.EXCLUDE: np.array(policy.shut(history, exclude, self.catalogue.index), dtype=np.int64),
+                **self.context(history, at_ms),
+            }
+        )
+        items, scores = answer[signature.ITEMS], answer[signature.SCORES]
+        count = len(self.catalogue.known.ids)
+        if items.shape != scores.shape or (items.size and not 0 <= items.min() <= items.max() < count):
+            raise IntegrityError("retrieval returned items that are not in the release's list")
+        return answer
 
     @cached_property
     def _context(self) -> tuple[Feature, ...]:
         """What the model is asked with. Found out when it is asked, since popular items need none of it."""
-        manifest = self._retrieval.manifest
+        manifest = self.retrieval.manifest
         if bool(manifest.context_names) != (signature.CONTEXT in manifest.inputs):
             raise IntegrityError("retrieval takes features of the user that its manifest does not name, or vice versa")
         return chosen(self._features, manifest.context_names)
 
-    @cached_property
-    def _by_popularity(self) -> NDArray[np.int64]:
-        return np.argsort(-self._popularity, kind="stable")
-
-    def _ranked(self, found: Mapping[str, NDArray[Any]]) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
-        """Return the open items among those found with their final scores, in retrieval's order."""
-        items, scores = found[signature.ITEMS], found[signature.SCORES]
-        if items.shape != scores.shape or (items.size and not 0 <= items.min() <= items.max() < len(self._ids)):
-            raise IntegrityError("retrieval returned items that are not in the release's list")
+    def _found(
+        self, liked: Sequence[tuple[int, int]], history: History, exclude: Sequence[str], at_ms: int
+    ) -> Candidates:
+        """Return the open items among those that retrieval finds."""
+        answer = self.ask(liked, history, exclude, at_ms)
+        items, scores = answer[signature.ITEMS], answer[signature.SCORES]
         available = scores != -np.inf
-        if self._ranking is not None:
-            scores = self._ranking.run({signature.FEATURES: found[signature.FEATURES]})[signature.SCORES]
+        watch_s = features = None
+        if self.ranking is not None:
+            features = answer[signature.FEATURES]
+            said = self.ranking.run({signature.FEATURES: features})
+            scores, watch_s = said[signature.SCORES], said.get(signature.WATCH)
+            features = features[available]
         items, scores = items[available], scores[available]
-        if not np.isfinite(scores).all():
+        if not np.isfinite(scores).all() or (watch_s is not None and not np.isfinite(watch_s).all()):
             raise IntegrityError("the release's models returned scores that are not numbers")
-        return items, scores
+        return Candidates(items, scores, None if watch_s is None else watch_s[available], features)
+
+    def _popular(self, history: History, exclude: Sequence[str], limit: int, context: Mapping[str, Any]) -> Candidates:
+        """Return the most popular open items with their share of what is liked, in the context's segment if any."""
+        shares, order = self.catalogue.popularity, self.catalogue.by_popularity
+        segment = self.catalogue.segment(context)
+        if segment is not None:
+            shares = shares.copy()
+            shares[segment.items] *= np.exp(segment.boosts)
+            order = np.argsort(-shares, kind="stable")
+        closed = set(policy.shut(history, exclude, self.catalogue.index))
+        # Among the first limit + len(closed) there are enough open ones, so the tail is never looked at.
+        places = [int(place) for place in order[: limit + len(closed)] if int(place) not in closed][:limit]
+        items = np.array(places, dtype=np.int64)
+        return Candidates(items, shares[items], segment=segment)
+
+    def _with_trials(self, ranked: Ranked, liked: Sequence[int], met: set[str], preset: Preset, seed: str) -> Ranked:
+        """Give a few places to new items that the user has not met. A tried item has the score of its place."""
+        new, length = self.catalogue.new, len(ranked.ids)
+        most = policy.most_choices(preset, length)
+        if not new.ids or not most:
+            return ranked
+        order = self._new_for(liked)
+        pool = [place for place in order[: most + len(met)].tolist() if new.ids[place] not in met][:most]
+        ids, propensities, tried = list(ranked.ids), [1.0] * length, [False] * length
+        for trial in policy.trials(seed, preset, length, len(pool)):
+            propensities[trial.place] = trial.propensity
+            if trial.pick is not None:
+                ids[trial.place], tried[trial.place] = new.ids[pool[trial.pick]], True
+        return replace(ranked, ids=tuple(ids), propensities=tuple(propensities), tried=tuple(tried))
+
+    def _new_for(self, liked: Sequence[int]) -> NDArray[np.int64]:
+        """Return the order of the new items for who liked these. The catalogue's own has the newest first."""
+        vectors, of_liked = self.catalogue.new_vectors, self.catalogue.vectors(np.array(liked, dtype=np.int64))
+        if vectors is None or of_liked is None:
+            return np.arange(len(self.catalogue.new.ids))
+        return policy.suited(of_liked, vectors)
 
 
 def judge(predictor: VideoPredictor, case: Case) -> dict[str, float]:
     """Return one case's metrics: NDCG@10 and Recall@20 of the list that serving would have answered.
 
+    The gate judges with the default preset and the case's context; nothing is drawn at random, so nothing is tried out.
     Raises BadInputError where the case is not one of video's.
     """
     from twinloop.evaluation.ranking import ndcg_at_k, recall_at_k  # noqa: PLC0415 - serving answers without metrics
@@ -144,21 +239,15 @@ def judge(predictor: VideoPredictor, case: Case) -> dict[str, float]:
     try:
         history = tuple(HistoryEntry(str(i), int(time_ms), float(s)) for i, time_ms, s in case.request["history"])
         relevant, at_ms = frozenset(case.truth["relevant"]), int(case.request["time_ms"])
+        asked = Asked(context=dict(case.request.get("context") or {}))
     except (KeyError, TypeError, ValueError) as error:
         raise BadInputError(f"case {case.case_id!r} is not a case of video: {error!r}") from error
-    ranked = predictor.rank(history, (), JUDGED_LENGTH, at_ms=at_ms).ids
+    ranked = predictor.rank(history, (), JUDGED_LENGTH, at_ms=at_ms, asked=asked).ids
     return {"ndcg@10": ndcg_at_k(ranked, relevant, 10), "recall@20": recall_at_k(ranked, relevant, 20)}
 
 
-def _items(packed: bytes) -> tuple[list[str], list[str], NDArray[np.float32]]:
+def _preset(name: str | None) -> Preset:
     try:
-        content: dict[str, Any] = json.loads(gzip.decompress(packed))
-        ids, titles = content["item_ids"], content["titles"]
-        popularity = np.array(content["popularity"], dtype=np.float32)
-    except (OSError, EOFError, zlib.error, ValueError, KeyError, TypeError) as error:
-        raise IntegrityError(f"{ITEMS_FILE} of retrieval cannot be read: {error!r}") from error
-    if not ids or not len(ids) == len(titles) == len(popularity) == len(set(ids)):
-        raise IntegrityError(f"{ITEMS_FILE} of retrieval must list the same, distinct items in each of its parts")
-    if not np.isfinite(popularity).all():
-        raise IntegrityError(f"{ITEMS_FILE} of retrieval has a popularity that is not a number")
-    return ids, titles, popularity
+        return PRESETS[name or DEFAULT]
+    except KeyError:
+        raise BadInputError(f"there is no preset {name!r}; there are {', '.join(PRESETS)}") from None

@@ -1,0 +1,124 @@
+"""Video's counters: what a request pays to read them, a write to change them, and a snapshot to compute them.
+
+    python benchmarks/features.py [--events 1000000] [--labels 100000] [--out benchmarks/features.json]
+
+`request`: all features of one user and 100 candidates, from the bytes of the store. `write`: one event into the
+counters of a user who did as much as is remembered and more. `offline`: all features of every label, as of its moment,
+by DuckDB.
+"""
+
+# ruff: noqa: S608  made-up data
+
+import argparse
+import json
+import os
+import platform
+import random
+import resource
+import statistics
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import duckdb
+
+from twinloop.contracts.features import Counting
+from twinloop.contracts.tally import Happening
+from twinloop.features.counted import asof, make_happened
+from twinloop.features.stores import Known, counted
+from twinloop.features.values import compute
+from twinloop.systems.video.features import COUNTING
+
+NOW, HOUR = 1_767_225_600_000, 3_600_000
+KINDS = ("impression", "impression", "impression", "click", "watch", "watch", "like")
+
+
+def happenings(counting: Counting, count: int, marks: int, seed: int) -> list[Happening]:
+    """Events of 40 days."""
+    draw = random.Random(seed)
+    return [
+        Happening(
+            NOW - draw.randrange(40 * 24 * HOUR),
+            draw.getrandbits(64),
+            counting.amounts({"type": draw.choice(KINDS), "watch_s": draw.random() * 60, "duration_s": 30.0}),
+            tuple(draw.randrange(1, 50) for _ in range(marks)),
+        )
+        for _ in range(count)
+    ]
+
+
+def percentiles(call: Callable[[], object], runs: int) -> dict[str, float]:
+    """Milliseconds of the thread's own time for a call, so that a busy machine does not tell: p50 and p99."""
+    times = []
+    for _ in range(runs):
+        start = time.thread_time()
+        call()
+        times.append((time.thread_time() - start) * 1000)
+    return {"p50_ms": round(statistics.median(times), 3), "p99_ms": round(statistics.quantiles(times, n=100)[98], 3)}
+
+
+def online(counting: Counting) -> dict[str, object]:
+    """The request's and the write's cost, and the bytes of what is stored."""
+    user_layout, item_layout = counting.layout("user"), counting.layout("item")
+    user = counted(Known(), happenings(counting, 600, len(counting.marks), 1), user_layout)
+    attributes = {"author_id": "x", "tag": "t", "duration_s": 30.0, "published_ms": NOW - HOUR}
+    items = {f"i{n}": counted(Known(b"", attributes), happenings(counting, 400, 0, n), item_layout) for n in range(100)}
+    one = happenings(counting, 1, len(counting.marks), 7)
+    return {
+        "request_user": percentiles(lambda: compute(counting, NOW, user), 500),
+        "request_user_and_100_items": percentiles(lambda: compute(counting, NOW, user, items), 500),
+        "write_user": percentiles(lambda: counted(user, one, user_layout), 500),
+        "user_bytes": len(user.counters),
+        "item_bytes": len(items["i0"].counters),
+    }
+
+
+def offline(counting: Counting, events: int, labels: int, threads: int) -> dict[str, float]:
+    """Seconds of preparing the events, and of all features of all labels."""
+    with duckdb.connect() as connection:
+        connection.execute(f"SET threads = {threads}")
+        connection.execute("SET preserve_insertion_order = false")
+        kinds = ", ".join(f"'{kind}'" for kind in KINDS)
+        connection.execute(f"""
+            CREATE TABLE once AS SELECT 'e' || i AS event_id,
+                list_extract([{kinds}], (1 + hash(i, 6) % {len(KINDS)})::INT) AS type,
+                'user-' || hash(i) % {events // 100} AS user_id, 'item-' || hash(i, 1) % 20000 AS item_id,
+                {NOW} - (hash(i, 2) % {40 * 24 * HOUR})::BIGINT AS time_ms,
+                (hash(i, 3) % 60000)::DOUBLE / 1000 AS watch_s, 30::DOUBLE AS duration_s,
+                NULL::DOUBLE AS rating FROM range({events}) AS numbers(i);
+            CREATE TABLE items AS SELECT DISTINCT item_id, 'a' || hash(item_id) % 3000 AS author_id,
+                ['t' || hash(item_id, 1) % 40] AS tags, 30::DOUBLE AS duration_s, {NOW - 1} AS published_ms FROM once;
+            CREATE TABLE users AS SELECT DISTINCT user_id, NULL::VARCHAR AS extra FROM once;
+            CREATE TABLE labels AS SELECT user_id, item_id, time_ms FROM once WHERE type = 'impression' LIMIT {labels};
+        """)
+        start = time.perf_counter()
+        make_happened(connection, counting)
+        prepared = time.perf_counter()
+        connection.execute(f"CREATE TABLE answers AS {asof(connection, counting)}")
+        done = time.perf_counter()
+    return {"prepare_s": round(prepared - start, 2), "all_features_s": round(done - prepared, 2)}
+
+
+def main() -> None:
+    """Measure, print and write the report."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--events", type=int, default=1_000_000)
+    parser.add_argument("--labels", type=int, default=100_000)
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--out", type=Path, default=Path(__file__).with_suffix(".json"))
+    options = parser.parse_args()
+    report = {
+        "command": f"python benchmarks/features.py --events {options.events} --labels {options.labels}",
+        "features": len(COUNTING.features),
+        "online": online(COUNTING),
+        "offline": offline(COUNTING, options.events, options.labels, options.threads),
+        "peak_mb": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024),
+        "machine": {"cpus": os.cpu_count(), "threads": options.threads, "system": platform.platform()},
+        "versions": {"python": platform.python_version(), "duckdb": duckdb.__version__},
+    }
+    options.out.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
+    print(json.dumps(report, indent=1))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,139 @@
+"""The best score that any model can expect on simulated data: that of the true probabilities."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import asdict, dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow.parquet as pq
+
+from twinloop.datasets.simulator.people import Array
+from twinloop.errors import BadInputError
+from twinloop.evaluation.probability import auc, calibration_ratio, log_loss, normalised_entropy
+
+_MOST = 1_000_000
+_SLICES = ("cold_user", "cold_item")
+_COLUMNS = ("clicked", "p_click", "long_view", "p_long_view", "watch_s", "expected_watch_s")
+
+
+@dataclass(frozen=True)
+class Probability:
+    """What the true probabilities of a 0/1 outcome score; the outcome's rate beside it."""
+
+    rate: float
+    auc: float
+    normalised_entropy: float
+    log_loss: float
+    calibration_ratio: float
+
+
+@dataclass(frozen=True)
+class Best:
+    """The scores of the truth.
+
+    Attributes:
+        impressions: How many there are.
+        judged: How many of them the scores are of; every n-th where there are very many.
+        click: Of clicks.
+        long_view: Of clicks that led to watching half or more.
+        watch_s: Expected watch seconds an impression (0 where nobody clicks): mean, and mean absolute and root mean
+            squared error. The expected value has the least squared error, not the least absolute one.
+    """
+
+    impressions: int
+    judged: int
+    click: Probability
+    long_view: Probability
+    watch_s: dict[str, float]
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return plain values, for JSON."""
+        return asdict(self)
+
+
+def best_possible(
+    truth: Path,
+    *,
+    since: datetime | None = None,
+    until: datetime | None = None,
+    only: str | None = None,
+    most: int = _MOST,
+) -> Best:
+    """Return the scores of the true probabilities in a `truth.parquet`, at a time (since <= t < until) or in a slice.
+
+    `only` is `cold_user` or `cold_item`. Compare a model on the same impressions: the gap to this is what it leaves.
+
+    Raises:
+        BadInputError: There is no such file or slice, or too little happened in it.
+    """
+    if not truth.is_file():
+        raise BadInputError(f"{truth}: there is no such file; `twinloop simulate video DIR` writes DIR/truth.parquet")
+    if only is not None and only not in _SLICES:
+        raise BadInputError(f"only {' or '.join(_SLICES)}, not {only!r}")
+    chosen = _Chosen(since, until, only)
+    count = sum(int(keep.sum()) for keep, _ in chosen.pieces(truth, ()))
+    thin = _every(max(1, -(-count // most)), chosen.pieces(truth, _COLUMNS))
+    error = thin["watch_s"] - thin["expected_watch_s"]
+    return Best(
+        impressions=count,
+        judged=len(thin["clicked"]),
+        click=_probability(thin["clicked"], thin["p_click"]),
+        long_view=_probability(thin["long_view"], thin["p_long_view"]),
+        watch_s={
+            "mean": float(thin["watch_s"].mean()),
+            "mae": float(np.abs(error).mean()),
+            "rmse": float(np.sqrt((error**2).mean())),
+        },
+    )
+
+
+def _probability(outcomes: Array, probabilities: Array) -> Probability:
+    if not 0 < outcomes.sum() < len(outcomes):
+        raise BadInputError("scores need clicks and impressions without; simulate more events, or ask for more time")
+    return Probability(
+        rate=float(outcomes.mean()),
+        auc=auc(outcomes, probabilities),
+        normalised_entropy=normalised_entropy(outcomes, probabilities),
+        log_loss=log_loss(outcomes, probabilities),
+        calibration_ratio=calibration_ratio(outcomes, probabilities),
+    )
+
+
+@dataclass(frozen=True)
+class _Chosen:
+    """Which impressions are asked for."""
+
+    since: datetime | None
+    until: datetime | None
+    only: str | None
+
+    def pieces(self, truth: Path, columns: Sequence[str]) -> Iterator[tuple[Array, dict[str, Array]]]:
+        """Yield which rows of a piece are chosen, and columns of all of its rows."""
+        wanted = [*columns, "time", *([self.only] if self.only else [])]
+        with pq.ParquetFile(truth) as file:
+            for piece in file.iter_batches(columns=wanted):
+                keep = np.ones(piece.num_rows, bool)
+                times = piece.column("time").cast("int64").to_numpy()
+                if self.since is not None:
+                    keep &= times >= int(self.since.timestamp() * 1000)
+                if self.until is not None:
+                    keep &= times < int(self.until.timestamp() * 1000)
+                if self.only is not None:
+                    keep &= piece.column(self.only).to_numpy(zero_copy_only=False)
+                yield keep, {name: piece.column(name).to_numpy(zero_copy_only=False) for name in columns}
+
+
+def _every(step: int, pieces: Iterable[tuple[Array, dict[str, Array]]]) -> dict[str, Array]:
+    """Return every n-th of the chosen rows, so that a long file takes no more memory than a short one."""
+    found: dict[str, list[Array]] = {name: [np.empty(0)] for name in _COLUMNS}
+    passed = 0
+    for keep, columns in pieces:
+        rows = np.flatnonzero(keep)
+        for name, values in columns.items():
+            found[name].append(values[rows[-passed % step :: step]])
+        passed += len(rows)
+    return {name: np.concatenate(parts).astype(np.float64) for name, parts in found.items()}

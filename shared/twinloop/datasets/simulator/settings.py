@@ -1,0 +1,110 @@
+"""What a simulated world is asked to be. Every option has a default that fits a laptop."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime, timedelta
+
+from twinloop.contracts.events import EARLIEST
+from twinloop.errors import BadInputError
+
+_LARGEST = 5_000_000  # users or items: each takes some hundred bytes of memory
+_LONGEST_DAYS = 3650
+
+
+@dataclass(frozen=True)
+class WorldSettings:
+    """People, things and time, whatever is done with them.
+
+    Attributes:
+        users: How many people there are in the end.
+        items: How many things there are in the end.
+        days: How long it lasts.
+        seed: The same settings give the same world, byte by byte.
+        start: The first day's midnight.
+        drift: How far tags go in and out of fashion, in logits; 0 is no drift. Day 0 is the same with and without.
+        season_days: How long a fashion takes to go and come back.
+        taste_turn_days: How long a person takes to come to other tastes and back.
+        cold_users: Share of the users who join while it lasts, evenly over time.
+        cold_items: Share of the items that are published while it lasts, evenly over time.
+        popularity: Exponent of Zipf's law of the items' fame; 0 makes all alike.
+    """
+
+    users: int = 1000
+    items: int = 500
+    days: int = 28
+    seed: int = 0
+    start: datetime = datetime(2025, 1, 1, tzinfo=UTC)
+    drift: float = 0.0
+    season_days: float = 56.0
+    taste_turn_days: float = 360.0
+    cold_users: float = 0.1
+    cold_items: float = 0.1
+    popularity: float = 0.8
+
+    def __post_init__(self) -> None:
+        within("users", self.users, 1, _LARGEST)
+        within("items", self.items, 50, _LARGEST)
+        within("days", self.days, 1, _LONGEST_DAYS)
+        within("seed", self.seed, 0, 2**63 - 1)
+        within("drift", self.drift, 0, 10)
+        within("season_days", self.season_days, 1, 10_000)
+        within("taste_turn_days", self.taste_turn_days, 1, 1_000_000)
+        within("cold_users", self.cold_users, 0, 0.9)
+        within("cold_items", self.cold_items, 0, 0.9)
+        within("popularity", self.popularity, 0, 3)
+        if self.start.tzinfo is None or self.start < EARLIEST:
+            raise BadInputError(f"start is a time in UTC from 1990 on, not {self.start.isoformat()}")
+
+    @property
+    def start_ms(self) -> int:
+        """The beginning, epoch milliseconds."""
+        return int(self.start.timestamp() * 1000)
+
+    @property
+    def end(self) -> datetime:
+        """The last day's end. A session that began before it may go on for some minutes."""
+        return self.start + timedelta(days=self.days)
+
+
+@dataclass(frozen=True)
+class VideoSettings:
+    """What a video application shows to the world's people, and how they take it.
+
+    Attributes:
+        events: About how many events there are; within a few percent.
+        slots: Length of a list that is shown.
+        position_bias: A place k (from 0) is looked at with probability (1 + k) ** -position_bias.
+        click_rate: Clicks an impression, on average and before any drift.
+        exploring: Share of the places that are filled without looking at fame or taste.
+        ranked: Share of the lists that are ordered by a noisy guess of what the user wants; the others in any order.
+    """
+
+    events: int = 100_000
+    slots: int = 10
+    position_bias: float = 0.5
+    click_rate: float = 0.15
+    exploring: float = 0.2
+    ranked: float = 0.5
+
+    def __post_init__(self) -> None:
+        within("events", self.events, 100, 10_000_000_000)
+        within("slots", self.slots, 1, 25)
+        within("position_bias", self.position_bias, 0, 3)
+        within("click_rate", self.click_rate, 0.005, 0.5)
+        within("exploring", self.exploring, 0, 1)
+        within("ranked", self.ranked, 0, 1)
+
+
+def within(name: str, value: float, least: float, greatest: float) -> None:
+    """Raise BadInputError where a setting is out of its bounds."""
+    if not least <= value <= greatest:
+        raise BadInputError(f"{name} lies between {least:,} and {greatest:,}, not at {value:,}")
+
+
+def fingerprint(*settings: WorldSettings | VideoSettings) -> str:
+    """Return eight hex digits that tell settings apart; ids of events begin with them."""
+    told = json.dumps([asdict(entry) for entry in settings], default=str, sort_keys=True)
+    return hashlib.sha256(told.encode()).hexdigest()[:8]
