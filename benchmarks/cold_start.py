@@ -31,7 +31,7 @@ from twinloop.contracts.segments import segment_value
 from twinloop.contracts.system import Asked
 from twinloop.datasets.movielens import write_movielens_100k
 from twinloop.evaluation.intervals import mean_interval, paired_gain
-from twinloop.evaluation.metrics import ndcg_at_k
+from twinloop.evaluation.ranking import ndcg_at_k
 from twinloop.serving.loading import load_assets
 from twinloop.systems.video import policy
 from twinloop.systems.video.serve import VideoPredictor

@@ -23,7 +23,7 @@ from twinloop.contracts.features import Feature
 from twinloop.contracts.spec import GatePolicy, Rung, Split, SystemSpec
 from twinloop.contracts.system import System
 from twinloop.errors import BadInputError, ConflictError, IntegrityError, NotFoundError
-from twinloop.evaluation.metrics import ndcg_at_k, recall_at_k
+from twinloop.evaluation.ranking import ndcg_at_k, recall_at_k
 from twinloop.features.schema import schema_hash
 from twinloop.registry.overview import release_rows
 from twinloop.registry.registry import Registry

@@ -2,7 +2,6 @@
 
 import sys
 
-import numpy as np
 from pydantic import Field
 
 from twinloop.training.artefact import Component, prove_parity, session, write_component, write_items
@@ -10,7 +9,7 @@ from twinloop.training.config import Floats, JobConfig
 from twinloop.training.job import Job, run_job
 from twinloop.training.linear import ease, ease_graph, ease_reference, popularity
 from twinloop.training.snapshot import read_snapshot
-from twinloop.training.validate import proof_questions, retrieve, validation_metrics
+from twinloop.training.validate import proof_questions, scored_pairs, validation_metrics
 
 
 class Config(JobConfig):
@@ -36,16 +35,13 @@ def train(config: Config, job: Job) -> None:
     shares = popularity(snapshot.everything)
     weights = ease(snapshot.everything, l2)
     model = ease_graph(weights, decay, shares)
-    opened = session(model)
+    parity = prove_parity(
+        scored_pairs(
+            session(model), proof_questions(snapshot), lambda q: ease_reference(weights, decay, shares, q.history)
+        )
+    )
 
-    def pairs():  # (exported, fitted) scores of the items returned, question by question
-        for question in proof_questions(snapshot):
-            answer = retrieve(opened, question)
-            fitted = ease_reference(weights, decay, shares, question.history)
-            fitted[question.history] = -np.inf
-            yield answer["scores"], fitted[answer["items"]]
-
-    component = Component("retrieval", "numpy", model, prove_parity(pairs()), {**metrics, "l2": l2, "decay": decay})
+    component = Component("retrieval", "numpy", model, parity, {**metrics, "l2": l2, "decay": decay})
     write_component(job, snapshot, config, component)
     write_items(job, snapshot, shares)
 

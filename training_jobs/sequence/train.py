@@ -2,7 +2,6 @@
 
 import sys
 
-import numpy as np
 import torch
 from pydantic import Field
 
@@ -15,7 +14,7 @@ from twinloop.training.linear import popularity
 from twinloop.training.sequence import Ensemble, Shape
 from twinloop.training.sequence_graph import check_size, sequence_graph
 from twinloop.training.snapshot import read_snapshot
-from twinloop.training.validate import proof_questions, retrieve
+from twinloop.training.validate import proof_questions, scored_pairs
 
 
 class Config(JobConfig):
@@ -59,16 +58,11 @@ def train(config: Config, job: Job) -> None:
     )
 
     exported = sequence_graph(model)
-    opened = session(exported)
+    parity = prove_parity(
+        scored_pairs(session(exported), proof_questions(snapshot), lambda q: model.scores([q.history], [q.times_s])[0])
+    )
 
-    def pairs():  # (exported, fitted) scores of the items returned, question by question
-        for question in proof_questions(snapshot):
-            answer = retrieve(opened, question)
-            fitted = model.scores([question.history], [question.times_s])[0]
-            fitted[question.history] = -np.inf
-            yield answer["scores"], fitted[answer["items"]]
-
-    write_component(job, snapshot, config, Component("retrieval", "torch", exported, prove_parity(pairs()), metrics))
+    write_component(job, snapshot, config, Component("retrieval", "torch", exported, parity, metrics))
     write_items(job, snapshot, popularity(snapshot.everything))
 
 

@@ -2,7 +2,6 @@
 
 import sys
 
-import numpy as np
 import torch
 from pydantic import Field
 
@@ -15,7 +14,7 @@ from twinloop.training.linear import popularity
 from twinloop.training.snapshot import read_snapshot
 from twinloop.training.two_tower import Ensemble, Shape
 from twinloop.training.two_tower_graph import check_size, int8_recall, two_tower_graph
-from twinloop.training.validate import proof_questions, retrieve
+from twinloop.training.validate import proof_questions, scored_pairs
 
 # Three pairs take 1.35 ms to search 100,000 items, one takes 0.65 (python benchmarks/serving.py).
 MANY_ITEMS = 50_000
@@ -69,15 +68,9 @@ def train(config: Config, job: Job) -> None:
     opened = session(exported)
     asked = proof_questions(snapshot)
     metrics |= {"int8_recall@150": int8_recall(opened, model, asked)}
+    parity = prove_parity(scored_pairs(opened, asked, lambda q: model.scores([q.history])[0]))
 
-    def pairs():  # (exported, fitted) scores of the items returned, question by question
-        for question in asked:
-            answer = retrieve(opened, question)
-            fitted = model.scores([question.history])[0]
-            fitted[question.history] = -np.inf
-            yield answer["scores"], fitted[answer["items"]]
-
-    write_component(job, snapshot, config, Component("retrieval", "torch", exported, prove_parity(pairs()), metrics))
+    write_component(job, snapshot, config, Component("retrieval", "torch", exported, parity, metrics))
     write_items(job, snapshot, popularity(snapshot.everything))
 
 

@@ -21,7 +21,7 @@ from torch import nn
 from twinloop.errors import BadInputError
 from twinloop.training import two_tower
 from twinloop.training.events import Events, Floats32, Ints
-from twinloop.training.two_tower import Batch, full_loss, make_batch, ragged, sampled_loss
+from twinloop.training.two_tower import Batch, drawn_loss, full_loss, make_batch, mean_loss, ragged
 
 GAPS = 32  # classes of seconds between two events: 0, 1-2, 3-6, 7-14 and so on; the last is "to the beginning"
 _WARM_UP = 50  # steps in which the learning rate grows; the average of the weights begins after them
@@ -149,6 +149,10 @@ class Transformer(nn.Module):
         asked: torch.Tensor = self.norm(x[histories.rows, histories.places])
         return asked
 
+    def items(self, items: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return items' vectors float32[items, d] and a bias each."""
+        return self.embedding(items), self.bias[items]
+
     def scores(self, histories: Histories) -> torch.Tensor:
         """Return float32[p, n] of every item."""
         result: torch.Tensor = self(histories) @ self.embedding.weight[: self.n_items].T + self.bias
@@ -203,12 +207,7 @@ class Ensemble:
                 self._step(fitted, optimiser, loss)
                 self._average(fitted, average)
                 losses.append(loss.item())
-        if not losses:
-            raise BadInputError(
-                "no user liked one item and later another, so there is no next item to learn: load more events, "
-                "or leave this rung out"
-            )
-        return float(np.mean(losses))
+        return mean_loss(losses)
 
     def _batches(self) -> Iterator[Ints]:
         """Yield users whose histories have about the same length, so that little is filled up."""
@@ -257,16 +256,8 @@ class Ensemble:
     def _loss(self, member: Transformer, cells: Histories, asked: Batch) -> torch.Tensor:
         if self.n_items <= two_tower.FULL_SOFTMAX_ITEMS:
             return full_loss(member.scores(cells), asked)
-        drawn = self._draw.choice(self.n_items, two_tower.SAMPLED_ITEMS, p=self._chances)
-        others, right = torch.from_numpy(drawn), asked.next_items
         users = member(cells)[asked.next_rows]
-        return sampled_loss(
-            (users * member.embedding(right)).sum(dim=1) + member.bias[right],
-            users @ member.embedding(others).T + member.bias[others],
-            torch.from_numpy(self._chances[drawn].astype(np.float32)),
-            right[:, None] == others[None, :],
-            asked.next_weights,
-        )
+        return drawn_loss(users, member.items, asked, self._chances, self._draw)
 
     def _step(self, member: Transformer, optimiser: torch.optim.Optimizer, loss: torch.Tensor) -> None:
         for group in optimiser.param_groups:

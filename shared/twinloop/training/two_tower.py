@@ -7,11 +7,12 @@ products is the product of their concatenated vectors, so that an ensemble is it
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import nn
 
 from twinloop.errors import BadInputError
@@ -189,6 +190,40 @@ def sampled_loss(
     return -(weights * (right - denominator)).sum() / weights.sum()
 
 
+def drawn_loss(
+    users: torch.Tensor,
+    items: Callable[[torch.Tensor], tuple[torch.Tensor, torch.Tensor]],
+    batch: Batch,
+    chances: NDArray[np.float64],
+    draw: np.random.Generator,
+) -> torch.Tensor:
+    """Draw the items of `sampled_loss` by their chances, [n], and return it.
+
+    `users` are the vectors that go with `batch.next_items`, [p, d]; `items` gives items' vectors and biases.
+    """
+    drawn = draw.choice(len(chances), SAMPLED_ITEMS, p=chances)
+    others = torch.from_numpy(drawn)
+    vectors, bias = items(batch.next_items)
+    other_vectors, other_bias = items(others)
+    return sampled_loss(
+        (users * vectors).sum(dim=1) + bias,
+        users @ other_vectors.T + other_bias,
+        torch.from_numpy(chances[drawn].astype(np.float32)),
+        batch.next_items[:, None] == others[None, :],
+        batch.next_weights,
+    )
+
+
+def mean_loss(losses: Sequence[float]) -> float:
+    """Return an epoch's mean loss; raises BadInputError where there was no question to ask."""
+    if not losses:
+        raise BadInputError(
+            "no user liked one item and later another, so there is no next item to learn: load more events, "
+            "or leave this rung out"
+        )
+    return float(np.mean(losses))
+
+
 class Ensemble:
     """Several two-tower models fitted side by side on the same events; everything random follows from the seed."""
 
@@ -237,12 +272,7 @@ class Ensemble:
                 loss.backward()  # type: ignore[no-untyped-call]
                 optimiser.step()
                 losses.append(loss.item())
-        if not losses:
-            raise BadInputError(
-                "no user liked one item and later another, so there is no next item to learn: load more events, "
-                "or leave this rung out"
-            )
-        return float(np.mean(losses))
+        return mean_loss(losses)
 
     def _batches(self) -> Iterator[Batch]:
         users = self._draw.permutation(np.repeat(self._users, self._shape.cuts))
@@ -263,18 +293,8 @@ class Ensemble:
     def _loss(self, member: TwoTower, batch: Batch) -> torch.Tensor:
         if member.n_items <= FULL_SOFTMAX_ITEMS:
             return full_loss(member.scores(batch), batch)
-        drawn = self._draw.choice(member.n_items, SAMPLED_ITEMS, p=self._chances)
-        others = torch.from_numpy(drawn)
         users = member.history(batch)[batch.next_rows]
-        vectors, bias = member.items(batch.next_items)
-        other_vectors, other_bias = member.items(others)
-        return sampled_loss(
-            (users * vectors).sum(dim=1) + bias,
-            users @ other_vectors.T + other_bias,
-            torch.from_numpy(self._chances[drawn].astype(np.float32)),
-            batch.next_items[:, None] == others[None, :],
-            batch.next_weights,
-        )
+        return drawn_loss(users, member.items, batch, self._chances, self._draw)
 
     def users(self, batch: Batch) -> Floats32:
         """Return the users' vectors, the members' side by side: float32[batch, members * dim]."""

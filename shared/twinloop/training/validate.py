@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from itertools import islice
 
 import numpy as np
 import onnxruntime as ort
 
-from twinloop.contracts.signature import CONTEXT, EXCLUDE, HISTORY, TIMES
-from twinloop.evaluation.metrics import ndcg_at_k, recall_at_k
+from twinloop.contracts.signature import CONTEXT, EXCLUDE, HISTORY, ITEMS, SCORES, TIMES
+from twinloop.evaluation.ranking import ndcg_at_k, recall_at_k
 from twinloop.training.events import Events, Floats32, Ints
 from twinloop.training.snapshot import Moments, Snapshot
 
@@ -70,6 +70,23 @@ def retrieve(model: ort.InferenceSession, question: Question) -> dict[str, np.nd
     wanted = {entry.name for entry in model.get_inputs()}
     values = model.run(names, {name: value for name, value in inputs.items() if name in wanted})
     return dict(zip(names, values, strict=True))
+
+
+def scored_pairs(
+    model: ort.InferenceSession, asked: Iterable[Question], fitted: Callable[[Question], Floats32]
+) -> Iterator[tuple[Floats32, Floats32]]:
+    """Yield (exported, fitted) scores of the items that the model returns, question by question.
+
+    Args:
+        model: The retrieval model.
+        asked: The questions.
+        fitted: A question -> every item's score as the fitted model has it, [n]; a known item's is closed here.
+    """
+    for question in asked:
+        answer = retrieve(model, question)
+        scores = fitted(question).copy()
+        scores[question.history] = -np.inf
+        yield answer[SCORES], scores[answer[ITEMS]]
 
 
 def validation_metrics(
