@@ -25,9 +25,7 @@ class S3ObjectStore:
 
     @property
     def _s3(self) -> Any:
-        if self._client is None:
-            self._client = client("s3")
-        return self._client
+        return self._client or client("s3")
 
     def read(self, key: str) -> StoredObject:
         try:

@@ -25,9 +25,7 @@ class RawObjects:
 
     @property
     def _s3(self) -> Any:
-        if self._client is None:
-            self._client = client("s3")
-        return self._client
+        return self._client or client("s3")
 
     def open(self, key: str) -> RawObject:
         """Return the object as it is now, as a stream; raises NotFoundError, UnavailableError."""

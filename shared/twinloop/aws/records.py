@@ -41,9 +41,7 @@ class Records:
 
     @property
     def _dynamodb(self) -> Any:
-        if self._client is None:
-            self._client = client("dynamodb")
-        return self._client
+        return self._client or client("dynamodb")
 
     def read(self, key: Key, *, consistent: bool = False) -> tuple[dict[str, Any], int]:
         """Return an item's attributes, and the revision that a write must find: 0 where there is no item."""
