@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import pwd
 import shutil
 import time
 import urllib.error
@@ -207,9 +208,18 @@ def _log(settings: LocalSettings, name: str) -> Path:
 
 @contextmanager
 def _locked(settings: LocalSettings) -> Iterator[None]:
-    """Hold the stack: two `up` of one stack at once would start it twice."""
+    """Hold the stack: two `up` of one stack at once would start it twice.
+
+    Raises LocalCloudError where it is somebody else's, whose processes cannot be stopped from here.
+    """
     while True:
         settings.state_dir.mkdir(parents=True, exist_ok=True)
+        owner = settings.state_dir.stat().st_uid
+        if os.geteuid() not in (0, owner):
+            raise LocalCloudError(
+                f"the local cloud {settings.stack} was started by {_user(owner)}, who can stop it by `twinloop down`; "
+                "to run one of your own beside it, name it by TWINLOOP_STACK and give it ports"
+            )
         handle = os.open(settings.state_dir, os.O_RDONLY)
         try:
             fcntl.flock(handle, fcntl.LOCK_EX)
@@ -218,6 +228,13 @@ def _locked(settings: LocalSettings) -> Iterator[None]:
                 return
         finally:
             os.close(handle)
+
+
+def _user(number: int) -> str:
+    try:
+        return pwd.getpwuid(number).pw_name
+    except KeyError:
+        return f"user {number}"
 
 
 def _is(folder: Path, handle: int) -> bool:
