@@ -5,6 +5,8 @@ MovieLens-100K: ratings of 4 and more are positive; users with at least five of 
 that the user had not liked before is ranked. The served release is asked through the API; each rung of the same
 learning run is asked in process, through the same serving code. A split at one moment for everybody stands beside it,
 because under the per-user split popularity may look at other users' later events.
+
+KuaiRand, what becomes of a video that is shown: `benchmarks/clicks.py`.
 """
 
 from __future__ import annotations
@@ -18,6 +20,8 @@ from collections import defaultdict
 from pathlib import Path
 from typing import Any
 
+from benchmarks.clicks import kuairand
+from benchmarks.clicks import measure as measure_clicks
 from rich.console import Console
 
 from twinloop.aws import clients
@@ -47,6 +51,13 @@ def main() -> None:
     for name, split in (("movielens-100k", per_user), ("movielens-100k, one moment for all", one_moment)):
         console.rule(name)
         result[name] = measure(split)
+        options.output.write_text(json.dumps(result, indent=1) + "\n")
+    console.rule("kuairand")
+    clicks = measure_clicks()
+    if clicks is None:
+        console.print(kuairand.MISSING)
+    else:
+        result["kuairand"] = clicks
         options.output.write_text(json.dumps(result, indent=1) + "\n")
     console.print_json(json.dumps(result))
 

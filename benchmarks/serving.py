@@ -1,6 +1,8 @@
 """Serving: cold start against a bare script, and what one request costs on one thread.
 
-    python benchmarks/serving.py [--out benchmarks/serving.json] [--starts 15]
+    python benchmarks/serving.py [--out benchmarks/serving.json] [--starts 15] [--only PART ...]
+
+With --only, the other parts of the result stay as they are.
 
 `cold_start`: from a fresh process to the first prediction. Ours is the real handler with real clients against a server
 on this machine that plays S3, DynamoDB and Firehose with next to no work of its own; the bare script imports
@@ -9,6 +11,9 @@ started in turns.
 `ranking`: 500 candidates with 40 features through 300 trees of depth 6, features in memory.
 `recommendation`: the whole predictor on 500 candidates: retrieval, those trees, re-ranking with vectors, authors, times
 of publication and trials of new items, for lists of 20 and of 100 and with reasons; and the models alone.
+`engagement`: the same 500 candidates with an engagement beside them, as the multi-task job exports one: a whole request
+through the handler's code, what is known of the items in memory (`warm`), or to be read from a store in memory
+(`cold`). Times are the thread's own, so that a busy machine does not tell.
 `retrieval`: the best 150 of 100,000 items by the graph that the two-tower job exports, which searches in int8.
 `request`: a whole request but the network: validation, routing, history, two models, answer, log line.
 """
@@ -27,7 +32,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -37,28 +42,38 @@ import onnxruntime
 from onnx import TensorProto, helper, numpy_helper
 
 from twinloop import systems
-from twinloop.contracts.artefacts import ComponentManifest, Parity
+from twinloop.contracts.artefacts import ComponentManifest, Parity, release_schema
 from twinloop.contracts.embeddings import pack_embeddings
 from twinloop.contracts.history import HistoryEntry, pack
 from twinloop.contracts.system import Asked
+from twinloop.contracts.tally import Happening, Tally, mark_of
 from twinloop.errors import NotFoundError
+from twinloop.features.outcomes import known_features
 from twinloop.features.schema import chosen, schema_hash
-from twinloop.features.stores import MemoryOnlineStore
+from twinloop.features.stores import Entity, MemoryFeatureStore, MemoryOnlineStore
 from twinloop.ports import MemoryObjectStore, ObjectStore
 from twinloop.registry.registry import Registry
 from twinloop.serving.lambdas import answer
 from twinloop.serving.loading import load_models
 from twinloop.serving.service import make_app
+from twinloop.systems.video.features import COUNTING
 from twinloop.systems.video.serve import VideoPredictor
 from twinloop.training.artefact import session
 from twinloop.training.events import Events
+from twinloop.training.multitask import Engagement
+from twinloop.training.multitask import Shape as MultitaskShape
+from twinloop.training.multitask_graph import engagement_graph
+from twinloop.training.taste import Content, Taste, TasteShape
 from twinloop.training.two_tower import Ensemble, Shape
 from twinloop.training.two_tower_graph import int8_recall, two_tower_graph
 from twinloop.training.validate import Question
+from twinloop.training.watch_bins import fit_bins
 
 ROOT = Path(__file__).resolve().parents[1]
 ITEMS, NEW, LARGE, CANDIDATES, FEATURES = 1682, 500, 100_000, 150, 8
 CONTEXT = tuple(feature.name for feature in systems.load("video").features)
+DAY = 86_400_000
+NOW_MS = 1_767_225_600_000
 RNG = np.random.default_rng(7)
 HISTORY = tuple(HistoryEntry(f"i{place}", 1000 + place, 1.0) for place in range(0, 400, 2))
 EVENT = {
@@ -92,14 +107,20 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, default=ROOT / "benchmarks" / "serving.json")
     parser.add_argument("--starts", type=int, default=15)
+    parts: dict[str, Callable[[], Any]] = {
+        "cold_start": lambda: cold_start(options.starts),
+        "ranking_500": ranking,
+        "recommendation_500": recommendation,
+        "engagement_500": engaged,
+        "retrieval_100k": retrieval,
+        "request": request,
+    }
+    parser.add_argument("--only", nargs="+", choices=list(parts), default=list(parts))
     options = parser.parse_args()
+    before = json.loads(options.out.read_text()) if options.out.exists() else {}
     result = {
         "command": "python benchmarks/serving.py",
-        "cold_start": cold_start(options.starts),
-        "ranking_500": ranking(),
-        "recommendation_500": recommendation(),
-        "retrieval_100k": retrieval(),
-        "request": request(),
+        **{n: part() if n in options.only else before[n] for n, part in parts.items() if n in (*options.only, *before)},
         "machine": {
             "cpu": _cpu(),
             "cores": os.cpu_count(),
@@ -189,6 +210,22 @@ def trees(count: int, depth: int, width: int) -> bytes:
     return graph([forest, squeeze], inputs, outputs, {"last": np.array([1])})
 
 
+def engagement(width: int) -> bytes:
+    """The multi-task job's own graph, as it begins: what it has learnt changes no time."""
+    likes = Events.sort(
+        users=np.arange(8 * ITEMS) // 8, items=RNG.integers(0, ITEMS, 8 * ITEMS), times=np.arange(8 * ITEMS),
+        n_users=ITEMS, n_items=ITEMS,
+    )  # fmt: skip
+    tags, authors = [(f"tag {item % 20}",) for item in range(ITEMS)], [f"author {item % 300}" for item in range(ITEMS)]
+    content = Content.describe(likes.counts(), tags, authors, most=ITEMS)
+    known = RNG.gamma(1, 10, size=(10_000, width)).astype(np.float32)
+    seconds = RNG.gamma(1, 10, size=10_000).astype(np.float32)
+    shape = TasteShape(dim=16, length=50, own=ITEMS)
+    return engagement_graph(
+        Engagement(Taste(content, shape), known, MultitaskShape(shape)), fit_bins(known[:, -1], seconds), duration=0
+    )
+
+
 def search(members: int) -> Ensemble:
     """Two towers over 100,000 items as the job begins with them: what they have learnt changes no time."""
     chances = RNG.pareto(1, LARGE) + 1
@@ -207,6 +244,7 @@ def component(
     context: tuple[str, ...] = (),
     *,
     columns: tuple[str, ...] = (),
+    known: tuple[str, ...] = (),
 ) -> dict[str, bytes]:
     """Return a component's files around a model that is asked with these features of the user."""
     manifest = ComponentManifest(
@@ -215,7 +253,7 @@ def component(
         rung="xgboost_trees",
         framework="benchmark",
         snapshot_id="benchmark",
-        schema_hash=schema_hash(chosen(systems.load("video").features, context)),
+        schema_hash=schema_hash(chosen(systems.load("video").definitions, (*context, *known))),
         feature_versions={},
         seed=7,
         code_version="",
@@ -225,6 +263,7 @@ def component(
         outputs=outputs,
         feature_names=columns,
         context_names=context,
+        known_names=known,
         parity=Parity(max_abs_diff=0, rows=1),
         trained_seconds=0,
     )
@@ -267,7 +306,7 @@ def promoted(store: ObjectStore, files: Mapping[str, Mapping[str, bytes]]) -> No
     """Register the release and let it serve."""
     registry = Registry(store, "video")
     components = {name: registry.register_component(name, parts) for name, parts in files.items()}
-    schema = schema_hash(chosen(systems.load("video").features, CONTEXT))
+    schema = release_schema(ComponentManifest.model_validate_json(parts["manifest.json"]) for parts in files.values())
     draft = registry.draft_release(rung="b", snapshot_id="b", schema_hash=schema, components=components)
     registry.promote(registry.register_release(draft, {"metrics.json": b"{}"}), why="benchmark", by="benchmark")
 
@@ -360,6 +399,86 @@ def recommendation() -> dict[str, Any]:
     }
 
 
+def engaged() -> dict[str, Any]:
+    """A request of 500 candidates with what is known of user and items, and the answer's log line."""
+    names = tuple(feature.name for feature in known_features(COUNTING))
+    columns = tuple(f"{('ease', 'cosine', 'next', 'tags', 'trend')[column % 5]}_{column}" for column in range(40))
+    asked, found = ("history", "times", "exclude", "context"), ("items", "scores", "features")
+    retrieval_files = component("retrieval", linear_retrieval(500, 40), asked, found, CONTEXT, columns=columns)
+    model = engagement(len(names))
+    inputs, outputs = tuple(t.name for t in session(model).get_inputs()), ("click", "long_watch", "watch_s")
+    files = {
+        "retrieval": retrieval_files | beside(),
+        "ranking": component("ranking", trees(300, 6, 40), ("features",), ("scores",), CONTEXT, columns=columns),
+        "engagement": component("engagement", model, inputs, outputs, known=names),
+    }
+    store, known, log = MemoryObjectStore(), MemoryFeatureStore(), MemoryStream()
+    promoted(store, files)
+    _fill(known)
+    app = make_app(systems.load("video"), store, known, log, features=known)
+    alone, tensors = load_models(files)["engagement"], iter(range(10**9))
+    given = {
+        "known": RNG.normal(size=(500, len(names))).astype(np.float32), "items": np.arange(500),
+        "history": np.arange(200), "times": np.arange(200) + 1_700_000_000, "at": np.array([1_760_000_000]),
+    }  # fmt: skip
+
+    def request_at(later_ms: Callable[[], int]) -> Callable[[], Any]:
+        def call() -> Any:
+            body = json.loads(EVENT["body"]) | {"time_ms": NOW_MS + later_ms()}  # type: ignore[call-overload]
+            return answer(EVENT | {"body": json.dumps(body)}, lambda: app)
+
+        return call
+
+    first = json.loads(request_at(lambda: 0)()[0]["body"])
+    assert not first["degraded"], first
+    assert first["items"][0]["p_click"] is not None, first
+    return {
+        "features": len(names),
+        "engagement_kb": round(len(model) / 1024),
+        "model_alone": _percentiles(lambda: alone.run({name: given[name] for name in inputs}), 500, time.thread_time),
+        "warm": _percentiles(request_at(lambda: 0), 1000, time.thread_time),
+        "cold": _percentiles(request_at(lambda: 31_000 * (1 + next(tensors))), 100, time.thread_time),
+        "budget_p50_ms": 8,
+        "budget_p99_ms": 20,
+    }
+
+
+def _fill(store: MemoryFeatureStore) -> None:
+    """Everything of a user with a full memory, and of every item."""
+    store.merge("video", "u1", HISTORY)
+    store.count("video", ("user", "u1"), _happened(600, len(COUNTING.marks)), COUNTING.layout("user"))
+    for place in range(ITEMS):
+        named = {"author_id": f"x{place % 300}", "tag": f"t{place % 18}"}
+        facts = {**named, "duration_s": 30.0, "published_ms": NOW_MS - DAY}
+        key: tuple[Entity, str] = ("item", f"i{place}")
+        store.settle("video", key, Tally(), facts, COUNTING.layout("item"))
+        store.count("video", key, _happened(400, 0), COUNTING.layout("item"))
+
+
+def _happened(count: int, marks: int) -> list[Happening]:
+    """Events of 40 days."""
+    kinds = ("impression", "impression", "impression", "click", "watch")
+    drawn = zip(RNG.integers(0, 40 * DAY, count).tolist(), RNG.integers(0, 2**62, count).tolist(), strict=True)
+    return [
+        Happening(
+            NOW_MS - before,
+            key,
+            COUNTING.amounts({"type": kinds[key % len(kinds)], "watch_s": 12.5, "duration_s": 30.0}),
+            tuple(mark_of(f"{'xt'[place % 2]}{key % 18}") for place in range(marks)),
+        )
+        for before, key in drawn
+    ]
+
+
+class MemoryStream:
+    """Where prediction log lines go."""
+
+    def send(self, system: str, lines: Sequence[bytes]) -> set[int]:
+        """Take all of them."""
+        del system, lines
+        return set()
+
+
 def retrieval() -> dict[str, Any]:
     """The two-tower job's own graph over 100,000 items on one thread, with one pair of towers and with the usual three.
 
@@ -397,14 +516,16 @@ def request() -> dict[str, Any]:
     return _percentiles(lambda: answer(EVENT, lambda: app), 1000)
 
 
-def _percentiles(call: Callable[[], object], times: int) -> dict[str, float]:
+def _percentiles(
+    call: Callable[[], object], times: int, clock: Callable[[], float] = time.perf_counter
+) -> dict[str, float]:
     for _ in range(20):
         call()
     taken = []
     for _ in range(times):
-        started = time.perf_counter()
+        started = clock()
         call()
-        taken.append((time.perf_counter() - started) * 1000)
+        taken.append((clock() - started) * 1000)
     return {f"p{q}_ms": round(float(np.percentile(taken, q)), 3) for q in (50, 99)}
 
 

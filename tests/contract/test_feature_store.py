@@ -1,11 +1,9 @@
 """Every FeatureStore keeps the same promises, beside those of an OnlineStore."""
 
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
-import boto3
 import pytest
-from moto import mock_aws
 
 from twinloop.aws.feature_store import DynamoFeatureStore
 from twinloop.contracts.history import HistoryEntry
@@ -28,22 +26,6 @@ def counted(store: FeatureStore, key: tuple[str, str] = USER) -> int:
         return 0
     tally = unpack(known.counters, LAYOUT)
     return len(tally.recent) + sum(sums[0] for sums in tally.buckets.values())
-
-
-@pytest.fixture
-def dynamodb(monkeypatch: pytest.MonkeyPatch) -> Iterator[object]:
-    monkeypatch.setenv("AWS_DEFAULT_REGION", "eu-west-1")
-    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "testing")
-    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "testing")
-    with mock_aws():
-        client = boto3.client("dynamodb")
-        client.create_table(
-            TableName="twinloop",
-            BillingMode="PAY_PER_REQUEST",
-            AttributeDefinitions=[{"AttributeName": name, "AttributeType": "S"} for name in ("pk", "sk")],
-            KeySchema=[{"AttributeName": "pk", "KeyType": "HASH"}, {"AttributeName": "sk", "KeyType": "RANGE"}],
-        )
-        yield client
 
 
 @pytest.fixture(params=["memory", "dynamodb"])

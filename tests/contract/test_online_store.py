@@ -1,11 +1,9 @@
 """Every OnlineStore keeps the same promises."""
 
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
-import boto3
 import pytest
-from moto import mock_aws
 
 from twinloop.aws.online_store import DynamoOnlineStore
 from twinloop.contracts.history import HistoryEntry
@@ -13,40 +11,6 @@ from twinloop.errors import BadInputError, IntegrityError, UnavailableError
 from twinloop.features.stores import MemoryOnlineStore, OnlineStore
 
 A, B, C = HistoryEntry("a", 1, 1.0), HistoryEntry("b", 2, 0.0), HistoryEntry("c", 3, 1.0)
-
-
-def dynamodb_client():
-    return boto3.client(
-        "dynamodb",
-        region_name="eu-west-1",
-        aws_access_key_id="testing",
-        aws_secret_access_key="testing",
-    )
-
-
-@pytest.fixture
-def dynamodb(monkeypatch: pytest.MonkeyPatch) -> Iterator[object]:
-    monkeypatch.setenv("AWS_DEFAULT_REGION", "eu-west-1")
-    with mock_aws():
-        client = dynamodb_client()
-        client.create_table(
-            TableName="twinloop",
-            BillingMode="PAY_PER_REQUEST",
-            AttributeDefinitions=[{"AttributeName": name, "AttributeType": "S"} for name in ("pk", "sk")],
-            KeySchema=[
-                {"AttributeName": "pk", "KeyType": "HASH"},
-                {"AttributeName": "sk", "KeyType": "RANGE"},
-            ],
-        )
-        # DynamoDB compares and writes an item in one step; moto does it in two, between which another thread may write.
-        write, one_at_a_time = client.put_item, threading.Lock()
-
-        def put_item(**request: object) -> object:
-            with one_at_a_time:
-                return write(**request)
-
-        client.put_item = put_item
-        yield client
 
 
 @pytest.fixture(params=["memory", "dynamodb"])

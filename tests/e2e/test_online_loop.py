@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from datetime import UTC, datetime
 
@@ -10,6 +11,7 @@ from deployed import EVENTS, Cloud, Learned, wait_for
 
 from twinloop.aws.feature_store import DynamoFeatureStore
 from twinloop.aws.online_store import DynamoOnlineStore
+from twinloop.commands import learn
 from twinloop.features.values import compute
 from twinloop.registry.overview import release_rows
 from twinloop.systems.video.features import COUNTING
@@ -114,3 +116,73 @@ def test_promotion_and_rollback_reach_the_warm_function_within_30_seconds(cloud:
     promoted, rolled_back = cloud.place.registry("video").history()[-2:]
     assert (promoted.version, promoted.why) == (other, "to see it serve")
     assert (rolled_back.version, rolled_back.came_from, rolled_back.why) == (before, other, "seen")
+
+
+@pytest.mark.timeout(1800)
+def test_what_happens_now_is_known_in_seconds_recommended_next_and_learnt_from(cloud: Cloud, learned: Learned) -> None:
+    """A video that nobody knew becomes loved: through the API into features and lists, and then into the model."""
+    mark, loved = f"e2e{time.time_ns()}", "50"
+    new, fan = f"{mark}-new", f"{mark}-fan"
+    registry, store = cloud.place.registry("video"), DynamoFeatureStore(cloud.place.outputs["Table"])
+    known_before = {row.version for row in release_rows(registry)}
+    champion = cloud.recommend(USER)["model_version"]
+
+    # So long ago that nobody waits any more for what becomes of it: these are rows to learn engagement from.
+    earlier, now = int(time.time() * 1000) - 7_200_000, int(time.time() * 1000)
+    lovers = [f"{mark}-{n}" for n in range(40)]
+    events = []
+    for n, user in enumerate(lovers):
+        shown = {"user_id": user, "item_id": new, "time": earlier + 1000 * n, "request_id": f"{mark} r{n}"}
+        events += [
+            {"event_id": f"{user} shown", "type": "impression", "position": n % 5} | shown,
+            {"event_id": f"{user} clicked", "type": "click"} | shown | {"time": shown["time"] + 500},
+            {"event_id": f"{user} loved", "type": "like", "user_id": user, "item_id": loved, "time": now + n},
+        ]
+    assert cloud.call(EVENTS, {"events": events}).json["accepted"] == len(events)
+
+    cold = cloud.recommend(fan, limit=20, explore=False)
+    like = {"event_id": f"{fan} liked", "type": "like", "user_id": fan, "item_id": loved, "time": now}
+    click = {"event_id": f"{fan} clicked", "type": "click", "user_id": fan, "item_id": "181", "time": now}
+    assert cloud.call(EVENTS, {"events": [like, click]}).status == 202
+
+    def clicks() -> float:
+        found = compute(COUNTING, int(time.time() * 1000) + 1, store.recall("video", fan).user)
+        return float(found["user_clicks_1d"].values[0])
+
+    wait_for(lambda: clicks() == 1.0, 5, "the fan's features have changed")
+    warm = wait_for(
+        lambda: None if (found := cloud.recommend(fan, limit=20, explore=False))["cold"] else found, 5, "and their list"
+    )
+    ids = [item["item_id"] for item in warm["items"]]
+    assert cold["cold"] is True
+    assert ids != [item["item_id"] for item in cold["items"]]
+    assert not {loved, "181", new} & set(ids)
+
+    today = f"{datetime.now(UTC):%Y-%m-%d}"
+    dates = {today, f"{datetime.fromtimestamp(earlier / 1000, UTC):%Y-%m-%d}"}
+    wanted = {event["event_id"] for event in events}
+    wait_for(
+        lambda: wanted <= {row["event_id"] for date in dates for row in cloud.lake_rows("events", date)},
+        180,
+        "all events are in the lake",
+    )
+    _, progress = learn.run(cloud.place, "video", ("popularity", "ease"))
+    assert {job.status for job in progress.jobs} == {"Completed"}
+    rows = [row for row in release_rows(registry) if row.version not in known_before]
+    assert {row.rung for row in rows} == {"popularity", "ease"}
+    release = registry.release(next(row.version for row in rows if row.rung == "ease"))
+    manifest = json.loads(cloud.place.store.read(f"snapshots/video/{release.snapshot_id}/manifest.json").body)
+    assert manifest["rows"]["train/impressions"] >= len(lovers)
+    assert manifest["outcomes"]["labels"] == ["click", "long_watch", "watch_s"]
+
+    serving = cloud.recommend(USER)["model_version"]
+    if serving != release.version:
+        cloud.twinloop("promote", "video", release.version, "--why", "to see what it has learnt")
+
+    def learnt() -> bool:
+        answer = cloud.recommend(fan, limit=100, explore=False)
+        return answer["model_version"] == release.version and new in {item["item_id"] for item in answer["items"]}
+
+    wait_for(learnt, 30, "who likes what its lovers like is shown the video that was new")
+    cloud.twinloop("promote", "video", champion, "--why", "the other tests' own")
+    wait_for(lambda: cloud.recommend(USER)["model_version"] == champion, 30, "the champion is back")

@@ -17,16 +17,19 @@ EVENTS = """
         FROM read_parquet('{folder}/interactions.parquet')
     ),
     happened AS (
-        SELECT n, 'impression' AS type, time_ms, NULL AS watched, NULL AS duration, user_id, video_id FROM shown
-        UNION ALL SELECT n, 'click', time_ms, NULL, NULL, user_id, video_id FROM shown WHERE is_click = 1
+        SELECT n, 'impression' AS type, time_ms, NULL AS watched, NULL AS duration, user_id, video_id,
+            json_object('tab', tab)::VARCHAR AS context FROM shown
+        UNION ALL SELECT n, 'click', time_ms, NULL, NULL, user_id, video_id, NULL FROM shown WHERE is_click = 1
         UNION ALL SELECT n, 'watch', time_ms + play_time_ms, play_time_ms / 1000::DOUBLE,
-            CASE WHEN duration_ms > 0 THEN duration_ms / 1000::DOUBLE END, user_id, video_id
+            CASE WHEN duration_ms > 0 THEN duration_ms / 1000::DOUBLE END, user_id, video_id, NULL
             FROM shown WHERE play_time_ms > 0
-        UNION ALL SELECT n, 'like', time_ms + play_time_ms, NULL, NULL, user_id, video_id FROM shown WHERE is_like = 1
-        UNION ALL SELECT n, 'hide', time_ms + play_time_ms, NULL, NULL, user_id, video_id FROM shown WHERE is_hate = 1
+        UNION ALL SELECT n, 'like', time_ms + play_time_ms, NULL, NULL, user_id, video_id, NULL
+            FROM shown WHERE is_like = 1
+        UNION ALL SELECT n, 'hide', time_ms + play_time_ms, NULL, NULL, user_id, video_id, NULL
+            FROM shown WHERE is_hate = 1
     )
     SELECT 'k' || n || '-' || type AS event_id, type, time_ms AS time, user_id::VARCHAR AS user_id,
-        video_id::VARCHAR AS item_id, watched AS watch_s, duration AS duration_s, 'k' || n AS request_id
+        video_id::VARCHAR AS item_id, watched AS watch_s, duration AS duration_s, 'k' || n AS request_id, context
     FROM happened ORDER BY time_ms, event_id
 """
 ITEMS = """

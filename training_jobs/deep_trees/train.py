@@ -3,6 +3,7 @@
 import sys
 
 import torch
+from onnxruntime import InferenceSession
 from pydantic import Field
 
 from twinloop.contracts.signature import FEATURES, SCORES
@@ -12,15 +13,16 @@ from twinloop.training.deep_sources import Settings, compare_deep, fit_all, line
 from twinloop.training.events import Events
 from twinloop.training.job import Job, run_job
 from twinloop.training.linear import popularity
-from twinloop.training.snapshot import read_snapshot
+from twinloop.training.snapshot import Snapshot, read_snapshot
 from twinloop.training.sources_reference import compare
-from twinloop.training.validate import proof_questions, retrieve, validation_metrics
+from twinloop.training.validate import Answer, metrics_of, proof_questions, retrieve, validation_answers
 
 
 class Config(ranker.TreesConfig):
     """Hyperparameters."""
 
-    sequence_epochs: int = Field(45, ge=1, le=10_000)
+    folds: int = Field(3, ge=2, le=20, description="Of users: each one's rows come of models of the others.")
+    sequence_epochs: int = Field(30, ge=1, le=10_000)
     sequence_members: int = Field(1, ge=1, le=16, description="Transformers whose scores are averaged.")
     tower_epochs: int = Field(35, ge=1, le=10_000)
     tower_members: int = Field(2, ge=1, le=16, description="Pairs of towers whose scores are averaged.")
@@ -42,10 +44,16 @@ def train(config: Config, job: Job) -> None:
     def build(events: Events, fold: int) -> bytes:
         return fit_all(events, snapshot, settings, seed=config.seed + fold)[0]
 
-    rows = ranker.training_rows(snapshot, build, users=config.users, seed=config.seed, say=job.say)
+    held_out: list[Answer] = []  # the folds' models know neither the users that they are asked about nor validation
+
+    def also(theirs: Snapshot, model: InferenceSession) -> None:
+        held_out.extend(validation_answers(model, theirs))
+
+    rows = ranker.training_rows(
+        snapshot, build, users=config.users, seed=config.seed, folds=config.folds, also=also, say=job.say
+    )
     booster = config.fitted(rows, context=len(context), threads=config.threads)
-    early = session(build(snapshot.train, 0))
-    metrics = validation_metrics(early, snapshot, ranker=lambda features: ranker.predict(booster, features))
+    metrics = metrics_of(held_out, ranker=lambda features: ranker.predict(booster, features))
     job.say(f"on validation {metrics}")
 
     retrieval, names, sources, deep = fit_all(snapshot.everything, snapshot, settings, seed=config.seed)

@@ -31,6 +31,7 @@ class Config(JobConfig):
     weight_decay: float = Field(0.1, ge=0)
     averaging: float = Field(0.99, ge=0, lt=1, description="Of the weights: what a step leaves of the average.")
     batch: int = Field(64, ge=1, le=4_096, description="Users in a step.")
+    cells: int = Field(2_000, ge=1, description="Moments of histories that a step asks about, at most.")
     users: int = Field(4_000, ge=1, description="Users in an epoch, at most.")
     window: int = Field(4, ge=1, le=200, description="What counts as next: so many events.")
     window_decay: float = Field(0.9, gt=0, le=1, description="Weight of a next event against the one before it.")

@@ -5,16 +5,11 @@ import sys
 import torch
 from pydantic import Field
 
-from twinloop.training.artefact import Component, prove_parity, session, write_component, write_items
 from twinloop.training.config import JobConfig
-from twinloop.training.epochs import fit_as_long_as_it_helps
-from twinloop.training.events import Events
 from twinloop.training.job import Job, run_job
-from twinloop.training.linear import popularity
 from twinloop.training.snapshot import read_snapshot
-from twinloop.training.two_tower import Ensemble, Shape
-from twinloop.training.two_tower_graph import check_size, int8_recall, two_tower_graph
-from twinloop.training.validate import proof_questions, scored_pairs
+from twinloop.training.towers import write_towers
+from twinloop.training.two_tower import Shape
 
 # Three pairs take 1.35 ms to search 100,000 items, one takes 0.65 (python benchmarks/serving.py).
 MANY_ITEMS = 50_000
@@ -34,6 +29,7 @@ class Config(JobConfig):
     weight_decay: float = Field(0.1, ge=0)
     batch: int = Field(256, ge=1, le=65_536, description="Questions in a step.")
     cuts: int = Field(4, ge=1, le=100, description="Moments of each user's past that an epoch asks about.")
+    questions: int = Field(16_000, ge=1, description="In an epoch, at most; more epochs ask about the others.")
     window: int = Field(4, ge=1, le=200, description="What counts as next: so many events.")
     window_decay: float = Field(0.9, gt=0, le=1, description="Weight of a next event against the one before it.")
     epochs: int = Field(60, ge=1, le=10_000, description="At most; validation decides how many.")
@@ -53,25 +49,15 @@ def train(config: Config, job: Job) -> None:
     """Fit for as long as validation says that it helps, export, prove."""
     torch.set_num_threads(config.threads)
     snapshot = read_snapshot(job.snapshot)
-    members, longest = config.pairs(len(snapshot.items)), snapshot.manifest.history_length
-    check_size(len(snapshot.items), config.dim, members)
-
-    def make(events: Events) -> Ensemble:
-        shape, tags = config.shape(), snapshot.items.tags
-        return Ensemble(events, tags, shape, longest=longest, members=members, seed=config.seed)
-
-    model, metrics = fit_as_long_as_it_helps(
-        snapshot, make, two_tower_graph, epochs=config.epochs, check_every=config.check_every, say=job.say
+    write_towers(
+        config,
+        job,
+        snapshot,
+        config.shape(),
+        members=config.pairs(len(snapshot.items)),
+        epochs=config.epochs,
+        check_every=config.check_every,
     )
-
-    exported = two_tower_graph(model)
-    opened = session(exported)
-    asked = proof_questions(snapshot)
-    metrics |= {"int8_recall@150": int8_recall(opened, model, asked)}
-    parity = prove_parity(scored_pairs(opened, asked, lambda q: model.scores([q.history])[0]))
-
-    write_component(job, snapshot, config, Component("retrieval", "torch", exported, parity, metrics))
-    write_items(job, snapshot, popularity(snapshot.everything))
 
 
 if __name__ == "__main__":

@@ -8,9 +8,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from twinloop.aws.clients import quick_client
+from twinloop.aws.feature_store import DynamoFeatureStore
 from twinloop.aws.firehose import FirehoseStream
 from twinloop.aws.objects import S3ObjectStore
-from twinloop.aws.online_store import DynamoOnlineStore
 from twinloop.contracts.system import System
 from twinloop.errors import BadInputError
 from twinloop.serving.app import App
@@ -67,11 +67,13 @@ def _share(environ: Mapping[str, str], name: str, default: float) -> float:
 def serving_app(settings: ServeSettings, load: Callable[[str], System], logger: logging.Logger) -> App:
     """Return the app. Its clients give up soon: a request has fallbacks, and no time."""
     table, stream = settings.table, settings.prediction_stream
+    store = DynamoFeatureStore(table, quick_client("dynamodb")) if table else None
     return make_app(
         load(settings.system),
         S3ObjectStore(settings.bucket),
-        DynamoOnlineStore(table, quick_client("dynamodb")) if table else None,
+        store,
         FirehoseStream(stream, quick_client("firehose")) if stream else None,
+        features=store,
         challenger_share=settings.challenger_share,
         preset_mix=settings.preset_mix,
         explore=settings.explore,

@@ -13,6 +13,7 @@ from typing import Annotated, Any
 import typer
 
 from twinloop import systems
+from twinloop.aws.feature_store import DynamoFeatureStore
 from twinloop.aws.online_store import DynamoOnlineStore
 from twinloop.commands import api as deployed_api
 from twinloop.commands.models import System as SystemName
@@ -94,6 +95,8 @@ def score(place: Deployment, name: str, events: Path, *, api: bool = False, alia
         scores, asked = _through_the_api(place, system, system.evaluation, cases, expected=state.version)
     else:
         predictor = ReleaseLoader(registry, system.predictor).load(state.version).predictor
+        if getattr(predictor, "asks_known", False):
+            cases = _with_known(place, system, cases)
         scores, asked = replay(predictor, cases, system.judge), {"asked": "in process"}
     return {
         "system": name,
@@ -177,6 +180,21 @@ def _through_the_api(
     answers = Answers(place, f"/v1/{system.spec.name}/{system.spec.verb}")
     scores = replay(answers, cases, lambda them, case: judge(remote(lambda body: them.ask(case, body), case), case))
     return scores, answers.facts(expected)
+
+
+def _with_known(place: Deployment, system: System, cases: Sequence[Case]) -> list[Case]:
+    """Give cases what the online store knows of their users and of items, as serving reads it."""
+    from twinloop.features.knowledge import ItemCache, UserKnowledge  # noqa: PLC0415 - numpy, as above
+
+    store, name, counting = DynamoFeatureStore(place.outputs["Table"]), system.spec.name, system.counting
+    if counting is None:
+        raise NotFoundError(f"{name} counts nothing, and its release asks what is known")
+    items = ItemCache(counting, lambda ids: store.known(name, [("item", item_id) for item_id in ids]))
+    users = store.known(name, [("user", str(case.request["user_id"])) for case in cases])
+    return [
+        case.model_copy(update={"request": {**case.request, "known": UserKnowledge(counting, user, items)}})
+        for case, user in zip(cases, users, strict=True)
+    ]
 
 
 def _histories(place: Deployment, name: str) -> Any:

@@ -51,17 +51,12 @@ def features(
     console.print(values_table(known, store, user, item, at_ms=int(time.time() * 1000)))
 
 
-def definitions(system: System) -> tuple[Feature, ...]:
-    """Return all of a system's definitions: those that models are asked with, then the others."""
-    return (*system.features, *(system.counting.features if system.counting is not None else ()))
-
-
 def definitions_table(system: System) -> Table:
     """Return the definitions: type, window, default, time to live, freshness, owner."""
     table = _table(
         f"{system.spec.name}: features", "feature", "of", "type", "window", "default", "lives", "fresh", "owner"
     )
-    for feature in definitions(system):
+    for feature in system.definitions:
         table.add_row(
             feature.name,
             feature.entity.replace("_", " x "),
@@ -80,7 +75,7 @@ def values_table(system: System, store: FeatureStore, user: str, item: str | Non
     from twinloop.features import values  # noqa: PLC0415 - numpy, which the list of definitions does without
 
     recalled = store.recall(system.spec.name, user, [item] if item is not None else [])
-    of_history = [feature for feature in definitions(system) if feature.source == "history"]
+    of_history = [feature for feature in system.definitions if feature.source == "history"]
     found = online.compute(recalled.history, of_history, at_ms, length=system.spec.history_length)
     latest = max((entry.time_ms for entry in recalled.history if entry.time_ms < at_ms), default=None)
     counted: Mapping[str, values.Values] = {}
@@ -88,7 +83,7 @@ def values_table(system: System, store: FeatureStore, user: str, item: str | Non
         counted = values.compute(system.counting, at_ms, recalled.user, recalled.items)
     whose = f"user {user}" if item is None else f"user {user}, item {item}"
     table = _table(f"{system.spec.name}: {whose}", "feature", "value", "age of what it is made of", "")
-    for feature in definitions(system):
+    for feature in system.definitions:
         if feature.source == "history":
             value = found[feature.name]
             age = None if latest is None else at_ms - latest

@@ -65,6 +65,8 @@ class RecommendedItem(Contract):
     item_id: str
     rank: int = Field(ge=1)
     score: float
+    p_click: float | None = Field(None, description="Probability of a click, where the release predicts it.")
+    watch_s: float | None = Field(None, description="Expected seconds of watching, where the release predicts them.")
     title: str | None = Field(None, description="With include=titles, where the item has one.")
     reason: Literal["history", "popular", "new"] | None = Field(
         None, description="With include=reasons: chosen by what the user did, because many like it, or to be tried out."

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+from collections.abc import Iterable
 from datetime import datetime
 from typing import Any
 
@@ -9,6 +11,7 @@ from pydantic import Field
 
 from twinloop.contracts.features import Feature
 from twinloop.contracts.model import Contract
+from twinloop.contracts.outcomes import OutcomesTold
 
 
 class FileEntry(Contract):
@@ -37,6 +40,11 @@ class SnapshotManifest(Contract):
     features: tuple[Feature, ...] = Field(description="The definitions that its columns were computed by.")
     history_length: int = Field(gt=0, description="Events of a user that serving keeps, and that features look at.")
     segments: tuple[str, ...] = Field((), description="Facts of a new user that popularity is counted by.")
+    most_cases: int = Field(
+        0, ge=0, description="Cases of a part at most, of the users with the smallest SHA-256 of their id; 0: all."
+    )
+    outcomes: OutcomesTold | None = Field(None, description="Of `impressions.parquet`; None where nothing was shown.")
+    known_features: tuple[Feature, ...] = Field((), description="The definitions of the features of impressions.")
 
 
 class Parity(Contract):
@@ -48,15 +56,15 @@ class Parity(Contract):
 
 
 class ComponentManifest(Contract):
-    """One model file of a release: `retrieval`, `ranking`, or `model` where a system has only one."""
+    """One model file of a release: `retrieval`, `ranking`, `engagement`, or `model` where a system has only one."""
 
     system: str
     component: str
     rung: str
     framework: str
     snapshot_id: str
-    schema_hash: str = Field(description="Of the definitions of `context_names`, in their order.")
-    feature_versions: dict[str, str] = Field(description="Of `context_names`.")
+    schema_hash: str = Field(description="Of the definitions of `context_names`, then `known_names`, in their order.")
+    feature_versions: dict[str, str] = Field(description="Of `context_names` and `known_names`.")
     seed: int
     code_version: str
     library_versions: dict[str, str]
@@ -67,8 +75,22 @@ class ComponentManifest(Contract):
     context_names: tuple[str, ...] = Field(
         (), description="Features of the user that the `context` tensor holds, in order; see contracts/signature.py."
     )
+    known_names: tuple[str, ...] = Field(
+        (),
+        description="Features that the `known` tensor of an `engagement` holds, in order; see contracts/signature.py.",
+    )
+    situation: dict[str, tuple[str, ...]] = Field(
+        default_factory=dict,
+        description="Facts of a request's context that the `situation` tensor holds, in order, each with its values.",
+    )
     parity: Parity
     trained_seconds: float = Field(ge=0)
+
+
+def release_schema(manifests: Iterable[ComponentManifest]) -> str:
+    """Return the feature schema of a release: its components' own, or where they differ, a hash of all of theirs."""
+    hashes = sorted({manifest.schema_hash for manifest in manifests})
+    return hashes[0] if len(hashes) == 1 else hashlib.sha256("\n".join(hashes).encode()).hexdigest()
 
 
 class ReleaseManifest(Contract):
@@ -78,7 +100,7 @@ class ReleaseManifest(Contract):
     version: str
     rung: str
     snapshot_id: str
-    schema_hash: str
+    schema_hash: str = Field(description="As `release_schema` has it.")
     components: dict[str, str] = Field(description="Component name -> its version in the registry.")
     created_at: datetime
     metrics: dict[str, float] = Field(default_factory=dict)

@@ -10,6 +10,7 @@ from twinloop.contracts.artefacts import Case, ComponentManifest
 from twinloop.contracts.features import Counting, Feature
 from twinloop.contracts.history import History
 from twinloop.contracts.model import Contract
+from twinloop.contracts.outcomes import Outcomes
 from twinloop.contracts.spec import SystemSpec
 
 if TYPE_CHECKING:  # functions that only know of rows carry no numpy
@@ -31,6 +32,23 @@ class Model(Protocol):
 
     def asset(self, name: str) -> bytes:
         """Bytes of a file beside the model (a vocabulary, say). Raises NotFoundError."""
+        ...
+
+
+class Knowledge(Protocol):
+    """What is known of one user and of items at a moment, for models that are asked with it."""
+
+    @property
+    def degraded(self) -> bool:
+        """Whether some of what was given were defaults because the store did not answer."""
+        ...
+
+    def tensor(self, names: Sequence[str], item_ids: Sequence[str], at_ms: int) -> NDArray[np.float32]:
+        """Return features of the user, of each item, and of the two together: float32[items, names].
+
+        A feature that is not known, or has expired, is its default. Raises IntegrityError for a name that is no
+        feature's.
+        """
         ...
 
 
@@ -76,6 +94,9 @@ class Ranked:
             given the preset; None where nothing was left to chance.
         tried: Which of them are in the list to be tried out; empty, or one flag an item.
         reasons: Of each item, where they were asked for; otherwise empty.
+        p_click: How likely a click on each item is, where the release predicts that; otherwise empty. None for an item
+            that it says nothing of.
+        watch_s: Expected seconds of watching each item, likewise.
     """
 
     ids: tuple[str, ...]
@@ -85,6 +106,8 @@ class Ranked:
     propensities: tuple[float, ...] | None = None
     tried: tuple[bool, ...] = ()
     reasons: tuple[tuple[Reason, ...], ...] = ()
+    p_click: tuple[float | None, ...] = ()
+    watch_s: tuple[float | None, ...] = ()
 
 
 def _no_evidence(event: Mapping[str, Any]) -> float | None:
@@ -125,6 +148,8 @@ class System:
             are made with it; the default keeps none.
         evaluation: How labelled files become cases; None where the system cannot be asked about them.
         presets: Named settings of its policy and what each is for, the default first; none where it knows none.
+        counting: What it counts of users and items; None where it counts nothing.
+        outcomes: How its events become labelled impressions; None where it learns from none. Needs `counting`.
     """
 
     spec: SystemSpec
@@ -137,3 +162,9 @@ class System:
     evaluation: Evaluation | None = None
     counting: Counting | None = None
     presets: Mapping[str, str] = field(default_factory=dict)
+    outcomes: Outcomes | None = None
+
+    @property
+    def definitions(self) -> tuple[Feature, ...]:
+        """All definitions: those that snapshots hold for every event, then those of what is counted."""
+        return (*self.features, *(self.counting.features if self.counting is not None else ()))

@@ -16,6 +16,7 @@ from twinloop.evaluation.cases import CaseScores, read_cases
 from twinloop.evaluation.messages import RungResult
 from twinloop.evaluation.replay import replay
 from twinloop.evaluation.verdict import Candidate, Champion, FailedRung
+from twinloop.features.judged import ITEMS_FILE, USERS_FILE, ItemsAsOf, read_users, with_knowledge
 from twinloop.features.schema import chosen, schema_hash
 from twinloop.ports import ObjectStore
 from twinloop.registry.artefacts import Artefact, check_components, read_artefact
@@ -42,7 +43,7 @@ class Bench:
 
 
 def open_bench(store: ObjectStore, system: System, load: Load, snapshot_key: str) -> Bench:
-    """Read a snapshot's manifest and test cases, and verify them.
+    """Read a snapshot's manifest and test cases, with what was known at their moments where it says so; verify them.
 
     Raises:
         NotFoundError: There is no such snapshot.
@@ -57,11 +58,20 @@ def open_bench(store: ObjectStore, system: System, load: Load, snapshot_key: str
         raise BadInputError(f"{snapshot_key} is a snapshot of {snapshot.system}, not of {system.spec.name}")
     if not snapshot_key.endswith(f"/{snapshot.snapshot_id}/"):
         raise IntegrityError(f"{snapshot_key} holds the manifest of snapshot {snapshot.snapshot_id}")
-    body = store.read(snapshot_key + CASES_FILE).body
-    promised = {entry.path: entry.sha256 for entry in snapshot.files}.get(CASES_FILE)
+    cases = read_cases(_verified(store, snapshot, snapshot_key, CASES_FILE))
+    if snapshot.known_features and system.counting is not None:
+        items = ItemsAsOf(system.counting, _verified(store, snapshot, snapshot_key, ITEMS_FILE))
+        users = read_users(_verified(store, snapshot, snapshot_key, USERS_FILE))
+        cases = with_knowledge(cases, system.counting, users, items)
+    return Bench(system, load, snapshot, cases)
+
+
+def _verified(store: ObjectStore, snapshot: SnapshotManifest, snapshot_key: str, name: str) -> bytes:
+    body = store.read(snapshot_key + name).body
+    promised = {entry.path: entry.sha256 for entry in snapshot.files}.get(name)
     if promised != hashlib.sha256(body).hexdigest():
-        raise IntegrityError(f"{snapshot_key}{CASES_FILE} is not the file of the manifest; make the snapshot anew")
-    return Bench(system, load, snapshot, read_cases(body))
+        raise IntegrityError(f"{snapshot_key}{name} is not the file of the manifest; make the snapshot anew")
+    return body
 
 
 def judge_result(
@@ -89,7 +99,7 @@ def judge_result(
     draft = registry.draft_release(
         rung=rung.name,
         snapshot_id=bench.snapshot.snapshot_id,
-        schema_hash=artefact.any_manifest.schema_hash,
+        schema_hash=artefact.schema_hash,
         components=versions,
     )
     seconds = artefact.trained_seconds if result.seconds is None else result.seconds
@@ -106,7 +116,7 @@ def judge_champion(bench: Bench, registry: Registry, version: str) -> tuple[Cham
     try:
         manifest = registry.release(version)
         components = registry.read_release(version)
-        if manifest.schema_hash != _schema(bench.snapshot, check_components(components).any_manifest):
+        if any(m.schema_hash != _schema(bench.snapshot, m) for m in check_components(components).manifests.values()):
             notes.append(f"The champion {version} was trained on another feature schema than this snapshot's.")
         scores = bench.scores(components)
     except UnavailableError:
@@ -130,7 +140,7 @@ def _check_origin(artefact: Artefact, rung: Rung, snapshot: SnapshotManifest) ->
         ("system", manifest.system, snapshot.system),
         ("rung", manifest.rung, rung.name),
         ("snapshot", manifest.snapshot_id, snapshot.snapshot_id),
-        ("feature schema", manifest.schema_hash, _schema(snapshot, manifest)),
+        *(("feature schema", m.schema_hash, _schema(snapshot, m)) for m in artefact.manifests.values()),
     ):
         if found != wanted:
             raise IntegrityError(f"the model was trained for the {what} {found}, not {wanted}")
@@ -138,9 +148,11 @@ def _check_origin(artefact: Artefact, rung: Rung, snapshot: SnapshotManifest) ->
 
 def _schema(snapshot: SnapshotManifest, manifest: ComponentManifest) -> str:
     """Return the schema that a model asked with these features has, by the snapshot's definitions."""
-    known = {feature.name for feature in snapshot.features}
-    missing = [name for name in manifest.context_names if name not in known]
-    return f"without {missing[0]}" if missing else schema_hash(chosen(snapshot.features, manifest.context_names))
+    features = (*snapshot.features, *snapshot.known_features)
+    names = (*manifest.context_names, *manifest.known_names)
+    known = {feature.name for feature in features}
+    missing = [name for name in names if name not in known]
+    return f"without {missing[0]}" if missing else schema_hash(chosen(features, names))
 
 
 def _short(text: str) -> str:

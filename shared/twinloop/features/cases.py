@@ -15,9 +15,14 @@ from twinloop.contracts.segments import segment_value
 from twinloop.features.lake import quoted
 from twinloop.features.splits import PART_SQL, PARTS
 
+# Four times what the gate replays. Which ones is decided as the gate decides it, so that it picks the same either way.
+MOST_CASES = 20_000
+_ALL = "g"  # after every hexadecimal digit
+_FETCHED = 500  # cases with their histories in memory at once
+
 _TAGGED = f"""
     SELECT events.*, {PART_SQL} AS part FROM events JOIN boundaries USING (user_id)
-    WHERE judged AND user_id BETWEEN $first AND $last
+    WHERE judged AND user_id BETWEEN $first AND $last AND sha256(user_id) <= $greatest
 """
 
 
@@ -27,7 +32,8 @@ def cases(
     chunks: Sequence[tuple[str, str]],
     *,
     length: int,
-    segments: Sequence[str] = (),
+    segments: Sequence[str],
+    most: int,
 ) -> Iterator[dict[str, Any]]:
     """Yield a part's cases as JSON objects, by user id; users come in chunks that bound the memory.
 
@@ -44,6 +50,7 @@ def cases(
         chunks: Ranges of user ids.
         length: Events of a history.
         segments: Attributes of users that a request's context would tell.
+        most: Of more cases, those of the users with the smallest SHA-256 of their id.
     """
     earlier = PARTS[: PARTS.index(part)]
     edges = _activity_edges(connection, earlier)
@@ -71,11 +78,11 @@ def cases(
         FROM fresh JOIN asked USING (user_id) LEFT JOIN known USING (user_id) LEFT JOIN users USING (user_id)
         ORDER BY user_id
     """
-    unliked = _unliked(connection, earlier)
+    same = {"part": part, "earlier": list(earlier), "unliked": _unliked(connection, earlier)}
+    same["greatest"] = _greatest(connection, part, earlier, most)
     for first, last in chunks:
-        values = {"first": first, "last": last, "part": part, "earlier": list(earlier), "unliked": unliked}
-        rows = connection.execute(query, values).fetchall()
-        for user_id, time_ms, events, entries, items, new, *facts in rows:
+        found = connection.cursor().execute(query, {"first": first, "last": last, **same})
+        for user_id, time_ms, events, entries, items, new, *facts in _rows(found):
             history = [[item_id, int(moment), float(strength)] for item_id, moment, strength in entries or ()]
             known = any(strength >= POSITIVE for _, _, strength in history)
             told = {key: segment_value(json.loads(fact or "null")) for key, fact in zip(segments, facts, strict=True)}
@@ -91,6 +98,32 @@ def cases(
                 },
             )
             yield case.model_dump()
+
+
+def _rows(found: duckdb.DuckDBPyConnection) -> Iterator[tuple[Any, ...]]:
+    while rows := found.fetchmany(_FETCHED):
+        yield from rows
+
+
+def _greatest(connection: duckdb.DuckDBPyConnection, part: str, earlier: Sequence[str], most: int) -> str:
+    """The greatest SHA-256 of the id of a user who has a case."""
+    judged = connection.execute("SELECT count(*) FROM boundaries WHERE judged").fetchone()
+    if judged is not None and judged[0] <= most:
+        return _ALL
+    row = connection.execute(
+        f"""
+        WITH tagged AS (
+            SELECT user_id, item_id, strength, {PART_SQL} AS part FROM events JOIN boundaries USING (user_id)
+            WHERE judged
+        ),
+        wanted AS (SELECT DISTINCT user_id, item_id FROM tagged WHERE part = $part AND strength >= {POSITIVE}),
+        before AS (SELECT user_id, item_id FROM tagged WHERE list_contains($earlier, part)),
+        asked AS (SELECT DISTINCT user_id FROM wanted ANTI JOIN before USING (user_id, item_id))
+        SELECT sha256(user_id) AS hash FROM asked ORDER BY hash LIMIT 1 OFFSET $left_out
+        """,
+        {"part": part, "earlier": list(earlier), "left_out": most - 1},
+    ).fetchone()
+    return _ALL if row is None else str(row[0])
 
 
 def _unliked(connection: duckdb.DuckDBPyConnection, earlier: Sequence[str]) -> list[str]:

@@ -66,16 +66,26 @@ def _make_facts(connection: duckdb.DuckDBPyConnection, counting: Counting) -> No
         )
 
 
-def asof(connection: duckdb.DuckDBPyConnection, counting: Counting, *, labels: str = "labels") -> str:
+def asof(
+    connection: duckdb.DuckDBPyConnection,
+    counting: Counting,
+    *,
+    labels: str = "labels",
+    happened: str = "happened",
+    features: Sequence[Feature] | None = None,
+) -> str:
     """Return the query that gives every label one more column per feature that is not of the history, float64.
 
     Args:
         connection: With what `make_happened` makes.
         counting: What the system counts, and the definitions.
         labels: A relation with `user_id`, `item_id`, `time_ms` (epoch milliseconds) and whatever else.
+        happened: All events of the labels' users, and where features of items are asked for, of their items.
+        features: Which ones; all by default.
     """
     names = [str(row[0]) for row in connection.execute(f"DESCRIBE SELECT * FROM {labels}").fetchall()]
-    features = [feature for feature in counting.features if feature.source != "history"]
+    chosen = counting.features if features is None else features
+    features = [feature for feature in chosen if feature.source != "history"]
     columns = ", ".join([*(f'"{name}"' for name in names), *(f'{_value(counting, f)} AS "{f.name}"' for f in features)])
     # An item that no table knows is still itself.
     marks = "".join(
@@ -91,10 +101,13 @@ def asof(connection: duckdb.DuckDBPyConnection, counting: Counting, *, labels: s
         f"asked AS (SELECT labels.*{marks}{facts} FROM {labels} AS labels"
         " LEFT JOIN item_facts ON item_facts.item_id = labels.item_id"
         " LEFT JOIN user_facts ON user_facts.user_id = labels.user_id)",
-        *_entity_steps(counting, "user", features, "asked"),
-        *_entity_steps(counting, "item", features, "asked_user"),
     ]
-    last = "asked_item"
+    last = "asked"
+    kinds: tuple[Literal["user", "item"], ...] = ("user", "item")
+    for entity in kinds:
+        if any((f.entity == "item") == (entity == "item") for f in features):
+            steps += _entity_steps(counting, entity, features, last, happened)
+            last = f"asked_{entity}"
     for n, mark in enumerate(counting.marks):
         wanted = [f for f in features if f.entity == "user_item" and f.attribute == mark]
         if wanted:
@@ -104,7 +117,7 @@ def asof(connection: duckdb.DuckDBPyConnection, counting: Counting, *, labels: s
 
 
 def _entity_steps(
-    counting: Counting, entity: Literal["user", "item"], features: Sequence[Feature], labels: str
+    counting: Counting, entity: Literal["user", "item"], features: Sequence[Feature], labels: str, happened: str
 ) -> list[str]:
     """The running sums of an entity, and the labels with those of the moment and of every window's start."""
     key = f"{entity}_id"
@@ -130,7 +143,7 @@ def _entity_steps(
         kept = "".join(f", k{n}" for n in range(len(counting.marks))) + "".join(f", a{m}" for m in amounts)
     return [
         f"{entity}_placed AS (SELECT {key}, time_ms, key{kept}, row_number() OVER ({order}) AS rn{running},"
-        f" lead(time_ms) OVER ({order}) IS DISTINCT FROM time_ms AS ends FROM happened)",
+        f" lead(time_ms) OVER ({order}) IS DISTINCT FROM time_ms AS ends FROM {happened})",
         f"{entity}_moments AS (SELECT * FROM {entity}_placed WHERE ends)",
         f"asked_{entity} AS (SELECT labels.*, {', '.join(columns)} FROM {labels} AS labels {' '.join(joins)})",
     ]

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -11,6 +12,7 @@ from pathlib import Path
 import duckdb
 
 from twinloop.contracts.artefacts import FileEntry
+from twinloop.contracts.features import Counting
 from twinloop.contracts.system import System
 from twinloop.errors import BadInputError
 from twinloop.features.counted import make_happened
@@ -76,6 +78,12 @@ def load_happened(connection: duckdb.DuckDBPyConnection, system: System, folder:
         system: One that counts; what is made of it says `counted.make_happened`.
         folder: With the lake's events.
     """
+    counting = require_attributes(connection, system)
+    make_happened(connection, counting, events=f"({_once(connection, system, folder)})")
+
+
+def require_attributes(connection: duckdb.DuckDBPyConnection, system: System) -> Counting:
+    """Give the tables `items` and `users` what counting may ask of them; returns what the system counts."""
     if system.counting is None:
         raise BadInputError(f"{system.spec.name} counts nothing: it has no features of counters")
     for table, attributes in system.counting.attributes.items():
@@ -85,12 +93,38 @@ def load_happened(connection: duckdb.DuckDBPyConnection, system: System, folder:
         kinds = {"tags": "VARCHAR[]", "duration_s": "DOUBLE"}
         columns = [(n, kinds.get(n, "BIGINT" if n.endswith("_ms") else "VARCHAR")) for n in names]
         require_columns(connection, table, columns if attributes else ())
-    once = _once(connection, system, folder)
-    make_happened(connection, system.counting, events=f"({once})")
+    return system.counting
+
+
+def load_once(connection: duckdb.DuckDBPyConnection, system: System, folder: Path, expressions: Iterable[str]) -> None:
+    """Make `once`: every event once, in the order of users, with what some expressions name of it.
+
+    Columns that no row fills are there, too: `user_id`, `item_id`, `event_id`, `time_ms`, `request_id`, `position`.
+    """
+    query = _once(connection, system, folder)
+    present = [row[0] for row in connection.execute(f"DESCRIBE {query}").fetchall()]
+    text = " ".join(expressions)
+    always = ["event_id", "user_id", "item_id", "time_ms", "request_id", "position"]
+    named = [name for name in present if name in always or re.search(rf"\b{re.escape(name)}\b", text)]
+    absent = "".join(f", NULL AS {name}" for name in always if name not in present)
+    columns = ", ".join(quoted(name) for name in named)
+    connection.execute(f"CREATE TABLE once AS SELECT {columns}{absent} FROM ({query}) ORDER BY user_id")
+
+
+def any_event(connection: duckdb.DuckDBPyConnection, system: System, folder: Path, condition: str) -> bool:
+    """Return whether any row of the events meets a condition."""
+    rows = _rows(connection, system, folder)
+    return connection.execute(f"SELECT 1 FROM ({rows}) WHERE {condition} LIMIT 1").fetchone() is not None
 
 
 def _once(connection: duckdb.DuckDBPyConnection, system: System, folder: Path) -> str:
     """The query of every event once, the first by file and row, with `time_ms` and all columns of the contract."""
+    rows = _rows(connection, system, folder)
+    return f"{rows} QUALIFY row_number() OVER (PARTITION BY event_id ORDER BY lake_file, file_row_number) = 1"
+
+
+def _rows(connection: duckdb.DuckDBPyConnection, system: System, folder: Path) -> str:
+    """The query of the rows of the lake's events, as often as they came."""
     files = str(folder / "*.parquet")
     types = _column_types(connection, files)
     missing = [column for column in _REQUIRED if column not in types]
@@ -104,7 +138,6 @@ def _once(connection: duckdb.DuckDBPyConnection, system: System, folder: Path) -
         FROM read_parquet(
             '{files}', union_by_name = true, hive_partitioning = false,
             filename = 'lake_file', file_row_number = true)
-        QUALIFY row_number() OVER (PARTITION BY event_id ORDER BY lake_file, file_row_number) = 1
     """
 
 

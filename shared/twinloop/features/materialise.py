@@ -21,7 +21,9 @@ from twinloop.features.stores import Attributes, Entity, FeatureStore, OnlineSto
 from twinloop.ports import ObjectStore
 
 _PARALLEL_WRITES = 16
-_ROWS = 2_000
+_ROWS = 500
+# Events of the entities whose tallies are put together at once, in lists of numbers: it bounds the memory.
+_SLICE_EVENTS = 300_000
 
 
 def materialise(
@@ -101,8 +103,18 @@ def tallies(
         counting: What the system counts.
         entity: Users or items.
     """
+    counted = connection.execute("SELECT count(*) FROM happened").fetchone()
+    slices = 1 + (counted[0] if counted else 0) // _SLICE_EVENTS
+    for place in range(slices):
+        yield from _slice(connection, counting, entity, f"hash({entity}_id) % {slices} = {place}")
+
+
+def _slice(
+    connection: duckdb.DuckDBPyConnection, counting: Counting, entity: Entity, chosen: str
+) -> Iterator[tuple[str, Tally, Attributes]]:
+    """Yield the tallies of the entities that a condition on their id chooses."""
     layout, key = counting.layout(entity), f"{entity}_id"
-    _split_recent(connection, layout, entity)
+    _split_recent(connection, layout, entity, chosen)
     measures = range(layout.measures)
     marks = "".join(f", k{n}" for n in range(layout.marks))
     listed = ", ".join(["time_ms", "key", *(f"a{m}" for m in measures)]) + marks
@@ -122,7 +134,7 @@ def tallies(
         ),
         bucketed AS (SELECT {key}, list(bucket) AS buckets FROM ({spans}) GROUP BY ALL),
         lasts AS (SELECT {key}, [{lasts}, max(time_ms)] AS last FROM earlier GROUP BY ALL)
-        SELECT {key}{facts}, recent, buckets, last FROM {entity}_facts
+        SELECT {key}{facts}, recent, buckets, last FROM (SELECT * FROM {entity}_facts WHERE {chosen})
         FULL JOIN recents USING ({key}) LEFT JOIN bucketed USING ({key}) LEFT JOIN lasts USING ({key})
     """
     cursor = connection.cursor().execute(query)
@@ -133,11 +145,12 @@ def tallies(
             yield str(row[0]), _tally(row[-3], row[-2], row[-1], layout), attributes
 
 
-def _split_recent(connection: duckdb.DuckDBPyConnection, layout: Layout, entity: Entity) -> None:
-    """Make `latest`, the events remembered one by one, and `earlier`, those in buckets."""
+def _split_recent(connection: duckdb.DuckDBPyConnection, layout: Layout, entity: Entity, chosen: str) -> None:
+    """Make `latest`, the chosen entities' events that are remembered one by one, and `earlier`, those in buckets."""
     connection.execute(f"""
         CREATE OR REPLACE TABLE placed AS
         SELECT *, row_number() OVER (PARTITION BY {entity}_id ORDER BY time_ms DESC, key DESC) AS place FROM happened
+        WHERE {chosen}
     """)
     connection.execute(f"CREATE OR REPLACE VIEW latest AS SELECT * FROM placed WHERE place <= {layout.memory}")
     connection.execute(f"CREATE OR REPLACE VIEW earlier AS SELECT * FROM placed WHERE place > {layout.memory}")

@@ -21,9 +21,10 @@ from twinloop.contracts.spec import Rung
 from twinloop.contracts.system import System
 from twinloop.errors import AlreadyExistsError, BadInputError
 from twinloop.features import lake
-from twinloop.features.cases import cases
+from twinloop.features.cases import MOST_CASES, cases
 from twinloop.features.files import ParquetFile, file_entry, write_json_lines
 from twinloop.features.offline import asof_sql
+from twinloop.features.outcomes import impression_schema, impressions, known_features, load_impressions
 from twinloop.features.schema import feature_versions, interaction_columns, schema_hash
 from twinloop.features.splits import PART_SQL, PARTS, make_boundaries
 from twinloop.ports import ObjectStore
@@ -100,12 +101,18 @@ def build_snapshot(
         for table in ("items", "users"):
             lake.load_entities(connection, table, tables[table], work / "lake" / table)
             rows[f"{table}/{table}.parquet"] = _write_table(connection, table, tables[table], folder)
+        shown = _write_impressions(connection, system, folder, work / "lake" / "events", resources.memory_mb)
+        rows |= shown
         chunks = user_chunks(connection)
         for part in ("validation", "test"):
             path = f"cases/{part}.jsonl.gz"
             spec = system.spec
-            lines = cases(connection, part, chunks, length=spec.history_length, segments=spec.segments)
+            lines = cases(connection, part, chunks, length=spec.history_length, segments=spec.segments, most=MOST_CASES)
             rows[path] = write_json_lines(folder / path, lines)
+        if shown and rows[path] and system.counting is not None:
+            from twinloop.features.judged_write import write_judged  # noqa: PLC0415 - it uses what uses this module
+
+            rows |= write_judged(connection, system.counting, folder, folder / path, memory_mb=resources.memory_mb)
     _check_enough(system, rows, minimum_cases)
     draft = SnapshotManifest(
         snapshot_id="",
@@ -122,6 +129,9 @@ def build_snapshot(
         features=system.features,
         history_length=system.spec.history_length,
         segments=system.spec.segments,
+        most_cases=MOST_CASES,
+        outcomes=system.outcomes.told() if shown and system.outcomes else None,
+        known_features=known_features(system.counting) if shown and system.counting else (),
     )
     manifest = draft.model_copy(update={"snapshot_id": content_id(draft)})
     (folder / "manifest.json").write_text(manifest.model_dump_json(indent=1), encoding="utf-8")
@@ -207,6 +217,24 @@ def _write_interactions(connection: duckdb.DuckDBPyConnection, system: System, f
     return {f"{part}/interactions.parquet": file.rows for part, file in files.items()}
 
 
+def _write_impressions(
+    connection: duckdb.DuckDBPyConnection, system: System, folder: Path, events: Path, memory_mb: int
+) -> dict[str, int]:
+    """Write the three parts' impressions; returns rows by path, none where nothing was shown."""
+    outcomes, counting = system.outcomes, system.counting
+    if outcomes is None or counting is None or not load_impressions(connection, system, events):
+        return {}
+    schema = impression_schema(outcomes, counting)
+    with ExitStack() as stack:
+        paths = {part: folder / part / "impressions.parquet" for part in PARTS}
+        files = {part: stack.enter_context(ParquetFile(path, schema)) for part, path in paths.items()}
+        for batch in impressions(connection, system, memory_mb=memory_mb):
+            for part, file in files.items():
+                chosen = batch.filter(pc.equal(batch["part"], part))
+                file.write(pa.Table.from_batches([chosen]).select(schema.names))
+    return {f"{part}/impressions.parquet": file.rows for part, file in files.items()}
+
+
 def _write_table(connection: duckdb.DuckDBPyConnection, table: str, key: str, folder: Path) -> int:
     """Write items or users in the order of their ids, the id first, then the other columns by name."""
     if table == "items":
@@ -224,9 +252,10 @@ def _write_table(connection: duckdb.DuckDBPyConnection, table: str, key: str, fo
 
 
 def _short(path: str) -> str:
-    """The name of a file's rows in the manifest: `train`, `items`, `cases/test`."""
+    """The name of a file's rows in the manifest: `train`, `items`, `cases/test`, `train/impressions`."""
     folder, _, name = path.partition("/")
-    return f"{folder}/{name.partition('.')[0]}" if folder == "cases" else folder
+    stem = name.partition(".")[0]
+    return folder if stem in ("interactions", folder) else f"{folder}/{stem}"
 
 
 def _check_enough(system: System, rows: dict[str, int], minimum_cases: int) -> None:

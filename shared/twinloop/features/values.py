@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -116,33 +116,81 @@ def compute(
     Raises:
         IntegrityError: The store's bytes cannot be read.
     """
-    chosen = [f for f in (counting.features if features is None else features) if f.source != "history"]
-    entities: tuple[Literal["user", "item"], ...] = ("user", "item") if items else ("user",)
-    known = {"user": [user], "item": list((items or {}).values())}
-    groups = {entity: _group(known[entity], counting.layout(entity)) for entity in entities}
-    latest = {entity: groups[entity].latest_before(at_ms) for entity in entities}
-    windows: dict[tuple[str, int, int], tuple[Flags, Flags]] = {}
-    asked = np.zeros((0, len(counting.marks)), np.int64)
-    if items and any(feature.entity == "user_item" for feature in chosen):
-        asked = np.array([marks_of(counting, item_id, item.attributes) for item_id, item in items.items()], np.int64)
-    found = {}
-    for feature in chosen:
-        if feature.entity != "user" and not items:
-            continue
-        if feature.source == "attributes":
-            found[feature.name] = _of_attributes(feature, known[feature.entity], at_ms)
-            continue
-        entity: Literal["user", "item"] = "item" if feature.entity == "item" else "user"
-        group = groups[entity]
-        if feature.entity == "user_item":
-            value = _crossed(counting, feature, group, asked, at_ms)
-        else:
-            place = (entity, feature.bucket_ms, feature.buckets)
-            if place not in windows:
-                windows[place] = group.rows(at_ms, feature)
-            value = _counted(counting, feature, group, windows[place], at_ms)
-        found[feature.name] = _alive(feature, value, latest[entity], at_ms)
+    chosen = counting.features if features is None else features
+    found = of_user(counting, at_ms, user, item_marks(counting, items) if items else None, features=chosen)
+    if items:
+        found |= of_items(counting, at_ms, list(items.values()), features=chosen)
+    return {feature.name: found[feature.name] for feature in chosen if feature.name in found}
+
+
+def item_marks(counting: Counting, items: Mapping[str, Known]) -> Ints:
+    """Return the marks of items, int64[items, marks]: what crosses with a user need to know of them."""
+    marks = [marks_of(counting, item_id, item.attributes) for item_id, item in items.items()]
+    return np.array(marks, np.int64).reshape(len(items), len(counting.marks))
+
+
+def of_user(
+    counting: Counting, at_ms: int, user: Known, marks: Ints | None = None, *, features: Sequence[Feature]
+) -> dict[str, Values]:
+    """Return the user's own features, and where marks of items are given, those of the user with each item."""
+    group, found = _group([user], counting.layout("user")), {}
+    latest = group.latest_before(at_ms)
+    windows: dict[tuple[int, int], tuple[Flags, Flags]] = {}
+    crosses: dict[str, _Cross] = {}
+    for feature in features:
+        if feature.entity == "user" and feature.source == "attributes":
+            found[feature.name] = _of_attributes(feature, [user], at_ms)
+        elif feature.entity == "user" and feature.source == "counters":
+            found[feature.name] = _alive(feature, _counted(counting, feature, group, windows, at_ms), latest, at_ms)
+        elif feature.entity == "user_item" and marks is not None:
+            if feature.attribute not in crosses:
+                place = counting.marks.index(feature.attribute)
+                crosses[feature.attribute] = _Cross.of(group.marks[:, place], marks[:, place])
+            value = _crossed(counting, feature, group, crosses[feature.attribute], at_ms)
+            found[feature.name] = _alive(feature, value, latest, at_ms)
     return found
+
+
+def of_items(
+    counting: Counting, at_ms: int, items: Sequence[Known], *, features: Sequence[Feature]
+) -> dict[str, Values]:
+    """Return the features of items alone, one value an item."""
+    group, found = _group(items, counting.layout("item")), {}
+    latest = group.latest_before(at_ms)
+    windows: dict[tuple[int, int], tuple[Flags, Flags]] = {}
+    for feature in features:
+        if feature.entity == "item" and feature.source == "attributes":
+            found[feature.name] = _of_attributes(feature, items, at_ms)
+        elif feature.entity == "item" and feature.source == "counters":
+            found[feature.name] = _alive(feature, _counted(counting, feature, group, windows, at_ms), latest, at_ms)
+    return found
+
+
+class _Cross(NamedTuple):
+    """A user's events by what their items share with others.
+
+    Attributes:
+        events: Of each remembered event, which of the user's marks it has.
+        asked: Of each item asked about, which of them it has; `size` where it has none of them.
+        size: How many marks the user's events have.
+    """
+
+    events: Ints
+    asked: Ints
+    size: int
+
+    @classmethod
+    def of(cls, events: Ints, asked: Ints) -> _Cross:
+        """Return the places of marks, 0 being none."""
+        marks, places = np.unique(events, return_inverse=True)
+        if not len(marks):
+            return cls(places, np.zeros(len(asked), np.int64), 0)
+        found = np.minimum(np.searchsorted(marks, asked), len(marks) - 1)
+        return cls(places, np.where((marks[found] == asked) & (asked != 0), found, len(marks)), len(marks))
+
+    def total(self, rows: Flags, amounts: Ints) -> Floats:
+        """Return the sum of the rows' amounts for each mark, and 0 for none; whole numbers, exact up to 2^53."""
+        return np.asarray(np.bincount(self.events[rows], amounts[rows], self.size + 1), np.float64)
 
 
 def _alive(feature: Feature, value: Floats, latest: Ints, at_ms: int) -> Values:
@@ -155,32 +203,42 @@ def _alive(feature: Feature, value: Floats, latest: Ints, at_ms: int) -> Values:
     return Values(np.where(usable, value, feature.default), expired, ages)
 
 
-def _counted(counting: Counting, feature: Feature, group: _Group, rows: tuple[Flags, Flags], at_ms: int) -> Floats:
+def _counted(
+    counting: Counting,
+    feature: Feature,
+    group: _Group,
+    windows: dict[tuple[int, int], tuple[Flags, Flags]],
+    at_ms: int,
+) -> Floats:
     of = counting.measures.index(feature.of)
     if feature.kind == "recency":
         return _days_since(group.latest_of(at_ms, of), at_ms)
-    above = group.total(rows, of)
+    window = (feature.bucket_ms, feature.buckets)
+    if window not in windows:
+        windows[window] = group.rows(at_ms, feature)
+    above = group.total(windows[window], of)
     if feature.kind == "total":
         return above * feature.scale
-    return _rate(feature, above, group.total(rows, counting.measures.index(feature.per)))
+    return _rate(feature, above, group.total(windows[window], counting.measures.index(feature.per)))
 
 
-def _crossed(counting: Counting, feature: Feature, user: _Group, items: Ints, at_ms: int) -> Floats:
-    """A user's events on items that share an attribute with each item; `items` int64[items, marks]."""
-    mark, of = counting.marks.index(feature.attribute), counting.measures.index(feature.of)
-    asked = items[:, mark]
-    rows = user.times < at_ms if feature.kind == "recency" else user.inside(at_ms, feature)
-    same = (asked[:, None] == user.marks[None, rows, mark]) & (asked[:, None] != 0)
-    amounts = user.amounts[rows]
+def _crossed(counting: Counting, feature: Feature, user: _Group, cross: _Cross, at_ms: int) -> Floats:
+    """A user's events on items that share an attribute with each item asked about."""
+    amounts = user.amounts[:, counting.measures.index(feature.of)]
     if feature.kind == "recency":
-        times = np.where(same & (amounts[None, :, of] > 0), user.times[None, rows], NEVER)
-        return _days_since(times.max(axis=1, initial=NEVER), at_ms)
-    above = same @ amounts[:, of]
+        rows = (user.times < at_ms) & (amounts > 0)
+        latest = np.full(cross.size + 1, NEVER)
+        np.maximum.at(latest, cross.events[rows], user.times[rows])
+        return _days_since(latest, at_ms)[cross.asked]
+    rows = user.inside(at_ms, feature)
+    above = cross.total(rows, amounts)
     if feature.kind == "total":
-        return np.asarray(above * feature.scale, np.float64)
-    if feature.kind == "share":
-        return _rate(feature, above, np.full(len(asked), amounts[:, of].sum()))
-    return _rate(feature, above, same @ amounts[:, counting.measures.index(feature.per)])
+        value = above * feature.scale
+    elif feature.kind == "share":
+        value = _rate(feature, above, np.full(len(above), amounts[rows].sum()))
+    else:
+        value = _rate(feature, above, cross.total(rows, user.amounts[:, counting.measures.index(feature.per)]))
+    return np.asarray(value[cross.asked], np.float64)
 
 
 def _rate(feature: Feature, above: Ints | Floats, below: Ints | Floats) -> Floats:

@@ -17,7 +17,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from twinloop.contracts.artefacts import ComponentManifest
+from twinloop.contracts.artefacts import ComponentManifest, release_schema
 from twinloop.errors import BadInputError, IntegrityError, TooLargeError
 from twinloop.registry import names
 
@@ -36,7 +36,10 @@ class Limits:
 
 @dataclass(frozen=True)
 class Artefact:
-    """The components of one candidate. All manifests name the same system, rung, snapshot and feature schema."""
+    """The components of one candidate. All manifests name the same system, rung and snapshot.
+
+    Those that are not asked what is known (`known_names`) name the same feature schema, too.
+    """
 
     components: Mapping[str, Mapping[str, bytes]]
     manifests: Mapping[str, ComponentManifest]
@@ -45,6 +48,11 @@ class Artefact:
     def any_manifest(self) -> ComponentManifest:
         """The manifest of the first component, for what all of them share."""
         return next(iter(self.manifests.values()))
+
+    @property
+    def schema_hash(self) -> str:
+        """The feature schema of all of them together."""
+        return release_schema(self.manifests.values())
 
     @property
     def size_mb(self) -> float:
@@ -79,7 +87,8 @@ def check_components(components: Mapping[str, Mapping[str, bytes]]) -> Artefact:
         raise IntegrityError("the job left no component: /opt/ml/model/<component>/ was empty")
     manifests = {name: _manifest(name, files) for name, files in sorted(components.items())}
     for field in ("system", "rung", "snapshot_id", "schema_hash"):
-        values = sorted({str(getattr(manifest, field)) for manifest in manifests.values()})
+        compared = [m for m in manifests.values() if field != "schema_hash" or not m.known_names]
+        values = sorted({str(getattr(manifest, field)) for manifest in compared})
         if len(values) > 1:
             raise IntegrityError(f"the components of one release differ in {field}: {', '.join(values)}")
     return Artefact(components, manifests)

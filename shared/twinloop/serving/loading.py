@@ -10,7 +10,7 @@ from pydantic import ValidationError
 
 from twinloop.contracts.artefacts import ComponentManifest
 from twinloop.contracts.features import Feature
-from twinloop.contracts.signature import CONTEXT, FEATURES
+from twinloop.contracts.signature import CONTEXT, FEATURES, KNOWN
 from twinloop.contracts.system import Model
 from twinloop.errors import BadInputError, IntegrityError, NotFoundError
 from twinloop.features.schema import chosen, schema_hash
@@ -81,7 +81,7 @@ class OnnxModel(AssetsOnly):
                 raise IntegrityError(
                     f"{self._name} has the {what} {sorted(real)}, but its manifest says {sorted(named)}"
                 )
-        widths = {FEATURES: len(said.feature_names), CONTEXT: len(said.context_names)}
+        widths = {FEATURES: len(said.feature_names), CONTEXT: len(said.context_names), KNOWN: len(said.known_names)}
         for tensor in (*self._session.get_inputs(), *self._session.get_outputs()):
             width, names = tensor.shape[-1] if tensor.shape else None, widths.get(tensor.name, 0)
             # A width that the graph leaves open (a name or None) is found out when the model runs.
@@ -108,18 +108,19 @@ def load_models(
     models: dict[str, Model] = {name: _open(name, parts) for name, parts in files.items()}
     _check_together(models)
     if features is not None:
-        check_features(next(iter(models.values())).manifest, features)
+        for model in models.values():
+            check_features(model.manifest, features)
     return models
 
 
 def check_features(manifest: ComponentManifest, features: Sequence[Feature]) -> None:
     """Raise IntegrityError where a model is asked with features that are not defined as they were for its training."""
-    expected = schema_hash(chosen(features, manifest.context_names))
+    names = (*manifest.context_names, *manifest.known_names)
+    expected = schema_hash(chosen(features, names))
     if manifest.schema_hash != expected:
         raise IntegrityError(
             f"the model was trained on feature schema {manifest.schema_hash[:12]}, this code serves {expected[:12]} "
-            f"(of {', '.join(manifest.context_names) or 'no feature'}); learn anew, or deploy the code that belongs to "
-            "the model"
+            f"(of {', '.join(names) or 'no feature'}); learn anew, or deploy the code that belongs to the model"
         )
 
 
@@ -138,8 +139,10 @@ def _open(component: str, parts: Mapping[str, bytes]) -> OnnxModel:
 
 def _check_together(models: Mapping[str, Model]) -> None:
     manifests = [model.manifest for model in models.values()]
-    for field in ("system", "schema_hash", "context_names"):
-        values = {str(getattr(manifest, field)) for manifest in manifests}
+    # What is asked of the store has a schema of its own; the others share what they know of the user.
+    others = [manifest for manifest in manifests if not manifest.known_names]
+    for field, compared in (("system", manifests), ("schema_hash", others), ("context_names", others)):
+        values = {str(getattr(manifest, field)) for manifest in compared}
         if len(values) > 1:
             raise IntegrityError(f"the components of the release differ in {field}: {sorted(values)}")
     named = {manifest.feature_names for manifest in manifests if manifest.feature_names}

@@ -40,8 +40,9 @@ def record(
     """Return what is logged of an answer.
 
     `preset.drawn`: the policy chose the preset, with `preset.propensity`; otherwise the request named it, or asked for
-    nothing to be tried. `propensities`: of each item at its place, given the preset; null where nothing was left to
-    chance. `tried`: the places, from 0, whose items are being tried out.
+    nothing to be tried. `p_click`, `watch_s`: of each item, null where the release predicts none. `propensities`: of
+    each item at its place, given the preset; null where nothing was left to chance. `tried`: the places, from 0, whose
+    items are being tried out.
     """
     return {
         "prediction_id": answer.prediction_id,
@@ -55,12 +56,18 @@ def record(
         "cold": answer.cold,
         "history_events": history_events,
         "items": [[item.item_id, item.score] for item in answer.items],
+        "p_click": _rounded(ranked.p_click),
+        "watch_s": _rounded(ranked.watch_s),
         "preset": {"name": chosen.name, "propensity": chosen.propensity, "drawn": chosen.drawn},
         "propensities": None if ranked.propensities is None else [round(p, 9) for p in ranked.propensities],
         "tried": [place for place, tried in enumerate(ranked.tried) if tried],
         "shadow": shadow,
         "milliseconds": round(milliseconds, 3),
     }
+
+
+def _rounded(predicted: Sequence[float | None]) -> list[float | None] | None:
+    return [None if value is None else round(value, 6) for value in predicted] or None
 
 
 class PredictionLog:

@@ -11,24 +11,26 @@ from typing import Any, Protocol
 
 from twinloop.contracts.api import Arm, ReasonGiven, RecommendationsAnswer, RecommendationsRequest, RecommendedItem
 from twinloop.contracts.history import History
-from twinloop.contracts.system import Asked, Ranked, Reason
-from twinloop.errors import BadInputError, TwinloopError, UnavailableError
-from twinloop.serving.breaker import Breaker
+from twinloop.contracts.system import Asked, Knowledge, Ranked, Reason
+from twinloop.errors import UnavailableError
 from twinloop.serving.prediction_log import PredictionLog, record
 from twinloop.serving.presets import Chosen, choose
+from twinloop.serving.reading import Reader
 from twinloop.serving.releases import LoadedRelease
 from twinloop.serving.routing import in_challenger
 from twinloop.serving.slots import Serving, Slots
 
 _LOGGER = logging.getLogger(__name__)
-_STORE_REST_S = 2.0
 
 
 class ItemPredictor(Protocol):
     """What a system that recommends items makes of a release."""
 
     def rank(self, history: History, exclude: Sequence[str], limit: int, *, at_ms: int, asked: Asked) -> Ranked:
-        """Rank for a user who did this and asks at a moment; never returns excluded or seen items."""
+        """Rank for a user who did this and asks at a moment; never returns excluded or seen items.
+
+        A predictor whose `asks_known` is true is given `known`, a Knowledge, as well.
+        """
         ...
 
     def popular(self, history: History, exclude: Sequence[str], limit: int) -> Ranked:
@@ -37,14 +39,6 @@ class ItemPredictor(Protocol):
 
     def title(self, item_id: str) -> str | None:
         """Return an item's title where it has one."""
-        ...
-
-
-class HistoryReader(Protocol):
-    """The online store, as far as it is needed here."""
-
-    def history(self, system: str, user_id: str) -> History:
-        """Return what is known of the user, oldest first; raises TwinloopError."""
         ...
 
 
@@ -61,6 +55,7 @@ class _Question:
 
     request: RecommendationsRequest
     history: History
+    known: Knowledge | None
     at_ms: int
     asked: Asked
 
@@ -79,7 +74,7 @@ class Recommender:
     Args:
         system: Its name.
         slots: What to serve with.
-        store: The users' histories; None where there is no store.
+        reader: Where what is known of users and items is read.
         log: Where answers are noted.
         presets: Names of the system's settings of re-ranking, the default first.
         challenger_share: Share of the users who see the challenger, where there is one.
@@ -94,7 +89,7 @@ class Recommender:
         self,
         system: str,
         slots: Slots,
-        store: HistoryReader | None,
+        reader: Reader,
         log: PredictionLog,
         *,
         presets: Sequence[str] = (),
@@ -107,7 +102,7 @@ class Recommender:
     ) -> None:
         self._system = system
         self._slots = slots
-        self._store = store
+        self._reader = reader
         self._log = log
         self._presets = tuple(presets)
         self._share = challenger_share
@@ -116,7 +111,6 @@ class Recommender:
         self._new_id = new_id
         self._now = now
         self._logger = logger
-        self._store_rest = Breaker(_STORE_REST_S)
 
     def recommend(self, request: RecommendationsRequest) -> RecommendationsAnswer:
         """Return the answer.
@@ -129,13 +123,13 @@ class Recommender:
         prediction_id = self._new_id()
         seed = f"{request.user_id}\0{prediction_id}" if self._explore and request.explore else ""
         chosen = choose(self._presets, request.preset, seed, self._mix)
-        history, known = self._history(request.user_id)
+        serving = self._slots.current()
+        history, whole, known = self._reader.read(request.user_id, known=_asks_known(serving))
         at_ms = request.time_ms if request.time_ms is not None else int(self._now().timestamp() * 1000)
         asked = Asked(chosen.name, seed, request.context, "reasons" in request.include)
-        question = _Question(request, history, at_ms, asked)
-        serving = self._slots.current()
+        question = _Question(request, history, known, at_ms, asked)
         outcome = self._first_that_answers(question, serving)
-        answer = self._answer(question, outcome, prediction_id, degraded=not known)
+        answer = self._answer(question, outcome, prediction_id, degraded=not whole)
         self._log.write(
             record(
                 self._system,
@@ -150,20 +144,6 @@ class Recommender:
             )
         )
         return answer
-
-    def _history(self, user_id: str) -> tuple[History, bool]:
-        """Return the user's history, and whether that is what the store says."""
-        if self._store is None or self._store_rest.open:
-            return (), False
-        try:
-            return self._store.history(self._system, user_id), True
-        except BadInputError:
-            raise
-        except TwinloopError as error:
-            if isinstance(error, UnavailableError):
-                self._store_rest.trip()
-            self._logger.warning("history not read", extra={"why": str(error)})
-            return (), False
 
     def _first_that_answers(self, question: _Question, serving: Serving) -> _Outcome:
         request, history = question.request, question.history
@@ -209,6 +189,8 @@ class Recommender:
                 item_id=item_id,
                 rank=place + 1,
                 score=score,
+                p_click=ranked.p_click[place] if ranked.p_click else None,
+                watch_s=ranked.watch_s[place] if ranked.watch_s else None,
                 title=title(item_id) if "titles" in include else None,
                 reason=None if "reasons" not in include else "new" if any(ranked.tried[place : place + 1]) else usual,
                 reasons=_given(ranked.reasons[place]) if ranked.reasons else None,
@@ -247,10 +229,21 @@ class Recommender:
         )
 
 
+def _asks_known(serving: Serving) -> bool:
+    """Say whether any release that may be asked wants more than a history."""
+    releases = (serving.champion, serving.challenger, serving.shadow)
+    return any(release is not None and _wants(release) for release in releases)
+
+
+def _wants(release: LoadedRelease) -> bool:
+    return bool(getattr(release.predictor, "asks_known", False))  # who asks for nothing need not say so
+
+
 def _ranked(release: LoadedRelease, question: _Question) -> Ranked:
     request = question.request
+    more = {"known": question.known} if _wants(release) else {}
     ranked: Ranked = release.predictor.rank(
-        question.history, request.exclude, request.limit, at_ms=question.at_ms, asked=question.asked
+        question.history, request.exclude, request.limit, at_ms=question.at_ms, asked=question.asked, **more
     )
     return ranked
 

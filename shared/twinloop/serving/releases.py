@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from twinloop.contracts.artefacts import release_schema
 from twinloop.contracts.features import Feature
 from twinloop.contracts.system import Model
 from twinloop.errors import IntegrityError
@@ -55,12 +56,12 @@ class ReleaseLoader:
         files = self._registry.read_components(manifest.components, leave_out=_NOT_SERVED)
         runtime.join()
         models = load_models(files, features=self._features)
-        for name, model in models.items():
-            if model.manifest.schema_hash != manifest.schema_hash:
-                raise IntegrityError(
-                    f"release {version} is of feature schema {manifest.schema_hash[:12]}, its component {name} of "
-                    f"feature schema {model.manifest.schema_hash[:12]}"
-                )
+        found = release_schema(model.manifest for model in models.values())
+        if found != manifest.schema_hash:
+            raise IntegrityError(
+                f"release {version} is of feature schema {manifest.schema_hash[:12]}, its components of "
+                f"feature schema {found[:12]}"
+            )
         return LoadedRelease(version, self._predictor(models))
 
     def load_baseline(self, version: str) -> LoadedRelease:

@@ -13,7 +13,8 @@ from twinloop.registry.registry import Registry
 from twinloop.serving.app import OPENAPI_PATH, App, recommendations
 from twinloop.serving.http import Request, Response
 from twinloop.serving.prediction_log import LineStream, PredictionLog
-from twinloop.serving.recommender import HistoryReader, Recommender
+from twinloop.serving.reading import FeatureReader, HistoryReader, Reader
+from twinloop.serving.recommender import Recommender
 from twinloop.serving.releases import ReleaseLoader
 from twinloop.serving.slots import Slots
 
@@ -26,6 +27,7 @@ def make_app(
     store: HistoryReader | None,
     predictions: LineStream | None,
     *,
+    features: FeatureReader | None = None,
     challenger_share: float = 0.1,
     preset_mix: float = 0.0,
     explore: bool = True,
@@ -40,6 +42,8 @@ def make_app(
         objects: Where its registry is.
         store: The users' histories; None answers everybody with popular items.
         predictions: Where answers are logged; None logs none.
+        features: Counters and attributes of users and items, for releases that ask for them; without it these are asked
+            with defaults, and their answers are marked as degraded.
         challenger_share: Share of the users who see a challenger.
         preset_mix: Share of the requests that get one of all presets by chance.
         explore: Whether lists may hold items to be tried out.
@@ -49,13 +53,13 @@ def make_app(
     """
     name = system.spec.name
     registry = Registry(objects, name)
-    loader = ReleaseLoader(registry, system.predictor, system.features)
+    loader = ReleaseLoader(registry, system.predictor, system.definitions)
     slots = Slots(registry, loader, look_every_s=look_every_s, logger=logger)
     log = PredictionLog(predictions, name, logger=logger)
     recommender = Recommender(
         name,
         slots,
-        store,
+        Reader(name, store, features, system.counting, logger=logger),
         log,
         presets=tuple(system.presets),
         challenger_share=challenger_share,

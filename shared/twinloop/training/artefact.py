@@ -7,7 +7,7 @@ import importlib.metadata
 import json
 import os
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -37,13 +37,16 @@ class Component:
     """A trained model on its way out.
 
     Attributes:
-        name: `retrieval` or `ranking`.
+        name: `retrieval`, `ranking` or `engagement`.
         framework: What fitted it.
         model: The ONNX file.
         parity: See `prove_parity`.
         metrics: Measured on the validation split by a model that had not seen it.
         feature_names: Columns of the `features` tensor, where there is one.
         context_names: The snapshot's features that the release is asked with, in the order of the `context` tensor.
+        known_names: The features of impressions that it is asked with, in the order of the `known` tensor.
+        situation: The facts of the moment that it is asked with, in the order of the `situation` tensor, with their
+            values.
     """
 
     name: str
@@ -53,6 +56,8 @@ class Component:
     metrics: Mapping[str, float]
     feature_names: Sequence[str] = ()
     context_names: Sequence[str] = ()
+    known_names: Sequence[str] = ()
+    situation: Mapping[str, Sequence[str]] = field(default_factory=dict)
 
 
 def session(model: bytes) -> ort.InferenceSession:
@@ -91,15 +96,16 @@ def write_component(job: Job, snapshot: Snapshot, config: JobConfig, component: 
     folder = job.model_dir / component.name
     folder.mkdir(parents=True, exist_ok=True)
     opened = session(component.model)
-    context = chosen(snapshot.manifest.features, component.context_names)
+    asked = chosen(snapshot.manifest.features, component.context_names)
+    asked += chosen(snapshot.manifest.known_features, component.known_names)
     manifest = ComponentManifest(
         system=snapshot.manifest.system,
         component=component.name,
         rung=job.rung,
         framework=component.framework,
         snapshot_id=snapshot.manifest.snapshot_id,
-        schema_hash=schema_hash(context),
-        feature_versions=feature_versions(context),
+        schema_hash=schema_hash(asked),
+        feature_versions=feature_versions(asked),
         seed=config.seed,
         code_version=os.environ.get(CODE_VERSION_VARIABLE, __version__),
         library_versions=_library_versions(),
@@ -108,6 +114,8 @@ def write_component(job: Job, snapshot: Snapshot, config: JobConfig, component: 
         outputs=tuple(entry.name for entry in opened.get_outputs()),
         feature_names=tuple(component.feature_names),
         context_names=tuple(component.context_names),
+        known_names=tuple(component.known_names),
+        situation={name: tuple(values) for name, values in component.situation.items()},
         parity=component.parity,
         trained_seconds=round(job.seconds, 3),
     )

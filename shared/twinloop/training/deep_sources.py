@@ -39,7 +39,7 @@ class Settings:
 
     sequence: sequence.Shape
     towers: two_tower.Shape
-    sequence_epochs: int = 45
+    sequence_epochs: int = 30
     tower_epochs: int = 35
     sequence_members: int = 1
     tower_members: int = 2

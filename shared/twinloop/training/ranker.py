@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import onnxruntime as ort
@@ -85,6 +85,8 @@ def training_rows(
     *,
     users: int,
     seed: int,
+    folds: int = _FOLDS,
+    also: Callable[[Snapshot, ort.InferenceSession], None] = lambda *_: None,
     say: Callable[[str], None] = lambda _: None,
 ) -> Rows:
     """Return rows of the train split to fit a ranker on.
@@ -98,23 +100,26 @@ def training_rows(
         build: (events, number of the fold) -> the retrieval model whose sources were fitted on these events.
         users: At most so many users' worth.
         seed: Of the folds.
+        folds: How many. Fewer take less time, and their sources know less than those that will serve.
+        also: Is given each fold's users' part of the snapshot, and the model whose sources do not know them.
         say: Is told how far it is.
     """
     events, moments = snapshot.train, snapshot.moments
     draw = np.random.default_rng(seed)
-    fold_of = draw.permutation(events.n_users) % _FOLDS
+    fold_of = draw.permutation(events.n_users) % folds
     chosen = np.zeros(events.n_users, dtype=bool)
     chosen[draw.permutation(events.n_users)[:users]] = True
     parts = []
-    for fold in range(_FOLDS):
+    for fold in range(folds):
         held = fold_of == fold
-        others, theirs = events.take(~held[events.users]), events.take((held & chosen)[events.users])
-        if not len(others) or not len(theirs):
+        others, theirs = events.take(~held[events.users]), _of_users(snapshot, held & chosen)
+        if not len(others) or not len(theirs.train):
             continue
         model, longest = session(build(others, fold)), snapshot.manifest.history_length
         for share in _CUTS:
-            parts.append(ask(model, questions(*cut(theirs, share), longest=longest, moments=moments)))
-        say(f"fold {fold + 1} of {_FOLDS}: {sum(len(part.liked) for part in parts)} questions so far")
+            parts.append(ask(model, questions(*cut(theirs.train, share), longest=longest, moments=moments)))
+        also(theirs, model)
+        say(f"fold {fold + 1} of {folds}: {sum(len(part.liked) for part in parts)} questions so far")
     if not sum(len(part.liked) for part in parts):
         raise BadInputError(
             "no user has enough positive events to learn a ranking from: load more data, or leave this rung out"
@@ -123,6 +128,11 @@ def training_rows(
         np.concatenate([part.features for part in parts]),
         np.concatenate([part.liked for part in parts]),
     )
+
+
+def _of_users(snapshot: Snapshot, users: NDArray[np.bool_]) -> Snapshot:
+    train, validation = (events.take(users[events.users]) for events in (snapshot.train, snapshot.validation))
+    return replace(snapshot, train=train, validation=validation)
 
 
 def cut(events: Events, share: float) -> tuple[Events, Events]:

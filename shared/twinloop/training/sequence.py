@@ -44,6 +44,7 @@ class Shape:
     weight_decay: float = 0.1
     averaging: float = 0.99
     batch: int = 64
+    cells: int = 2_000
     users: int = 4_000
     window: int = 4
     window_decay: float = 0.9
@@ -249,9 +250,10 @@ class Ensemble:
 
     def _most_cells(self) -> int:
         """Return how many cells a step may ask about, so that its memory does not grow with the catalogue."""
-        if self.n_items <= two_tower.FULL_SOFTMAX_ITEMS:
-            return max(_LOGITS // self.n_items, 1)
-        return max(_LOGITS // two_tower.SAMPLED_ITEMS // self._shape.window, 1)
+        across = self.n_items
+        if across > two_tower.FULL_SOFTMAX_ITEMS:
+            across = two_tower.SAMPLED_ITEMS * self._shape.window
+        return min(max(_LOGITS // across, 1), self._shape.cells)
 
     def _loss(self, member: Transformer, cells: Histories, asked: Batch) -> torch.Tensor:
         if self.n_items <= two_tower.FULL_SOFTMAX_ITEMS:

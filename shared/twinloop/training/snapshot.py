@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,6 +19,7 @@ from twinloop.errors import BadInputError
 from twinloop.training.events import Events, Floats32, Ints
 
 _COLUMNS = ["user_id", "item_id", "time_ms", "strength"]
+_PIECE_ROWS = 100_000
 
 
 @dataclass(frozen=True)
@@ -118,15 +119,17 @@ def context_names(manifest: SnapshotManifest) -> tuple[str, ...]:
 
 def _moments(rows: pa.Table, user_ids: pa.Array, names: tuple[str, ...]) -> Moments:
     users, times = _indices(rows["user_id"], user_ids), rows["time_ms"].to_numpy()
-    columns = [np.asarray(rows[name].to_numpy(), dtype=np.float32) for name in names]
-    values = np.stack(columns, axis=1) if columns else np.zeros((len(users), 0), np.float32)
-    if not np.isfinite(values).all():
-        raise BadInputError("a feature of the snapshot has values that are not finite numbers; take a new snapshot")
     order = np.lexsort((times, users))
     users, times = users[order], times[order]
     fresh = np.ones(len(users), dtype=bool)
     fresh[1:] = (np.diff(users) != 0) | (np.diff(times) != 0)  # rows of one moment say the same
-    return Moments(names, users[fresh], times[fresh], values[order][fresh])
+    kept = order[fresh]
+    values = np.empty((len(kept), len(names)), np.float32)
+    for place, name in enumerate(names):  # one at a time: of many rows, copies of all columns are most of the memory
+        values[:, place] = rows[name].to_numpy()[kept]
+        if not np.isfinite(values[:, place]).all():
+            raise BadInputError("a feature of the snapshot has values that are not finite numbers; take a new snapshot")
+    return Moments(names, users[fresh], times[fresh], values)
 
 
 def _manifest(folder: Path) -> SnapshotManifest:
@@ -140,28 +143,35 @@ def _manifest(folder: Path) -> SnapshotManifest:
         raise BadInputError(f"manifest.json of the snapshot: {first['loc']}: {first['msg']}") from error
 
 
-def _table(path: Path, columns: Sequence[str]) -> pa.Table:
+def _pieces(path: Path, columns: Sequence[str]) -> Iterator[pa.Table]:
+    """Yield a file's rows in pieces that bound the memory, an empty one first."""
     if not path.exists():
         raise BadInputError(f"the snapshot has no {path.parent.name}/{path.name}")
     try:
-        schema = pq.read_schema(path)
-        missing = sorted(set(columns) - set(schema.names))
-        if missing:
-            raise BadInputError(f"{path.parent.name}/{path.name} has no column {', '.join(missing)}")
-        return pq.read_table(path, columns=list(columns))
+        with pq.ParquetFile(path) as file:
+            missing = sorted(set(columns) - set(file.schema_arrow.names))
+            if missing:
+                raise BadInputError(f"{path.parent.name}/{path.name} has no column {', '.join(missing)}")
+            yield file.schema_arrow.empty_table().select(list(columns))
+            for batch in file.iter_batches(_PIECE_ROWS, columns=list(columns)):
+                yield pa.Table.from_batches([batch]).select(list(columns))
     except (pa.ArrowInvalid, OSError) as error:
         raise BadInputError(f"{path.parent.name}/{path.name} is not readable Parquet: {error}") from error
 
 
 def _positives(path: Path, features: Sequence[str]) -> pa.Table:
     columns = [*_COLUMNS, *features]
-    table = _table(path, columns)
-    if any(table[name].null_count for name in columns):
-        raise BadInputError(f"{path.parent.name}/{path.name} has rows without a value in one of {', '.join(columns)}")
-    chosen = table.filter(pc.greater_equal(table["strength"], POSITIVE)).drop_columns(["strength"])
     types = {"user_id": pa.string(), "item_id": pa.string(), "time_ms": pa.int64()}
-    types |= dict.fromkeys(features, pa.float64())
-    return chosen.cast(pa.schema(list(types.items())))
+    types |= dict.fromkeys(features, pa.float32())
+    chosen = []
+    for piece in _pieces(path, columns):
+        if any(piece[name].null_count for name in columns):
+            raise BadInputError(
+                f"{path.parent.name}/{path.name} has rows without a value in one of {', '.join(columns)}"
+            )
+        positive = piece.filter(pc.greater_equal(piece["strength"], POSITIVE)).drop_columns(["strength"])
+        chosen.append(positive.cast(pa.schema(list(types.items()))))
+    return pa.concat_tables(chosen)
 
 
 def _vocabulary(column: pa.ChunkedArray) -> pa.Array:
@@ -175,7 +185,7 @@ def _indices(column: pa.ChunkedArray, vocabulary: pa.Array) -> Ints:
 
 def _items(path: Path, ids: pa.Array) -> Items:
     """Attach titles and tags; an item that events name and the catalogue does not is known by its id."""
-    table = _table(path, ["item_id", "title", "tags"])
+    table = pa.concat_tables(_pieces(path, ["item_id", "title", "tags"]))
     place = pc.index_in(ids, table["item_id"].combine_chunks())
     titles = table["title"].take(place).to_pylist()
     tags = table["tags"].take(place).to_pylist()

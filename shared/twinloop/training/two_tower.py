@@ -36,6 +36,7 @@ class Shape:
     weight_decay: float = 0.1
     batch: int = 256
     cuts: int = 4
+    questions: int = 16_000
     window: int = 4
     window_decay: float = 0.9
 
@@ -260,6 +261,8 @@ class Ensemble:
     def epoch(self) -> float:
         """Ask about every user at `cuts` random moments of their past; returns the mean loss.
 
+        Of more than `questions` of them a random part is asked, so that an epoch takes bounded time.
+
         Raises:
             BadInputError: No user liked one item and later another: there is no next item to learn.
         """
@@ -275,7 +278,7 @@ class Ensemble:
         return mean_loss(losses)
 
     def _batches(self) -> Iterator[Batch]:
-        users = self._draw.permutation(np.repeat(self._users, self._shape.cuts))
+        users = self._draw.permutation(np.repeat(self._users, self._shape.cuts))[: self._shape.questions]
         cuts = self._draw.integers(1, self._lengths[users]) if len(users) else users
         for begin in range(0, len(users), self._shape.batch):
             part = slice(begin, begin + self._shape.batch)

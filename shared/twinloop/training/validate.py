@@ -89,17 +89,29 @@ def scored_pairs(
         yield answer[SCORES], scores[answer[ITEMS]]
 
 
+Answer = tuple[Question, dict[str, np.ndarray]]
+"""A question, and the outputs of a retrieval model that was asked it."""
+
+
+def validation_answers(model: ort.InferenceSession, snapshot: Snapshot) -> Iterator[Answer]:
+    """Ask about every user of the validation split."""
+    longest = snapshot.manifest.history_length
+    for question in questions(snapshot.train, snapshot.validation, longest=longest, moments=snapshot.moments):
+        yield question, retrieve(model, question)
+
+
 def validation_metrics(
     model: ort.InferenceSession, snapshot: Snapshot, *, ranker: Ranker | None = None, most: int = 2_000
 ) -> dict[str, float]:
     """Return mean ndcg@10 and recall@20 on the validation split, over at most `most` users, and over how many."""
+    return metrics_of(islice(validation_answers(model, snapshot), most), ranker=ranker)
+
+
+def metrics_of(answers: Iterable[Answer], *, ranker: Ranker | None = None) -> dict[str, float]:
+    """Return mean ndcg@10 and recall@20 of the answers, as the ranker orders them if there is one, and how many."""
     ndcg: list[float] = []
     recall: list[float] = []
-    longest = snapshot.manifest.history_length
-    for question in questions(snapshot.train, snapshot.validation, longest=longest, moments=snapshot.moments):
-        if len(ndcg) == most:
-            break
-        answer = retrieve(model, question)
+    for question, answer in answers:
         scores = answer["scores"] if ranker is None else ranker(answer["features"])
         scores = np.where(np.isneginf(answer["scores"]), -np.inf, scores)
         ranked = answer["items"][np.argsort(-scores, kind="stable")].tolist()

@@ -6,6 +6,7 @@ import json
 from dataclasses import replace
 from pathlib import Path
 
+import engaged
 import pytest
 import tiny_system
 from deployed_in_memory import MemoryDeployment
@@ -14,10 +15,13 @@ from typer.testing import CliRunner
 
 from twinloop import systems
 from twinloop.cli import app
+from twinloop.commands import evaluate
 from twinloop.commands.evaluate import from_log, score
 from twinloop.contracts.history import HistoryEntry
 from twinloop.errors import BadInputError, ConflictError, NotFoundError
-from twinloop.systems.video.presets import DEFAULT, PRESETS
+from twinloop.features.stores import MemoryFeatureStore
+from twinloop.systems.video.features import COUNTING
+from twinloop.systems.video.presets import DEFAULT, PRESETS, Preset
 
 USERS = 12
 
@@ -201,3 +205,19 @@ def test_presets_are_of_a_log_alone(tmp_path: Path) -> None:
         done = CliRunner().invoke(app, ["evaluate", "video", "--events", str(events), *more])
         assert done.exit_code == 1
         assert "go with --log" in done.stderr
+
+
+def test_in_process_a_release_that_asks_what_is_known_is_told_by_the_store(
+    place: MemoryDeployment, held_out: Path, monkeypatch
+) -> None:
+    """i4 was shown so often that it goes before i3, which everybody liked."""
+    monkeypatch.setitem(PRESETS, DEFAULT, Preset("", click=1.0))
+    parts, known = engaged.files(), MemoryFeatureStore()
+    tiny_system.promote(place.store, tiny_system.register(place.store, parts, schema=engaged.schema_of(parts)))
+    place.enter(monkeypatch, place.serve())
+    monkeypatch.setattr(evaluate, "DynamoFeatureStore", lambda table: known)
+    before = score(place, "video", held_out)["metrics"]["ndcg@10"]["mean"]
+    shown = engaged.shown(50, before_ms=1_700_000_000_000)
+    known.count("video", ("item", "i4"), shown, COUNTING.layout("item"))
+    assert before == 1.0  # all are alike, so i3 stays where the retrieval puts it
+    assert score(place, "video", held_out)["metrics"]["ndcg@10"]["mean"] < 1.0

@@ -68,8 +68,10 @@ def asked(store: MemoryFeatureStore, counting: object, user: str, at_ms: int) ->
     return {name: value.values.tolist() for name, value in found.items()}
 
 
+@pytest.mark.parametrize("at_once", [300_000, 40], ids=["at once", "in slices"])
 @pytest.mark.parametrize("counting", [COUNTING, FORGETFUL], ids=["as deployed", "forgetful"])
-def test_the_lake_gives_what_live_events_give(counting):
+def test_the_lake_gives_what_live_events_give(counting, at_once, monkeypatch):
+    monkeypatch.setattr("twinloop.features.materialise._SLICE_EVENTS", at_once)
     system, rows = dataclasses.replace(VIDEO, counting=counting), events(200)
     from_lake, live = MemoryFeatureStore(), MemoryFeatureStore()
     answer = materialise(system, lake(rows), from_lake, features=from_lake)

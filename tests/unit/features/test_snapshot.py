@@ -1,6 +1,7 @@
 """A snapshot holds the right rows on the right side, and comes out the same from the same lake."""
 
 import gzip
+import hashlib
 import io
 import json
 from collections import defaultdict
@@ -20,6 +21,7 @@ from twinloop.contracts.model import Contract
 from twinloop.contracts.spec import GatePolicy, Rung, Split, SystemSpec
 from twinloop.contracts.system import System
 from twinloop.errors import BadInputError
+from twinloop.evaluation.cases import read_cases
 from twinloop.features.materialise import materialise
 from twinloop.features.schema import schema_hash
 from twinloop.features.snapshot import Resources, chosen_rungs, content_id, make_snapshot, snapshot_answer
@@ -185,6 +187,25 @@ def test_a_case_tells_what_is_new_and_what_is_known_of_the_user():
     assert found["u02"].slices["cold"] == "warm"
 
 
+def test_of_many_users_the_gate_still_picks_the_same(monkeypatch):
+    read, ids = [], []
+    without_a_case = [rating(f"again{n}", "i00", minute) for n in range(6) for minute in range(10)]
+    for most in (20_000, 12, 5):
+        monkeypatch.setattr("twinloop.features.snapshot.MOST_CASES", most)
+        store = lake([*twelve_users(), *without_a_case])
+        manifest = make_snapshot(system(validation=0.1, test=0.2), store, now=NOW, minimum_cases=1)
+        assert manifest.most_cases == most
+        assert manifest.rows["cases/test"] == manifest.rows["cases/validation"] == min(most, 12)
+        assert manifest.rows["users"] == 18
+        ids.append([case.case_id for case in cases(store, manifest, "test")])
+        body = store.read(f"snapshots/video/{manifest.snapshot_id}/cases/test.jsonl.gz").body
+        read.append(read_cases(body, most=4))
+    everybody = [f"u{n:02d}" for n in range(12)]
+    smallest = sorted(everybody, key=lambda user: hashlib.sha256(user.encode()).digest())[:5]
+    assert ids == [everybody, everybody, sorted(smallest)]
+    assert read[0] == read[1] == read[2]
+
+
 def test_a_global_split_is_one_moment_for_all():
     store = lake([*twelve_users(), *[rating("newcomer", f"i{i:02d}", 98 + i * 0.1) for i in range(6)]])
     manifest = make_snapshot(system(strategy="global", validation=0.1, test=0.2), store, now=NOW)
@@ -294,7 +315,7 @@ def test_rungs_are_chosen_by_name_and_the_baseline_comes_with_them():
     assert chosen_rungs(video, None) == video.spec.rungs
     assert [rung.name for rung in chosen_rungs(video, ["two_tower", "ease"])] == ["popularity", "ease", "two_tower"]
     for wrong in (["ease", "quantum"], "ease"):
-        with pytest.raises(BadInputError, match=r"rungs of video are .*ease, popularity"):
+        with pytest.raises(BadInputError, match=r"rungs of video are .*ease, .*popularity"):
             chosen_rungs(video, wrong)
 
 

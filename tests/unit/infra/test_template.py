@@ -13,6 +13,7 @@ import pytest
 from cfnlint.decode import cfn_yaml
 
 from twinloop.aws import training_jobs
+from twinloop.aws.serving import ServeSettings
 
 ROOT = Path(__file__).resolve().parents[3]
 
@@ -258,3 +259,25 @@ def test_verdicts_and_alarms_reach_whoever_asks_for_them(template: dict[str, Any
     assert found == {("News", "NewsEmail"), ("Alarms", "AlarmEmail")}
     assert template["Outputs"]["NewsTopic"]["Value"] == {"Ref": "News"}
     assert template["Outputs"]["AlarmsTopic"]["Value"] == {"Ref": "Alarms"}
+
+
+def test_what_is_left_to_chance_can_be_set_and_is_read_as_it_was_meant(template):
+    """Parameters reach `serve` under the names that its settings read, and bounds and defaults agree."""
+    given = template["Resources"]["ServeVideoFunction"]["Properties"]["Environment"]["Variables"]
+    variables = {"CHALLENGER_SHARE": "ChallengerShare", "PRESET_MIX": "PresetMix", "EXPLORE": "Explore"}
+    found = {name: str(given[f"TWINLOOP_{name}"]["Fn::Sub"]) for name in variables}
+    assert found == {name: f"${{{parameter}}}" for name, parameter in variables.items()}
+    defaults = {f"TWINLOOP_{n}": str(template["Parameters"][p]["Default"]) for n, p in variables.items()}
+    settings = ServeSettings.from_environment({"TWINLOOP_SYSTEM": "video", "TWINLOOP_BUCKET": "b", **defaults})
+    assert settings == ServeSettings("video", "b")
+    for parameter in ("ChallengerShare", "PresetMix"):
+        bounds = template["Parameters"][parameter]
+        assert (bounds["MinValue"], bounds["MaxValue"]) == (0, 1)
+    assert template["Parameters"]["Explore"]["AllowedValues"] == [0, 1]
+
+
+def test_serve_may_read_many_items_at_once_and_write_none(template):
+    policies = template["Resources"]["ServeVideoFunction"]["Properties"]["Policies"]
+    allowed = [statement for policy in policies for statement in policy["Statement"]]
+    actions = [set(s["Action"]) for s in allowed if any(str(a).startswith("dynamodb:") for a in s["Action"])]
+    assert actions == [{"dynamodb:GetItem", "dynamodb:BatchGetItem"}]

@@ -15,6 +15,6 @@ def test_another_users_stack_is_left_alone_with_their_name(tmp_path, monkeypatch
     kept.parent.mkdir(parents=True)
     kept.write_text("{}")
     monkeypatch.setattr(os, "geteuid", lambda: os.getuid() + 4321)
-    with pytest.raises(LocalCloudError, match="theirs was started by .*TWINLOOP_STACK"):
+    with pytest.raises(LocalCloudError, match=r"theirs was started by .*TWINLOOP_STACK"):
         call(settings)
     assert kept.exists()

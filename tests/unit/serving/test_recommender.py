@@ -17,6 +17,7 @@ from twinloop.features.schema import schema_hash
 from twinloop.features.stores import MemoryOnlineStore
 from twinloop.ports import MemoryObjectStore
 from twinloop.serving.prediction_log import PredictionLog
+from twinloop.serving.reading import Reader
 from twinloop.serving.recommender import Recommender
 from twinloop.serving.releases import ReleaseLoader
 from twinloop.serving.routing import in_challenger
@@ -70,7 +71,7 @@ class House:
         self.recommender = Recommender(
             "video",
             slots,
-            self.store,
+            Reader("video", self.store),
             PredictionLog(self.lines, "video"),
             presets=self.presets,
             challenger_share=self.share,
@@ -298,6 +299,8 @@ def test_what_was_answered_is_logged(house):
         "items": [["i3", -1.0], ["i4", -2.0]],
         "preset": {"name": None, "propensity": 1.0, "drawn": False},
         "propensities": None,
+        "p_click": None,
+        "watch_s": None,
         "tried": [],
         "shadow": None,
     }
@@ -324,7 +327,7 @@ def test_a_predictor_that_raises_anything_at_all_makes_no_error(house):
 
     loader = ReleaseLoader(tiny_system.registry(house.objects), lambda models: Wild())
     slots = Slots(tiny_system.registry(house.objects), loader)
-    wild = Recommender("video", slots, house.store, PredictionLog(None, "video"), new_id=lambda: "p")
+    wild = Recommender("video", slots, Reader("video", house.store), PredictionLog(None, "video"), new_id=lambda: "p")
     with pytest.raises(UnavailableError, match="could answer"):
         wild.recommend(RecommendationsRequest(user_id="known"))
 
@@ -348,7 +351,7 @@ def test_a_predictor_is_told_the_moment_which_is_now_unless_the_request_names_on
     noting = Recommender(
         "video",
         Slots(tiny_system.registry(house.objects), loader),
-        house.store,
+        Reader("video", house.store),
         PredictionLog(None, "video"),
         new_id=lambda: "p",
         now=lambda: datetime(2026, 1, 31, 12, tzinfo=UTC),
@@ -364,9 +367,9 @@ def test_cold_and_degraded_of_a_ranking_reach_the_answer(house):
     tame.title = lambda self, item_id: None
     loader = ReleaseLoader(tiny_system.registry(house.objects), lambda models: tame())
     slots = Slots(tiny_system.registry(house.objects), loader)
-    answer = Recommender("video", slots, house.store, PredictionLog(None, "video"), new_id=lambda: "p").recommend(
-        RecommendationsRequest(user_id="known")
-    )
+    answer = Recommender(
+        "video", slots, Reader("video", house.store), PredictionLog(None, "video"), new_id=lambda: "p"
+    ).recommend(RecommendationsRequest(user_id="known"))
     assert answer.items == ()
     assert answer.degraded
 

@@ -37,6 +37,7 @@ PRESET = st.builds(
     fresh=st.sampled_from([0.0, 1.0]),
     half_life_days=st.just(10.0),
     per_author=st.integers(0, 3),
+    click=st.just(0.0),
     watch=st.just(0.0),
     explore=st.sampled_from([0.0, 0.2, 1.0]),
     explore_share=st.sampled_from([0.0, 0.1, 0.3]),
@@ -124,6 +125,35 @@ def test_watch_time_moves_the_order_as_far_as_its_weight():
     assert np.argsort(-even).tolist() == [0, 1, 2]
 
 
+def test_clicks_move_the_order_as_far_as_their_weight():
+    scores, click = np.array([3.0, 2.0, 1.0], dtype=np.float32), np.array([0.01, 0.2, 0.9], dtype=np.float32)
+    order = [np.argsort(-adjusted(scores, Preset("", click=w), at_ms=0, click=click)).tolist() for w in (0, 0.1, 1)]
+    assert order == [[0, 1, 2], [0, 1, 2], [2, 1, 0]]
+    sure = adjusted(scores, Preset("", click=1.0), at_ms=0, click=np.array([0, 0.5, 1], dtype=np.float32))
+    assert np.isfinite(sure).all()
+    assert sure.mean() == pytest.approx(scores.mean())
+    assert sure.std() == pytest.approx(scores.std())
+
+
+def test_what_is_blended_are_standard_scores_by_weights_that_add_up():
+    scores = np.array([3.0, 2.0, 0.0, 7.0], dtype=np.float32)
+    click, watch_s = np.float32([0.1, 0.3, 0.2, 0.05]), np.float32([5, 0, 60, 20])
+
+    def standard(values):
+        return (values - values.mean()) / values.std()
+
+    odds, seconds = np.log(click / (1 - click)), np.log1p(watch_s)
+    found = adjusted(scores, Preset("", click=0.3, watch=0.2), at_ms=0, click=click, watch_s=watch_s)
+    expected = 0.5 * standard(scores) + 0.3 * standard(odds) + 0.2 * standard(seconds)
+    assert (found - scores.mean()) / scores.std() == pytest.approx(expected, abs=1e-5)
+    # What a release does not predict leaves its weight to the score.
+    alone = adjusted(scores, Preset("", click=0.3, watch=0.2), at_ms=0, watch_s=watch_s)
+    assert (alone - scores.mean()) / scores.std() == pytest.approx(
+        0.8 * standard(scores) + 0.2 * standard(seconds), abs=1e-5
+    )
+    assert adjusted(scores, Preset("", click=0.3, watch=0.2), at_ms=0) is scores
+
+
 @given(hnp.arrays(np.float32, st.integers(0, 5), elements=st.just(2.0)))
 def test_equal_scores_have_no_unit_and_stay_as_they_are(scores):
     preset = Preset("", fresh=1.0, watch=0.5, diversity=1.0)
@@ -184,5 +214,7 @@ def test_presets_are_within_their_bounds():
         assert preset.purpose.endswith(".")
         assert 0 <= preset.explore <= 0.5
         assert 0 <= preset.explore_share <= 0.1
-        assert 0 <= preset.watch <= 1
+        assert preset.click >= 0
+        assert preset.watch >= 0
+        assert preset.click + preset.watch <= 1
         assert preset.half_life_days > 0

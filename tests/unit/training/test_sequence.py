@@ -111,15 +111,18 @@ def test_order_and_time_count() -> None:
     assert np.abs(scores[0] - scores[2]).max() > 1e-5
 
 
-def test_a_step_asks_about_no_more_cells_than_its_memory_allows(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("twinloop.training.sequence._LOGITS", 60)  # five cells of twelve items
+@pytest.mark.parametrize(("logits", "cells", "most"), [(60, 2_000, 5), (8_000_000, 7, 7)])  # of twelve items
+def test_a_step_asks_about_no_more_cells_than_it_may(
+    logits: int, cells: int, most: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("twinloop.training.sequence._LOGITS", logits)
     seen = []
     kept = two_tower.full_loss
     monkeypatch.setattr(
         "twinloop.training.sequence.full_loss", lambda scores, asked: (seen.append(len(scores)), kept(scores, asked))[1]
     )
-    ensemble(circle(), members=1).epoch()
-    assert set(seen) == {5}
+    ensemble(circle(), members=1, shape=replace(SMALL, cells=cells)).epoch()
+    assert set(seen) == {most}
 
 
 def test_histories_longer_than_the_model_are_learned_from_and_answered() -> None:

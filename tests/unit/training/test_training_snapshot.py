@@ -45,6 +45,19 @@ def test_features_are_kept_for_the_moment_of_every_positive_event(tmp_path: Path
             moments.at(user, time_ms)
 
 
+def test_pieces_of_a_file_make_the_same_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = snapshot_folder.write(tmp_path, TRAIN, VALIDATION, titles={"y": "Why", "w": None})
+    read = []
+    for rows in (100_000, 2):
+        monkeypatch.setattr("twinloop.training.snapshot._PIECE_ROWS", rows)
+        snapshot = read_snapshot(folder)
+        events, moments = snapshot.everything, snapshot.moments
+        arrays = (events.users, events.items, events.times, moments.users, moments.times, moments.values)
+        read.append((snapshot.items, snapshot.user_ids, [array.tolist() for array in arrays]))
+    assert read[0] == read[1]
+    assert len(read[0][2][0]) == 4
+
+
 def _feature_not_finite(folder: Path) -> None:
     path = folder / "train/interactions.parquet"
     table = pq.read_table(path)

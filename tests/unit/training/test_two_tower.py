@@ -108,6 +108,15 @@ def test_it_learns_what_comes_next(sampled: bool, monkeypatch: pytest.MonkeyPatc
     assert np.mean(right) >= 0.75
 
 
+def test_an_epoch_asks_a_bounded_number_of_questions() -> None:
+    asked = []
+    for questions in (30, 10**9):
+        shape = replace(SMALL, cuts=2, batch=8, questions=questions)
+        asked.append([batch.size for batch in ensemble(circle(), shape=shape)._batches()])
+    assert [sum(sizes) for sizes in asked] == [30, 80]
+    assert max(asked[0]) == 8
+
+
 def test_the_same_seed_gives_the_same_model_and_another_one_another() -> None:
     graphs = []
     for seed in (1, 1, 2):

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from twinloop.contracts.features import Counting, Feature
+from twinloop.contracts.outcomes import Outcomes
 
 LIKED_RATING = 4.0
 WATCHED_SHARE = 0.5  # of the video's duration
@@ -354,4 +355,19 @@ COUNTING = Counting(
     marks=("item_id", "author_id", "tag"),
     # About a hundred videos shown, some of them clicked and watched; on an item, what comes twice comes soon.
     memory={"user": 256, "item": 32},
+)
+
+# What becomes of a video that is shown. A watch is reported when it ends, so an impression is waited for as long as
+# most videos take.
+OUTCOMES = Outcomes(
+    shown_sql="type = 'impression'",
+    labels={
+        "click": "CASE WHEN type = 'click' THEN 1 END",
+        "long_watch": f"CASE WHEN type = 'watch' THEN ({STRENGTH_SQL}) END",
+        "watch_s": f"CASE WHEN {_WATCHED_SQL} THEN watch_s::DOUBLE END",
+    },
+    window_minutes=60.0,
+    item_facts={"duration_s": "duration_s"},
+    # Where in the application, and on what, a list is looked at. Nothing of who looks.
+    context=("page", "tab", "slot", "device", "platform", "network"),
 )

@@ -1,6 +1,6 @@
 """Video's rules over what the models say: pure functions of arrays, so that a list can be explained and tested.
 
-In this order: seen and excluded items are out (`shut`), scores are blended with watch time and freshness
+In this order: seen and excluded items are out (`shut`), scores are blended with clicks, watch time and freshness
 (`adjusted`), a list is picked that repeats neither itself nor its authors (`picked`), and a few of its places may be
 given to new items, with probabilities that are exactly known (`trials`).
 """
@@ -20,6 +20,7 @@ from twinloop.systems.video.presets import Preset
 FIRST_TRIAL, TRIAL_STEP = 5, 10  # places of exploration, from 0: never among the first five
 CHOICES = 10  # new items that one place chooses from
 _DAY_MS = 86_400_000.0
+_SURE = 1e-6  # a probability is no nearer to 0 or 1 than this
 
 Floats = NDArray[np.float32]
 
@@ -39,34 +40,45 @@ def adjusted(
     *,
     at_ms: int,
     published_ms: NDArray[np.float64] | None = None,
+    click: Floats | None = None,
     watch_s: Floats | None = None,
 ) -> Floats:
-    """Return scores with what watch time and freshness make of them, in the unit of `scores`.
+    """Return scores with what clicks, watch time and freshness make of them, in the unit of `scores`.
 
-    Watch time enters as log(1 + seconds): the tenth minute counts less than the first. Both sides are standardised
-    over the candidates. An item of unknown age gains nothing; one that is yet to be published counts as new.
+    A click enters as the log-odds of its probability, watch time as log(1 + seconds): the tenth minute counts less than
+    the first. All sides are standardised over the candidates; what a release does not predict leaves its weight to the
+    score. An item of unknown age gains nothing; one that is yet to be published counts as new.
 
     Args:
         scores: Of the candidates, float32[K].
         preset: The settings.
         at_ms: The moment.
         published_ms: When each was published, NaN where that is not known.
+        click: Probability of a click.
         watch_s: Expected seconds of watching.
     """
     spread = float(scores.std()) if len(scores) else 0.0
     if spread == 0:
         return scores
-    found = scores
+    found, left = np.zeros(len(scores), np.float32), 1.0
+    if click is not None and preset.click:
+        odds = np.clip(click, _SURE, 1 - _SURE)
+        found, left = found + preset.click * _standard(np.log(odds / (1 - odds))), left - preset.click
     if watch_s is not None and preset.watch:
-        log_seconds = np.log1p(np.maximum(watch_s, 0))
-        deviation = float(log_seconds.std())
-        longer = (log_seconds - log_seconds.mean()) * (spread / deviation if deviation > 0 else 0.0)
-        found = (1 - preset.watch) * found + preset.watch * (longer + scores.mean())
+        found, left = found + preset.watch * _standard(np.log1p(np.maximum(watch_s, 0))), left - preset.watch
+    # Where nothing is blended in, scores stay what they are, to the bit.
+    found = scores if left == 1 else left * scores + (1 - left) * scores.mean() + spread * found
     if published_ms is not None and preset.fresh:
         days = np.maximum(at_ms - published_ms, 0) / _DAY_MS
         gain = np.nan_to_num(np.exp2(-days / preset.half_life_days), nan=0.0)
         found = found + np.asarray(spread * preset.fresh * gain, dtype=np.float32)
     return np.asarray(found, dtype=np.float32)
+
+
+def _standard(values: Floats) -> Floats:
+    """Return values with mean 0 and deviation 1; zeros where they are all the same."""
+    deviation = float(values.std())
+    return (values - values.mean()) / np.float32(deviation) if deviation > 0 else np.zeros_like(values)
 
 
 def picked(

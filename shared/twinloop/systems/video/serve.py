@@ -14,13 +14,14 @@ from twinloop.contracts import signature
 from twinloop.contracts.artefacts import Case
 from twinloop.contracts.features import Feature
 from twinloop.contracts.history import History, HistoryEntry
-from twinloop.contracts.system import Asked, Model, Ranked
+from twinloop.contracts.segments import segment_value
+from twinloop.contracts.system import Asked, Knowledge, Model, Ranked
 from twinloop.errors import BadInputError, IntegrityError
 from twinloop.features.online import compute
 from twinloop.features.schema import chosen
 from twinloop.systems.video import policy
 from twinloop.systems.video.catalogue import Catalogue, Segment
-from twinloop.systems.video.features import FEATURES
+from twinloop.systems.video.features import COUNTING, FEATURES
 from twinloop.systems.video.presets import DEFAULT, PRESETS, Preset
 from twinloop.systems.video.spec import SPEC
 
@@ -32,11 +33,13 @@ NOTHING_ASKED = Asked()
 class Candidates:
     """What a list is picked from: the model's items with their final scores, in retrieval's order.
 
-    `features` are what a ranking saw of them; `segment` is whose popularity it is, of a user nothing is known of.
+    `click` and `watch_s` are predictions, where the release makes them; `features` are what a ranking saw of the items;
+    `segment` is whose popularity it is, of a user nothing is known of.
     """
 
     items: NDArray[np.int64]
     scores: NDArray[np.float32]
+    click: NDArray[np.float32] | None = None
     watch_s: NDArray[np.float32] | None = None
     features: NDArray[np.float32] | None = None
     segment: Segment | None = None
@@ -46,7 +49,8 @@ class VideoPredictor:
     """One release of video.
 
     Args:
-        models: `retrieval`, with what `Catalogue` reads beside it, and `ranking` where the rung has one.
+        models: `retrieval`, with what `Catalogue` reads beside it, `ranking` where the rung has one, and `engagement`,
+            which says what would become of candidates.
         features: The definitions that `context_names` of the retrieval's manifest choose from.
         length: Events of a history that features look at.
 
@@ -64,15 +68,28 @@ class VideoPredictor:
         if "retrieval" not in models:
             raise IntegrityError("a video release needs the component 'retrieval'")
         self.retrieval = models["retrieval"]
-        self.ranking = models.get("ranking")
+        self.ranking = models.get(signature.RANKING)
+        self.engagement = models.get(signature.ENGAGEMENT)
         self.catalogue = Catalogue(self.retrieval.asset)
         if self.ranking is not None and signature.FEATURES not in self.retrieval.manifest.outputs:
             raise IntegrityError("the release has a ranking, but its retrieval gives no features to rank by")
         self._features = features
         self._length = length
 
+    @property
+    def asks_known(self) -> bool:
+        """Whether `rank` is to be given what the store knows of the user and of items."""
+        return self.engagement is not None
+
     def rank(
-        self, history: History, exclude: Sequence[str], limit: int, *, at_ms: int, asked: Asked = NOTHING_ASKED
+        self,
+        history: History,
+        exclude: Sequence[str],
+        limit: int,
+        *,
+        at_ms: int,
+        asked: Asked = NOTHING_ASKED,
+        known: Knowledge | None = None,
     ) -> Ranked:
         """Rank items for a user.
 
@@ -82,6 +99,7 @@ class VideoPredictor:
             limit: Length of the list at most.
             at_ms: The moment of asking, epoch milliseconds; features of the user are those of this moment.
             asked: Preset, seed of what is drawn, context, and whether reasons are wanted.
+            known: What the store says, where the release asks (`asks_known`); without it features are their defaults.
 
         Returns:
             The ranking; what is popular, in the request's context where that is known to matter, where no positive
@@ -97,6 +115,10 @@ class VideoPredictor:
             found = self._found(liked, history, exclude, at_ms)
         else:
             found = self._popular(history, exclude, max(limit, signature.CANDIDATES), asked.context)
+        degraded = False
+        if self.engagement is not None:
+            told = situation(self.engagement.manifest.situation, asked.context)
+            found, degraded = self._with_engagement(self.engagement, found, liked, at_ms, known=known, told=told)
         catalogue, items = self.catalogue, found.items
         published, authors = catalogue.known.published_ms, catalogue.known.authors
         scores = policy.adjusted(
@@ -104,7 +126,8 @@ class VideoPredictor:
             preset,
             at_ms=at_ms,
             published_ms=None if published is None else published[items],
-            watch_s=found.watch_s,
+            click=found.click if liked else None,  # who is not known gets what everybody gets
+            watch_s=found.watch_s if liked else None,
         )
         places, values = policy.picked(
             scores,
@@ -114,7 +137,14 @@ class VideoPredictor:
             authors=None if authors is None else authors[items],
         )
         ids = tuple(catalogue.known.ids[place] for place in items[places])
-        ranked = Ranked(ids, values, cold=not liked)
+        ranked = Ranked(
+            ids,
+            values,
+            degraded=degraded,
+            cold=not liked,
+            p_click=_told(found.click, places),
+            watch_s=_told(found.watch_s, places),
+        )
         if asked.seed:
             met = {entry.item_id for entry in history} | set(exclude)
             ranked = self._with_trials(ranked, [place for place, _ in liked], met, preset, asked.seed)
@@ -189,7 +219,44 @@ class VideoPredictor:
         items, scores = items[available], scores[available]
         if not np.isfinite(scores).all() or (watch_s is not None and not np.isfinite(watch_s).all()):
             raise IntegrityError("the release's models returned scores that are not numbers")
-        return Candidates(items, scores, None if watch_s is None else watch_s[available], features)
+        return Candidates(items, scores, None, None if watch_s is None else watch_s[available], features)
+
+    def _with_engagement(
+        self,
+        engagement: Model,
+        found: Candidates,
+        liked: Sequence[tuple[int, int]],
+        at_ms: int,
+        *,
+        known: Knowledge | None,
+        told: NDArray[np.int64],
+    ) -> tuple[Candidates, bool]:
+        """Return the candidates with what would become of them, and whether a store was missing for it."""
+        if not len(found.items):
+            return found, False
+        from twinloop.features.knowledge import UserKnowledge  # noqa: PLC0415 - most releases ask for nothing
+
+        known = known or UserKnowledge(COUNTING, None, None)
+        ids = [self.catalogue.known.ids[place] for place in found.items.tolist()]
+        of_user = liked or [(-1, at_ms)]
+        inputs: dict[str, NDArray[Any]] = {
+            signature.KNOWN: known.tensor(engagement.manifest.known_names, ids, at_ms),
+            signature.ITEMS: found.items,
+            signature.HISTORY: np.array([place for place, _ in of_user], dtype=np.int64),
+            signature.TIMES: np.array([time_ms // 1000 for _, time_ms in of_user], dtype=np.int64),
+            signature.AT: np.array([at_ms // 1000], dtype=np.int64),
+            signature.SITUATION: told,
+        }
+        wanted = engagement.manifest.inputs
+        if not set(wanted) <= set(inputs):
+            raise IntegrityError(f"engagement takes {', '.join(wanted)}; known here are {', '.join(inputs)}")
+        said = engagement.run({name: inputs[name] for name in wanted})
+        click, watch_s = said[signature.CLICK], said[signature.WATCH]
+        if click.shape != found.items.shape or watch_s.shape != found.items.shape:
+            raise IntegrityError("engagement did not answer for each candidate")
+        if not ((click >= 0) & (click <= 1)).all() or not (np.isfinite(watch_s) & (watch_s >= 0)).all():
+            raise IntegrityError("engagement returned what are no probabilities of a click, or no seconds of watching")
+        return replace(found, click=click, watch_s=watch_s), known.degraded
 
     def _popular(self, history: History, exclude: Sequence[str], limit: int, context: Mapping[str, Any]) -> Candidates:
         """Return the most popular open items with their share of what is liked, in the context's segment if any."""
@@ -218,7 +285,14 @@ class VideoPredictor:
             propensities[trial.place] = trial.propensity
             if trial.pick is not None:
                 ids[trial.place], tried[trial.place] = new.ids[pool[trial.pick]], True
-        return replace(ranked, ids=tuple(ids), propensities=tuple(propensities), tried=tuple(tried))
+        return replace(
+            ranked,
+            ids=tuple(ids),
+            propensities=tuple(propensities),
+            tried=tuple(tried),
+            p_click=_unless(tried, ranked.p_click),
+            watch_s=_unless(tried, ranked.watch_s),
+        )
 
     def _new_for(self, liked: Sequence[int]) -> NDArray[np.int64]:
         """Return the order of the new items for who liked these. The catalogue's own has the newest first."""
@@ -242,8 +316,25 @@ def judge(predictor: VideoPredictor, case: Case) -> dict[str, float]:
         asked = Asked(context=dict(case.request.get("context") or {}))
     except (KeyError, TypeError, ValueError) as error:
         raise BadInputError(f"case {case.case_id!r} is not a case of video: {error!r}") from error
-    ranked = predictor.rank(history, (), JUDGED_LENGTH, at_ms=at_ms, asked=asked).ids
+    # Who judges puts it there, out of a snapshot or the store. The API in a predictor's place asks for nothing.
+    known = {"known": case.request.get("known")} if getattr(predictor, "asks_known", False) else {}
+    ranked = predictor.rank(history, (), JUDGED_LENGTH, at_ms=at_ms, asked=asked, **known).ids
     return {"ndcg@10": ndcg_at_k(ranked, relevant, 10), "recall@20": recall_at_k(ranked, relevant, 20)}
+
+
+def situation(facts: Mapping[str, Sequence[str]], context: Mapping[str, Any]) -> NDArray[np.int64]:
+    """Return a request's facts as the tensor that a model is asked with; see contracts/signature.py."""
+    told = ((values, segment_value(context.get(name))) for name, values in facts.items())
+    return np.array([values.index(value) + 1 if value in values else 0 for values, value in told], dtype=np.int64)
+
+
+def _told(predicted: NDArray[np.float32] | None, places: NDArray[np.int64]) -> tuple[float | None, ...]:
+    return () if predicted is None else tuple(predicted[places].tolist())
+
+
+def _unless(tried: Sequence[bool], predicted: tuple[float | None, ...]) -> tuple[float | None, ...]:
+    """Take the usual item's prediction away from a place that a tried one has."""
+    return tuple(None if flag else value for flag, value in zip(tried, predicted, strict=True)) if predicted else ()
 
 
 def _preset(name: str | None) -> Preset:

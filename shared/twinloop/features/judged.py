@@ -1,0 +1,105 @@
+"""What was known when the gate's cases were asked: beside a snapshot's cases, because the gate has no store.
+
+`cases/known.jsonl.gz` holds the users' counters just before their case, packed as the store has them. `items/known.npz`
+holds the values of items as of a few moments: a case is asked with those of the latest one that is not after it, so
+with nothing that came later, and with what is a few hours old at most. That bounds it: at most `MOST_BYTES` of values.
+
+This module reads; `judged_write.py` writes, and needs DuckDB.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import gzip
+import io
+import json
+import zipfile
+import zlib
+from collections.abc import Iterable, Mapping, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from twinloop.contracts.artefacts import Case
+from twinloop.contracts.features import Counting
+from twinloop.errors import BadInputError
+from twinloop.features.knowledge import About, UserKnowledge, about, of_item
+from twinloop.features.stores import Known
+
+USERS_FILE, ITEMS_FILE = "cases/known.jsonl.gz", "items/known.npz"
+MOST_MOMENTS = 16
+MOST_BYTES = 32_000_000
+
+
+class ItemsAsOf:
+    """`knowledge.ItemsKnown` of a snapshot.
+
+    Args:
+        counting: What the system counts.
+        body: Of `items/known.npz`.
+
+    Raises:
+        BadInputError: The file cannot be read, or is of other features.
+    """
+
+    def __init__(self, counting: Counting, body: bytes) -> None:
+        self._counting = counting
+        try:
+            with np.load(io.BytesIO(body), allow_pickle=False) as file:
+                names, ids = json.loads(file["names"].tobytes()), json.loads(file["ids"].tobytes())
+                self._moments: NDArray[np.int64] = file["moments"]
+                self._values: NDArray[np.float32] = file["values"]
+                self._marks = file["marks"].astype(np.int64)
+        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+            raise BadInputError(f"{ITEMS_FILE} of the snapshot cannot be read: {error!r}") from error
+        expected = [feature.name for feature in of_item(counting)]
+        if names != expected or self._values.shape != (len(self._moments), len(ids), len(expected)):
+            raise BadInputError(f"{ITEMS_FILE} of the snapshot is of other features; take a new snapshot")
+        self._index = {item_id: place for place, item_id in enumerate(ids)}
+
+    def about(self, item_ids: Sequence[str], at_ms: int) -> tuple[About, bool]:
+        """Return what was known of items at the latest of the moments up to this one; the defaults before the first."""
+        found = about(self._counting, dict.fromkeys(item_ids, Known()), at_ms)
+        moment = int(np.searchsorted(self._moments, at_ms, side="right")) - 1
+        places = np.array([self._index.get(item_id, -1) for item_id in item_ids], np.int64)
+        here = places >= 0
+        found.marks[here] = self._marks[places[here]]
+        if moment >= 0:
+            found.values[here] = self._values[moment, places[here]]
+        return found, False
+
+
+def packed_user(case_id: str, known: Known) -> dict[str, object]:
+    """Return a line of `cases/known.jsonl.gz`."""
+    return {
+        "case_id": case_id,
+        "counters": base64.b64encode(known.counters).decode(),
+        "attributes": dict(sorted(known.attributes.items())),
+    }
+
+
+def read_users(body: bytes) -> dict[str, Known]:
+    """Return what was known of the cases' users, by case; raises BadInputError for a file that cannot be read."""
+    users = {}
+    try:
+        for line in gzip.decompress(body).splitlines():
+            row = json.loads(line)
+            users[row["case_id"]] = Known(base64.b64decode(row["counters"], validate=True), row["attributes"])
+    except (OSError, EOFError, zlib.error, ValueError, KeyError, TypeError, binascii.Error) as error:
+        raise BadInputError(f"{USERS_FILE} of the snapshot cannot be read: {error!r}") from error
+    return users
+
+
+def with_knowledge(
+    cases: Iterable[Case], counting: Counting, users: Mapping[str, Known], items: ItemsAsOf
+) -> list[Case]:
+    """Return cases whose request has what was known at its moment, as `known`, a Knowledge. Lives in memory only."""
+    return [
+        case.model_copy(
+            update={
+                "request": {**case.request, "known": UserKnowledge(counting, users.get(case.case_id, Known()), items)}
+            }
+        )
+        for case in cases
+    ]

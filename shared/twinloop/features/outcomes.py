@@ -1,0 +1,214 @@
+"""Impressions with what came of them, and what was known just before: the rows that engagement is learnt from.
+
+Work goes through chunks, so that memory does not grow with the lake: of items for what is known of them, of users for
+everything else. Neither changes a value. Definitions: `twinloop.contracts.outcomes`.
+"""
+
+# ruff: noqa: S608  statements are put together from our own definitions and contracts; values of data are bound
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import duckdb
+import pyarrow as pa
+
+from twinloop.contracts.features import Counting, Feature
+from twinloop.contracts.outcomes import Outcomes
+from twinloop.contracts.system import System
+from twinloop.features import lake
+from twinloop.features.counted import asof, make_happened
+from twinloop.features.splits import PART_SQL
+
+_ROWS_A_MB = 200  # events and impressions of a chunk for each MB that DuckDB may use
+_BATCH_ROWS = 20_000
+_HASH = "md5_number_upper(user_id || '/' || item_id || '/' || time_ms)"
+
+
+def known_features(counting: Counting) -> tuple[Feature, ...]:
+    """Return the definitions of an impression's features: all but those of histories."""
+    return tuple(feature for feature in counting.features if feature.source != "history")
+
+
+def impression_schema(outcomes: Outcomes, counting: Counting) -> pa.Schema:
+    """Return the columns of `impressions.parquet`."""
+    numbers = [*outcomes.item_facts, *(f"label_{name}" for name in outcomes.labels)]
+    numbers += [feature.name for feature in known_features(counting)]
+    first = [("user_id", pa.string()), ("item_id", pa.string()), ("time_ms", pa.int64()), ("position", pa.int32())]
+    context = [(f"context_{name}", pa.string()) for name in outcomes.context]
+    return pa.schema([*first, *context, *((name, pa.float32()) for name in numbers)])
+
+
+def load_impressions(connection: duckdb.DuckDBPyConnection, system: System, folder: Path) -> bool:
+    """Make `happened`, `shown`, `said` and `impressions`; returns whether there is any impression to learn from.
+
+    Args:
+        connection: With the tables `items`, `users` and `boundaries`.
+        system: Whose.
+        folder: With the lake's events.
+    """
+    outcomes = system.outcomes
+    if outcomes is None or system.counting is None:
+        return False
+    if not lake.any_event(connection, system, folder, outcomes.shown_sql):
+        return False
+    counting = lake.require_attributes(connection, system)
+    named = [*counting.amounts_sql, outcomes.shown_sql, *outcomes.labels.values()]
+    lake.load_once(connection, system, folder, [*named, "context"] if outcomes.context else named)
+    make_happened(connection, counting, events="once")
+    _load_shown(connection, outcomes)
+    edge = _sample_edge(connection, outcomes.most)
+    sampled = "" if edge is None else f"AND {_HASH} <= {edge}::UBIGINT"
+    # Events of one user, item and moment are one impression.
+    context = "".join(f", max(context_{name}) AS context_{name}" for name in outcomes.context)
+    connection.execute(f"""
+        CREATE TABLE impressions AS
+        WITH places AS (
+            SELECT user_id, item_id, time_ms, max(position) AS position{context}
+            FROM shown WHERE waited {sampled} GROUP BY user_id, item_id, time_ms
+        )
+        SELECT events.*, {PART_SQL} AS part FROM places AS events LEFT JOIN boundaries USING (user_id) ORDER BY user_id
+    """)
+    return connection.execute("SELECT 1 FROM impressions LIMIT 1").fetchone() is not None
+
+
+def impressions(connection: duckdb.DuckDBPyConnection, system: System, *, memory_mb: int) -> Iterator[pa.RecordBatch]:
+    """Yield the impressions by (user_id, time_ms, item_id): the columns of `impression_schema`, and `part`.
+
+    Args:
+        connection: After `load_impressions`.
+        system: One with outcomes and counting.
+        memory_mb: What DuckDB may use; how large chunks are.
+    """
+    outcomes, counting = system.outcomes, system.counting
+    if outcomes is None or counting is None:
+        return
+    rows = memory_mb * _ROWS_A_MB
+    features = known_features(counting)
+    load_item_values(connection, counting, [f for f in features if f.entity == "item"], memory_mb=memory_mb)
+    facts = [f"coalesce(item_facts.v_{of}, 0)::DOUBLE AS {name}" for name, of in outcomes.item_facts.items()]
+    labels = [f"coalesce(came.l{n}, 0) AS label_{name}" for n, name in enumerate(outcomes.labels)]
+    for first, last in _ranges(connection, "user_id", "impressions", rows):
+        for table in ("happened", "shown", "said", "impressions"):
+            mine = f"SELECT * FROM {table} WHERE user_id BETWEEN ? AND ?"
+            connection.execute(f"CREATE OR REPLACE TEMP TABLE my_{table} AS {mine}", [first, last])
+        connection.execute(f"""
+            CREATE OR REPLACE TEMP TABLE my_labels AS
+            SELECT {", ".join(["my_impressions.*", *facts, *labels])} FROM my_impressions
+            LEFT JOIN ({_came(outcomes)}) AS came USING (user_id, item_id, time_ms)
+            LEFT JOIN item_facts USING (item_id)
+        """)
+        others = [feature for feature in features if feature.entity != "item"]
+        valued = asof(connection, counting, labels="my_labels", happened="my_happened", features=others)
+        query = f"""
+            SELECT * FROM ({valued}) AS asked JOIN item_values USING (item_id, time_ms)
+            ORDER BY user_id, time_ms, item_id
+        """
+        yield from connection.sql(query).to_arrow_reader(_BATCH_ROWS)
+
+
+def _load_shown(connection: duckdb.DuckDBPyConnection, outcomes: Outcomes) -> None:
+    """Make `shown` and `said` of `once`, and drop that. `waited`: whether the window is over."""
+    complete = "user_id IS NOT NULL AND item_id IS NOT NULL AND time_ms IS NOT NULL"
+    who = "user_id, item_id, time_ms, request_id::VARCHAR AS request_id"
+    amounts = ", ".join(f"({sql})::DOUBLE AS l{n}" for n, sql in enumerate(outcomes.labels.values()))
+    context = "".join(f", {_said_of(name)} AS context_{name}" for name in outcomes.context)
+    anything = " OR ".join(f"l{n} IS NOT NULL" for n in range(len(outcomes.labels)))
+    connection.execute(f"""
+        CREATE TABLE shown AS
+        SELECT {who}, coalesce(position, -1)::INTEGER AS position{context},
+            time_ms + {outcomes.window_ms} <= (SELECT max(time_ms) FROM once) AS waited
+        FROM once WHERE ({outcomes.shown_sql}) AND {complete} ORDER BY user_id;
+        CREATE TABLE said AS
+        SELECT * FROM (SELECT {who}, {amounts} FROM once WHERE {complete}) WHERE {anything} ORDER BY user_id;
+        DROP TABLE once
+    """)
+
+
+def _said_of(name: str) -> str:
+    """A fact of an event's context, as JSON."""
+    return f"CASE WHEN json_valid(context::VARCHAR) THEN json_extract(context::VARCHAR, '$.\"{name}\"')::VARCHAR END"
+
+
+def _sample_edge(connection: duckdb.DuckDBPyConnection, most: int) -> int | None:
+    """The hash up to which impressions are taken; None where all of them are."""
+    hashes = f"SELECT DISTINCT {_HASH} AS place FROM shown WHERE waited"
+    counted = connection.execute("SELECT count(*) FROM shown WHERE waited").fetchone()
+    if counted is None or counted[0] <= most:
+        return None
+    edge = connection.execute(f"SELECT place FROM ({hashes}) ORDER BY place LIMIT 1 OFFSET {most - 1}").fetchone()
+    return None if edge is None else int(edge[0])
+
+
+def load_item_values(
+    connection: duckdb.DuckDBPyConnection,
+    counting: Counting,
+    features: Sequence[Feature],
+    *,
+    memory_mb: int,
+    labels: str = "impressions",
+    into: str = "item_values",
+) -> None:
+    """Make a table of the features of items as of each label, once for each (item_id, time_ms).
+
+    An item's events are never parted: one that everybody meets may make a larger chunk than the others, and spill.
+
+    Args:
+        connection: With what `counted.make_happened` makes.
+        counting: What the system counts.
+        features: Of items alone.
+        memory_mb: What DuckDB may use; how large chunks are.
+        labels: A table with `item_id` and `time_ms`.
+        into: The table's name.
+    """
+    columns = "".join(f', "{feature.name}"::FLOAT AS "{feature.name}"' for feature in features)
+    begin = f"CREATE OR REPLACE TABLE {into} AS"
+    for first, last in _ranges(connection, "item_id", labels, memory_mb * _ROWS_A_MB):
+        mine = "SELECT * FROM happened WHERE item_id BETWEEN ? AND ?"
+        connection.execute(f"CREATE OR REPLACE TEMP TABLE my_happened AS {mine}", [first, last])
+        mine = f"SELECT DISTINCT NULL::VARCHAR AS user_id, item_id, time_ms FROM {labels} WHERE item_id BETWEEN ? AND ?"
+        connection.execute(f"CREATE OR REPLACE TEMP TABLE my_moments AS {mine}", [first, last])
+        valued = asof(connection, counting, labels="my_moments", happened="my_happened", features=features)
+        connection.execute(f"{begin} SELECT item_id, time_ms{columns} FROM ({valued})")
+        begin = f"INSERT INTO {into}"
+
+
+def _came(outcomes: Outcomes) -> str:
+    """The query of what was said of each moment that an item was shown at: the latest that the event can belong to."""
+    on = "{0}.user_id = said.user_id AND {0}.item_id = said.item_id AND said.time_ms >= {0}.time_ms"
+    most = ", ".join(f"max(l{n}) AS l{n}" for n in range(len(outcomes.labels)))
+    return f"""
+        WITH placed AS (
+            SELECT said.*, CASE WHEN said.request_id IS NULL THEN any_request.time_ms
+                ELSE greatest(same_request.time_ms, no_request.time_ms) END AS shown_ms
+            FROM my_said AS said
+            ASOF LEFT JOIN my_shown AS any_request ON {on.format("any_request")}
+            ASOF LEFT JOIN (SELECT * FROM my_shown WHERE request_id IS NULL) AS no_request
+                ON {on.format("no_request")}
+            ASOF LEFT JOIN (SELECT * FROM my_shown WHERE request_id IS NOT NULL) AS same_request
+                ON same_request.request_id = said.request_id AND {on.format("same_request")}
+        )
+        SELECT user_id, item_id, shown_ms AS time_ms, {most} FROM placed
+        WHERE time_ms - shown_ms <= {outcomes.window_ms} GROUP BY user_id, item_id, shown_ms
+    """
+
+
+def _ranges(connection: duckdb.DuckDBPyConnection, key: str, labels: str, rows: int) -> list[tuple[str, str]]:
+    """Ranges of ids, first and last, in order, that hold all labels and about so many rows each."""
+    sizes = connection.execute(f"""
+        WITH events AS (SELECT {key}, count(*) AS size FROM happened GROUP BY {key}),
+        mine AS (SELECT {key}, count(*) AS size FROM {labels} GROUP BY {key})
+        SELECT {key}, mine.size + coalesce(events.size, 0) FROM mine LEFT JOIN events USING ({key}) ORDER BY {key}
+    """)
+    ranges: list[tuple[str, str]] = []
+    first, last, size = None, "", 0
+    while found := sizes.fetchmany(100_000):
+        for entity_id, entries in found:
+            first = entity_id if first is None else first
+            last, size = entity_id, size + entries
+            if size >= rows:
+                ranges.append((first, last))
+                first, size = None, 0
+    if first is not None:
+        ranges.append((first, last))
+    return ranges
