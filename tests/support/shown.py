@@ -23,7 +23,7 @@ SECOND, MINUTE = 1000, 60_000
 COLUMNS = pa.schema(
     {"event_id": pa.string(), "type": pa.string(), "time": pa.timestamp("ms", "UTC"), "user_id": pa.string()}
     | {"item_id": pa.string(), "request_id": pa.string(), "position": pa.int32()}
-    | {"watch_s": pa.float64(), "duration_s": pa.float64(), "rating": pa.float64()}
+    | {"watch_s": pa.float64(), "duration_s": pa.float64(), "rating": pa.float64(), "context": pa.string()}
 )
 VIDEO = load("video")
 Row = dict[str, Any]

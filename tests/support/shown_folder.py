@@ -76,10 +76,16 @@ def write(
         pq.write_table(table, folder / split / "impressions.parquet")
     path = folder / "manifest.json"
     manifest = SnapshotManifest.model_validate_json(path.read_bytes())
-    told = OutcomesTold(labels=LABELS, window_minutes=60, item_facts=())
+    facts = tuple(sorted(name.removeprefix("context_") for rows in shown.values() for name in _named(rows)))
+    told = OutcomesTold(labels=LABELS, window_minutes=60, item_facts=(), context=tuple(dict.fromkeys(facts)))
     manifest = manifest.model_copy(update={"outcomes": told, "known_features": KNOWN})
     path.write_text(change(manifest).model_dump_json())
     return folder
+
+
+def _named(rows: Rows | pa.Table) -> list[str]:
+    names = rows.column_names if isinstance(rows, pa.Table) else rows
+    return [name for name in names if name.startswith("context_")]
 
 
 def table_of(rows: Rows) -> pa.Table:

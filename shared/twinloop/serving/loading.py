@@ -10,7 +10,7 @@ from pydantic import ValidationError
 
 from twinloop.contracts.artefacts import ComponentManifest
 from twinloop.contracts.features import Feature
-from twinloop.contracts.signature import CONTEXT, FEATURES, KNOWN
+from twinloop.contracts.signature import CONTEXT, FEATURES, KNOWN, SITUATION
 from twinloop.contracts.system import Model
 from twinloop.errors import BadInputError, IntegrityError, NotFoundError
 from twinloop.features.schema import chosen, schema_hash
@@ -81,7 +81,12 @@ class OnnxModel(AssetsOnly):
                 raise IntegrityError(
                     f"{self._name} has the {what} {sorted(real)}, but its manifest says {sorted(named)}"
                 )
-        widths = {FEATURES: len(said.feature_names), CONTEXT: len(said.context_names), KNOWN: len(said.known_names)}
+        widths = {
+            FEATURES: len(said.feature_names),
+            CONTEXT: len(said.context_names),
+            KNOWN: len(said.known_names),
+            SITUATION: len(said.situation),
+        }
         for tensor in (*self._session.get_inputs(), *self._session.get_outputs()):
             width, names = tensor.shape[-1] if tensor.shape else None, widths.get(tensor.name, 0)
             # A width that the graph leaves open (a name or None) is found out when the model runs.

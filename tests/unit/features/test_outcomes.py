@@ -69,6 +69,23 @@ def test_where_both_name_a_request_it_must_be_the_same():
     assert labels([*without, row("click", 2 * MINUTE, request_id="r1")])[1:] == [(0, 0, 0), (1, 0, 0)]
 
 
+@pytest.mark.parametrize(
+    ("context", "tab", "device"),
+    [
+        ('{"tab": 4, "device": "tv", "mood": "good"}', "4", '"tv"'),
+        ('{"tab": null}', "null", None),
+        ('{"tab": ["a"]}', '["a"]', None),
+        ("[1]", None, None),
+        ("no JSON", None, None),
+        (None, None, None),
+    ],
+)
+def test_facts_of_the_moment_are_kept_as_they_were_said(context, tab, device):
+    [found] = impressions(*taken([row("impression", 0, context=context)]))
+    assert (found["context_tab"], found["context_device"]) == (tab, device)
+    assert "context_mood" not in found
+
+
 def test_an_impression_whose_window_is_not_over_is_left_out():
     rows = [row("impression", 0), row("impression", 10 * MINUTE), row("click", 20 * MINUTE)]
     early = [r for r in background() if r["user_id"] != "late"]

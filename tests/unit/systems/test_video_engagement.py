@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
+import numpy as np
 import pytest
 from engaged import NAMES, NOW_MS, SCHEMA, engagement, files, item
 from tiny_models import manifest, video_files
@@ -22,7 +23,7 @@ from twinloop.systems import load
 from twinloop.systems.video import presets
 from twinloop.systems.video.features import COUNTING
 from twinloop.systems.video.presets import Preset
-from twinloop.systems.video.serve import VideoPredictor, judge
+from twinloop.systems.video.serve import VideoPredictor, judge, situation
 
 LIKED = (HistoryEntry("i2", 1000, 1.0),)
 STORED = {f"i{n}": item(10 * n, duration_s=100.0 - 10 * n, key=n) for n in range(6)}
@@ -138,6 +139,22 @@ def test_a_model_may_leave_inputs_out_and_ask_for_no_unknown_ones():
         "manifest.json": manifest("engagement", inputs=["known"], **about),
     }
     assert rank(predictor(parts), known=knowing()).watch_s
+
+
+@pytest.mark.parametrize(
+    ("context", "told"),
+    [
+        ({"tab": 1, "device": "TV "}, [1, 2]),
+        ({"tab": "1", "device": "phone"}, [1, 1]),
+        ({"tab": 7, "device": True}, [0, 0]),
+        ({"tab": 1.5, "device": None, "mood": "good"}, [0, 0]),
+        ({}, [0, 0]),
+    ],
+)
+def test_facts_of_the_moment_are_places_among_those_that_the_model_knows(context, told):
+    found = situation({"tab": ("1", "2"), "device": ("phone", "tv")}, context)
+    assert found.dtype == np.int64
+    assert found.tolist() == told
 
 
 def test_a_feature_that_is_defined_otherwise_is_refused():

@@ -15,7 +15,7 @@ from shown_folder import draw, halves, part
 from twinloop.errors import BadInputError
 from twinloop.training.artefact import prove_parity, session
 from twinloop.training.impressions import Shown, read_impressions
-from twinloop.training.multitask import Learner, Shape, duration_column, fit, measured
+from twinloop.training.multitask import Learner, Shape, duration_column, fit, measured, situation_offsets
 from twinloop.training.multitask_graph import ask, compare, engagement_graph
 from twinloop.training.snapshot import read_snapshot
 from twinloop.training.taste import Content, TasteShape
@@ -38,7 +38,9 @@ def learn(source: Path, *, shape: Shape = QUICK, epochs: int = 8, seed: int = 0)
     content = Content.describe(shown.likes.counts(), snapshot.items.tags, [None] * len(snapshot.items), most=1000)
     learner, metrics = fit(shown, content, shape, epochs=epochs, lesson_epochs=1, seed=seed)
     assert metrics["epochs"] >= 1
-    exported = engagement_graph(learner.model, learner.bins, duration=duration_column(shown))
+    exported = engagement_graph(
+        learner.model, learner.bins, duration=duration_column(shown), facts=situation_offsets(shown)
+    )
     assert prove_parity(compare(session(exported), learner, shown)).rows > 0
     return shown, learner, exported
 
@@ -68,6 +70,28 @@ def test_it_learns_tastes_and_seconds_and_says_them_in_onnx(tmp_path):
     assert (said["watch_s"] >= 0).all()
     for name in ("click", "long_watch"):
         assert ((said[name] >= 0) & (said[name] <= 1)).all()
+
+
+def test_facts_of_the_moment_are_heard(tmp_path):
+    """Everything is clicked in one tab, little in the other; the device never differs, the mood is rarely said."""
+    rows = draw()
+    count = len(rows["user_id"])
+    tab = np.arange(count) % 2
+    rows["label_click"] = np.where(tab == 0, 1, np.asarray(rows["label_click"]) * (np.arange(count) % 5 == 0))
+    rows["context_tab"] = np.where(tab == 0, '"Home"', '"search"').astype(object)
+    rows["context_device"] = np.full(count, '"tv"', object)
+    rows["context_mood"] = np.where(np.arange(count) < 20, "1", None)
+    given = halves({name: np.asarray(values) for name, values in rows.items()})
+    shown, _, exported = learn(shown_folder.write(tmp_path / "s", given))
+    assert shown.situation == {"tab": ("home", "search")}
+    assert set(shown.train.situation[:, 0].tolist()) == {1, 2}
+    asked = {name: np.asarray(values)[:100] for name, values in rows.items()}
+    home, search, elsewhere = (
+        answer(exported, asked, situation=np.array([place]))["click"].mean() for place in (1, 2, 0)
+    )
+    assert home > 0.8
+    assert search < 0.3
+    assert search < elsewhere < home
 
 
 def test_equal_data_and_seed_give_equal_bytes_and_duplicates_change_nothing(tmp_path):

@@ -10,52 +10,58 @@ SPEC = SystemSpec(
     verb="recommendations",
     requirements=(
         "For a user and a moment, a short list of videos that the user has not seen and will like, with titles where "
-        "the application wants them. How large a catalogue may be depends on the rung, counted in videos that "
-        "somebody liked: popularity takes any; the trees 4,500 and EASE 7,000, whose sizes grow with the square; two "
-        "towers 329,000, in three pairs up to 50,000 and one beyond. A rung that a catalogue is too large for says "
-        "so and drops out, and the others are judged. Users come back and users are new. The answer is needed within "
-        "100 ms at the client, so within 20 ms here, and there must always be one: a list of popular videos is worth "
-        "more than an error."
+        "the application wants them. How large a catalogue may be depends on the rung, counted in videos that somebody "
+        "liked: popularity takes any; the trees 4,500 and EASE 7,000, whose sizes grow with the square; two towers "
+        "329,000, in three pairs up to 50,000 and one beyond. A rung that a catalogue is too large for says so and "
+        "drops out, and the others are judged. Users come back and users are new. The answer is needed within 100 ms "
+        "at the client, so within 20 ms here, and there must always be one: a list of popular videos is worth more "
+        "than an error."
     ),
     framing=(
         "Ranking with implicit and explicit feedback. What speaks for a video: a rating of 4 or more, a like, a click, "
         "at least half of it watched. What was seen without that is known and never recommended, but is no vote "
         "against. Two stages: retrieval picks up to 150 candidates out of the whole catalogue, ranking orders them. "
-        "Not predicted yet: how long somebody will watch, and whether they click; the answer does not pretend to know."
+        "Where lists are logged as impressions, a third model says of each candidate how likely a click and a long "
+        "watch are, and how many seconds will be watched; it learns from impressions, so it says what happens if the "
+        "item is shown, not whether it should be. The place in a list is taken out of what it learns. Where nothing is "
+        "logged as shown there is no such model, and the answer does not pretend to know."
     ),
     data=(
         "Tables users, items and events. A user's history is the latest 1,000 events, the same online (DynamoDB) and "
-        "in snapshots (point in time). Known biases: people rate what they chose to see, popular videos are seen "
-        "because they are shown, and what a new user did first says little about what they will do next. Users' "
-        "attributes are used for nothing but what is popular with new users, and of those only the ones in `segments`: "
-        "what people do says more, and using age or gender would need a reason."
+        "in snapshots (point in time). Counters of users and items, and of a user with an author or a tag, stand "
+        "beside it: kept as events arrive, and computed as of the moment for every impression that is learnt from. "
+        "Known biases: people rate what they chose to see, popular videos are seen because they are shown, and what a "
+        "new user did first says little about what they will do next. Users' attributes are used for nothing but what "
+        "is popular with new users, and of those only the ones in `segments`: what people do says more, and using age "
+        "or gender would need a reason."
     ),
     architecture=(
         "A ladder: popularity; a closed-form linear item model over the history (EASE), the honest rival on small "
         "catalogues; gradient-boosted trees that rank candidates of several sources, and are told besides how active, "
         "how pleased and how long away the user is (features of the moment, not of the history's items); a two-tower "
-        "network; a small causal transformer over what was liked; and trees that hear both networks as well. "
-        "A simpler rung serves unless a more complex one pays for itself. All of them are ONNX files with "
-        "the same inputs, so serving does not know which rung it runs. Policy has the last word: nothing seen, little "
-        "repetition, a cap on authors, freshness, and a few places in which new videos are tried, with propensities in "
-        "the log; its presets can be named in a request. A user of whom nothing usable is known gets the popular "
-        "videos, those of their country, language or device where that was found to tell something."
+        "network; a small causal transformer over what was liked; trees that hear both networks as well; and the trees "
+        "with a network beside them that predicts click, long watch and seconds together. A simpler rung serves unless "
+        "a more complex one pays for itself. All of them are ONNX files with the same inputs, so serving does not know "
+        "which rung it runs. Policy has the last word: relevance, click and watch time blended by weights of a preset, "
+        "nothing seen, little repetition, a cap on authors, freshness, and a few places in which new videos are tried, "
+        "with propensities in the log; its presets can be named in a request. A user of whom nothing usable is known "
+        "gets the popular videos, those of their country, language or device where that was found to tell something."
     ),
     evaluation=(
         "Offline: per user by time, the last 10 % of the positives are the test (a model serves as it was judged, so "
         "what is held out is lost to it); NDCG@10 decides, Recall@20 is told beside it; every item is ranked that was "
         "not seen before. Judged through the code that serves, with the default preset of its policy and nothing left "
         "to chance. No group by activity (light, medium, heavy) may lose, nor users of whom nothing is known, nor "
-        "those who went on to videos that nobody had liked. "
-        "The per-user split lets popularity look at other users' later events, so a split at one moment for everybody "
-        "is reported beside it. Online: a challenger gets a share of the users, by a hash of their id, and what they "
-        "do with their lists is compared."
+        "those who went on to videos that nobody had liked. The per-user split lets popularity look at other users' "
+        "later events, so a split at one moment for everybody is reported beside it. Online: a challenger gets a share "
+        "of the users, by a hash of their id, and what they do with their lists is compared."
     ),
     deployment=(
-        "One Lambda, models in memory, one DynamoDB read a request. Promotions and rollbacks reach warm processes "
-        "within 30 seconds without a deployment. Fallbacks: the release before, then popular videos; answers from "
-        "there are marked as degraded. What was answered is logged for learning and for watching; retraining runs on "
-        "a schedule and when the data drifts."
+        "One Lambda, models in memory. A request reads its user from DynamoDB once; releases that predict clicks also "
+        "read, in one batch, the counters of candidates that were not read in the last half minute. Promotions and "
+        "rollbacks reach warm processes within 30 seconds without a deployment. Fallbacks: the release before, then "
+        "popular videos; answers from there are marked as degraded. What was answered is logged for learning and for "
+        "watching; retraining runs on a schedule and when the data drifts."
     ),
     split=Split(strategy="per_user", validation=0.05, test=0.1, minimum_events=5),
     rungs=LADDER,
