@@ -9,7 +9,7 @@ import argparse
 import subprocess
 import sys
 
-SCRIPTS = ("etl", "asof", "snapshot", "serving", "first_prediction", "simulator", "features")
+SCRIPTS = ("etl", "asof", "snapshot", "serving", "first_prediction", "simulator", "features", "gap")
 NAMED = ("cold_start", "scale")
 
 

@@ -85,19 +85,17 @@ def measure() -> dict[str, Any] | None:
     with tempfile.TemporaryDirectory(prefix="clicks-") as work:
         folder = Path(work)
         raw = write_lake_tables(folder)
-        earlier, every = (
-            snapshot(folder / name, raw, until) for name, until in (("earlier", FIRST_TEST_DAY), ("every", 0))
-        )
+        made = chosen_by_the_last_day(raw, kuairand_system(), until=FIRST_TEST_DAY)
+        earlier = snapshot(folder / "earlier", raw, made, until=FIRST_TEST_DAY)
+        every = snapshot(folder / "every", raw, made)
         started = time.perf_counter()
-        job = ROOT / "training_jobs" / "multitask_ranker"
-        # What retrieves is not judged here, so it is fitted for one epoch only.
-        if local.run(job, earlier, folder / "model", {"tower_epochs": "1"}):
-            raise RuntimeError("the job failed; its reason is above")
+        model = fitted(earlier, folder / "model")
         seconds = time.perf_counter() - started
         table = impressions(every)
         train, test = table[table.date < FIRST_TEST_DAY], table[table.date >= FIRST_TEST_DAY]
         names = [feature.name for feature in read_impressions(read_snapshot(earlier)).features]
-        said = {RELEASE: release(folder / "model" / "engagement" / "model.onnx", earlier, every, test)}
+        moments = [{"tab": int(tab)} for tab in test.tab]
+        said = {RELEASE: release(model, earlier, every, test, moments)}
         said |= rows_beside(train, test, names)
     about = {"train": len(train), "test": len(test), "job_s": round(seconds, 1)}
     return {"command": "python -m benchmarks.clicks", "systems": ["video"], **about, **compare(test, said)}
@@ -136,7 +134,7 @@ def write_lake_tables(folder: Path) -> duckdb.DuckDBPyConnection:
     return raw
 
 
-def snapshot(folder: Path, raw: duckdb.DuckDBPyConnection, until: int) -> Path:
+def snapshot(folder: Path, raw: duckdb.DuckDBPyConnection, made: System, *, until: int = 0) -> Path:
     """Return the folder of a snapshot of the days before `until`; 0: of all."""
     days = f"WHERE date < {until}" if until else ""
     events = f"SELECT * EXCLUDE (date) REPLACE (epoch_ms(time) AS time) FROM events {days} ORDER BY time, event_id"  # noqa: S608
@@ -145,13 +143,9 @@ def snapshot(folder: Path, raw: duckdb.DuckDBPyConnection, until: int) -> Path:
         body = io.BytesIO()
         raw.sql(query).df().to_parquet(body)
         objects.write(f"lake/video/{table}/dt=2022-04-25/rows.parquet", body.getvalue())
-    likes = raw.sql(
-        f"SELECT date FROM events {days or 'WHERE true'} AND (type IN ('click', 'like') OR rating > 4)"  # noqa: S608
-    ).df()
-    validation = float((likes.date == FIRST_TEST_DAY - 1).mean()) if until else 0.0
     (folder / "work").mkdir(parents=True)
     build_snapshot(
-        system(validation),
+        made,
         objects,
         folder / "snapshot",
         now=NOW,
@@ -162,16 +156,28 @@ def snapshot(folder: Path, raw: duckdb.DuckDBPyConnection, until: int) -> Path:
     return folder / "snapshot"
 
 
-def system(validation: float) -> System:
-    """Video whose long watch is KuaiRand's, split at one moment for all; the last of the days is for choosing."""
+def chosen_by_the_last_day(raw: duckdb.DuckDBPyConnection, made: System, *, until: int) -> System:
+    """Return the system split at one moment for all, so that the last day before `until` is for choosing."""
+    likes = raw.sql(
+        f"SELECT date FROM events WHERE date < {until} AND (type IN ('click', 'like') OR rating > 4)"  # noqa: S608
+    ).df()
+    validation = float((likes.date == likes.date.max()).mean())
+    split = Split(strategy="global", validation=validation, test=1e-4)
+    return dataclasses.replace(made, spec=made.spec.model_copy(update={"split": split}))
+
+
+def fitted(snapshot_of: Path, output: Path) -> Path:
+    """Run the job; returns its graph. What retrieves is not judged here, so it is fitted for one epoch only."""
+    if local.run(ROOT / "training_jobs" / "multitask_ranker", snapshot_of, output, {"tower_epochs": "1"}):
+        raise RuntimeError("the job failed; its reason is above")
+    return output / "engagement" / "model.onnx"
+
+
+def kuairand_system() -> System:
+    """Video whose long watch is KuaiRand's."""
     assert SYSTEM.outcomes is not None
     labels = {**SYSTEM.outcomes.labels, "long_watch": LONG}
-    split = Split(strategy="global", validation=validation, test=1e-4)
-    return dataclasses.replace(
-        SYSTEM,
-        spec=SYSTEM.spec.model_copy(update={"split": split}),
-        outcomes=dataclasses.replace(SYSTEM.outcomes, labels=labels),
-    )
+    return dataclasses.replace(SYSTEM, outcomes=dataclasses.replace(SYSTEM.outcomes, labels=labels))
 
 
 def impressions(every: Path) -> pd.DataFrame:
@@ -190,8 +196,10 @@ def impressions(every: Path) -> pd.DataFrame:
     return duckdb.sql(query).df()
 
 
-def release(model: Path, earlier: Path, every: Path, test: pd.DataFrame) -> dict[str, Floats]:
-    """Ask the exported model about every impression, each with its own user's history."""
+def release(
+    model: Path, earlier: Path, every: Path, test: pd.DataFrame, moments: list[dict[str, Any]]
+) -> dict[str, Floats]:
+    """Ask the exported model about every impression, each with its own user's history and its request's context."""
     opened, snapshot_of = session(model.read_bytes()), read_snapshot(earlier)
     manifest = json.loads((model.parent / "manifest.json").read_text())
     names, facts = manifest["known_names"], manifest["situation"]
@@ -202,7 +210,7 @@ def release(model: Path, earlier: Path, every: Path, test: pd.DataFrame) -> dict
     begins = likes.offsets
     known, items = test[names].to_numpy(np.float32), test.item_id.map(place).fillna(-1).to_numpy(np.int64)
     said: dict[str, list[float]] = {"click": [], "long view": [], "seconds": []}
-    for n, (user, moment, tab) in enumerate(zip(test.user_id, test.time_ms, test.tab, strict=True)):
+    for n, (user, moment) in enumerate(zip(test.user_id, test.time_ms, strict=True)):
         number = users.get(user, -1)
         mine = slice(begins[number], begins[number + 1]) if number >= 0 else slice(0, 0)
         end = mine.start + int(np.searchsorted(likes.times[mine], moment))
@@ -214,7 +222,7 @@ def release(model: Path, earlier: Path, every: Path, test: pd.DataFrame) -> dict
             history=index[likes.items[theirs]],
             times=likes.times[theirs] // 1000,
             at=moment // 1000,
-            situation=situation(facts, {"tab": int(tab)}),
+            situation=situation(facts, moments[n]),
         )
         for name, tensor in (("click", "click"), ("long view", "long_watch"), ("seconds", "watch_s")):
             said[name].append(float(answer[tensor][0]))

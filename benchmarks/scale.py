@@ -32,7 +32,7 @@ from rich.table import Table
 from twinloop import systems
 
 ROOT = Path(__file__).resolve().parents[1]
-SERVED = ("two_tower", "sequence", "popularity")  # the first of these that was trained is served
+SERVED = ("multitask_ranker", "sequence", "two_tower", "popularity")  # the first of these that was trained is served
 BUDGET_MB = 512
 # Two releases are in memory with a challenger, and for a moment whenever a release replaces another one.
 BESIDE: dict[str, list[str]] = {

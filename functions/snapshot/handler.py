@@ -39,4 +39,4 @@ def handler(event: dict[str, Any], context: object) -> dict[str, Any]:
     rungs = chosen_rungs(system, event.get("rungs"))
     manifest = make_snapshot(system, objects, now=datetime.now(UTC), resources=resources)
     logger.info("snapshot", snapshot_id=manifest.snapshot_id, rows=manifest.rows)
-    return snapshot_answer(system, manifest, rungs)
+    return snapshot_answer(system, manifest, rungs, named=event.get("rungs") or ())

@@ -1,11 +1,16 @@
 """Every FeatureStore keeps the same promises, beside those of an OnlineStore."""
 
+import logging
 import threading
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 
+from twinloop import systems
+from twinloop.aws import serving
 from twinloop.aws.feature_store import DynamoFeatureStore
+from twinloop.aws.records import PATIENT
 from twinloop.contracts.history import HistoryEntry
 from twinloop.contracts.tally import HOUR_MS, Happening, Layout, Tally, add, identity, unpack
 from twinloop.errors import BadInputError, IntegrityError, UnavailableError
@@ -171,6 +176,106 @@ def test_what_dynamodb_was_too_busy_for_is_asked_again(dynamodb, monkeypatch: py
     assert all(known.counters for known in recalled.items.values())
     with pytest.raises(UnavailableError, match="too busy"):
         DynamoFeatureStore("twinloop", Counted(dynamodb, undone=100)).recall("video", "u", ["i0"])
+
+
+@pytest.mark.parametrize("attempts", [1, 2, 5])
+def test_who_has_no_time_asks_only_so_often(dynamodb, monkeypatch: pytest.MonkeyPatch, attempts: int):
+    waited: list[float] = []
+    monkeypatch.setattr("twinloop.aws.records.time.sleep", waited.append)
+    client = Counted(dynamodb, undone=100)
+    with pytest.raises(UnavailableError, match="too busy"):
+        DynamoFeatureStore("twinloop", client, attempts=attempts).recall("video", "u", ["i0"])
+    assert client.calls == ["batch_get_item"] * attempts
+    assert len(waited) == attempts - 1
+    answered = Counted(dynamodb, undone=attempts - 1)
+    assert DynamoFeatureStore("twinloop", answered, attempts=attempts).known("video", [USER]) == [Known()]
+
+
+def test_serving_has_no_time_and_others_have(dynamodb, monkeypatch: pytest.MonkeyPatch):
+    made: dict[str, Any] = {}
+    client = Counted(dynamodb, undone=100)
+    monkeypatch.setattr("twinloop.aws.records.time.sleep", lambda _: None)
+    monkeypatch.setattr(serving, "quick_client", lambda _: client)
+    monkeypatch.setattr(serving, "make_app", lambda *_, **more: made.update(more))
+    serving.serving_app(serving.ServeSettings("video", "data", "twinloop"), systems.load, logging.getLogger())
+    for store, attempts in ((made["features"], 2), (DynamoFeatureStore("twinloop", client), PATIENT)):
+        client.calls.clear()
+        with pytest.raises(UnavailableError, match="too busy"):
+            store.known("video", [USER])
+        assert len(client.calls) == attempts
+
+
+def test_an_item_that_does_not_say_when_it_expires_never_does(dynamodb):
+    store = DynamoFeatureStore("twinloop", dynamodb)
+    store.count("video", USER, [click(1)], LAYOUT)
+    key = {"pk": {"S": "video#user#u"}, "sk": {"S": "features"}}
+    item = dynamodb.get_item(TableName="twinloop", Key=key)["Item"]
+    del item["expires_at"]
+    dynamodb.put_item(TableName="twinloop", Item=item)
+    assert counted(store) == 1
+
+
+DAMAGES = {
+    "no data": {"data": None},
+    "data of another type": {"data": {"S": "text"}},
+    "no attributes": {"attributes": None},
+    "attributes of another type": {"attributes": {"N": "1"}},
+    "attributes cut off": {"attributes": {"S": '{"author_id": "x'}},
+    "attributes that are no object": {"attributes": {"S": "[1]"}},
+    "attributes in attributes": {"attributes": {"S": '{"author_id": {"a": 1}}'}},
+    "attributes too deep": {"attributes": {"S": "[" * 100_000}},
+}
+
+
+def damage(dynamodb: Any, partition: str, sort: str, changes: dict[str, Any]) -> None:
+    key = {"pk": {"S": partition}, "sk": {"S": sort}}
+    item = dynamodb.get_item(TableName="twinloop", Key=key)["Item"] | changes
+    whole = {name: value for name, value in item.items() if value is not None}
+    dynamodb.put_item(TableName="twinloop", Item=whole)
+
+
+@pytest.mark.parametrize("changes", DAMAGES.values(), ids=DAMAGES)
+def test_a_record_that_cannot_be_read_costs_that_record(dynamodb, changes: dict[str, Any]):
+    store = DynamoFeatureStore("twinloop", dynamodb)
+    store.merge("video", "u", [HistoryEntry("a", 1, 1.0)])
+    for key in (USER, ("item", "a"), ("item", "b")):
+        store.count("video", key, [click(1)], LAYOUT)
+    damage(dynamodb, "video#item#a", "features", changes)
+    recalled = store.recall("video", "u", ["a", "b"])
+    bad, good = store.known("video", [("item", "a"), ("item", "b")])
+    assert (recalled.items["a"], recalled.items["b"]) == (bad, good)
+    assert len(recalled.history) == len(unpack(good.counters, LAYOUT).recent) == 1
+    with pytest.raises(IntegrityError):
+        unpack(bad.counters, LAYOUT)
+    for write in (
+        lambda: store.count("video", ("item", "a"), [click(2)], LAYOUT),
+        lambda: store.settle("video", ("item", "a"), Tally(), {}, LAYOUT),
+    ):
+        with pytest.raises(IntegrityError, match=r"video#item#a.*delete it"):
+            write()
+
+
+@pytest.mark.parametrize("changes", [{"data": None}, {"data": {"S": "text"}}, {"data": {"B": b""}}])
+def test_a_history_that_cannot_be_read_is_an_error_of_ours(dynamodb, changes: dict[str, Any]):
+    store = DynamoFeatureStore("twinloop", dynamodb)
+    store.merge("video", "u", [HistoryEntry("a", 1, 1.0)])
+    damage(dynamodb, "video#user#u", "history", changes)
+    for read in (
+        lambda: store.history("video", "u"),
+        lambda: store.recall("video", "u"),
+        lambda: store.merge("video", "u", [HistoryEntry("b", 2, 1.0)]),
+    ):
+        with pytest.raises(IntegrityError):
+            read()
+
+
+@pytest.mark.parametrize("revision", [None, {"S": "one"}])
+def test_a_record_without_a_revision_is_an_error_of_ours(dynamodb, revision: object):
+    store = DynamoFeatureStore("twinloop", dynamodb)
+    store.merge("video", "u", [HistoryEntry("a", 1, 1.0)])
+    damage(dynamodb, "video#user#u", "history", {"revision": revision})
+    with pytest.raises(IntegrityError, match="revision"):
+        store.history("video", "u")
 
 
 def test_an_expired_item_reads_as_nothing(dynamodb):

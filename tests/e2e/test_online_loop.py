@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import time
 from datetime import UTC, datetime
+from typing import Any
 
 import pytest
 from deployed import EVENTS, Cloud, Learned, wait_for
@@ -166,11 +167,11 @@ def test_what_happens_now_is_known_in_seconds_recommended_next_and_learnt_from(c
         180,
         "all events are in the lake",
     )
-    _, progress = learn.run(cloud.place, "video", ("popularity", "ease"))
+    _, progress = learn.run(cloud.place, "video", ("popularity", "multitask_ranker"))
     assert {job.status for job in progress.jobs} == {"Completed"}
     rows = [row for row in release_rows(registry) if row.version not in known_before]
-    assert {row.rung for row in rows} == {"popularity", "ease"}
-    release = registry.release(next(row.version for row in rows if row.rung == "ease"))
+    assert {row.rung for row in rows} == {"popularity", "multitask_ranker"}
+    release = registry.release(next(row.version for row in rows if row.rung == "multitask_ranker"))
     manifest = json.loads(cloud.place.store.read(f"snapshots/video/{release.snapshot_id}/manifest.json").body)
     assert manifest["rows"]["train/impressions"] >= len(lovers)
     assert manifest["outcomes"]["labels"] == ["click", "long_watch", "watch_s"]
@@ -179,10 +180,13 @@ def test_what_happens_now_is_known_in_seconds_recommended_next_and_learnt_from(c
     if serving != release.version:
         cloud.twinloop("promote", "video", release.version, "--why", "to see what it has learnt")
 
-    def learnt() -> bool:
-        answer = cloud.recommend(fan, limit=100, explore=False)
-        return answer["model_version"] == release.version and new in {item["item_id"] for item in answer["items"]}
+    def learnt() -> dict[str, Any] | None:
+        answer = cloud.recommend(fan, limit=100, explore=False, context={"tab": "home"})
+        shown = {item["item_id"] for item in answer["items"]}
+        return answer if answer["model_version"] == release.version and new in shown else None
 
-    wait_for(learnt, 30, "who likes what its lovers like is shown the video that was new")
+    answer = wait_for(learnt, 30, "who likes what its lovers like is shown the video that was new")
+    assert not answer["degraded"]
+    assert all(0 < item["p_click"] < 1 and item["watch_s"] >= 0 for item in answer["items"])
     cloud.twinloop("promote", "video", champion, "--why", "the other tests' own")
     wait_for(lambda: cloud.recommend(USER)["model_version"] == champion, 30, "the champion is back")

@@ -261,6 +261,14 @@ def test_failed_and_unknown_rungs_are_told(gate, store):
     assert len(answer["verdict"]) < 4000
 
 
+def test_a_rung_that_was_not_trained_is_told_with_what_the_snapshot_lacks(gate, store):
+    lacking = {"rung": "deep", "reason": "not trained, as the snapshot has no impressions"}
+    answer = gate({**event(completed(store, "popularity")), "left_out": [lacking]})
+    assert (answer["promote"], answer["rung"]) == (True, "popularity")
+    assert "deep could not be judged: not trained, as the snapshot has no impressions." in answer["verdict"]
+    assert b"not trained, as the snapshot has no impressions" in store.read(answer["report_key"]).body
+
+
 def test_nothing_to_judge_is_a_verdict_with_a_report(gate, store):
     answer = gate(event({"rung": "deep", "status": "Failed", "reason": "out of memory"}))
     assert (answer["promote"], answer["version"], answer["rung"]) == (False, None, None)

@@ -191,7 +191,7 @@ def test_half_a_delivery_counts_once_when_it_comes_again(cloud, handler, monkeyp
     with monkeypatch.context() as patch:
         patch.setattr(DynamoFeatureStore, "count", half)
         assert len(handler(batch(*shown_and_watched()), None)["batchItemFailures"]) == 5
-        assert raw_lines(cloud) == []
+        assert {line["event_id"] for line in raw_lines(cloud)} == set("12345")  # the lake loses nothing
     assert handler(batch(*shown_and_watched()), None) == {"batchItemFailures": []}
     found = features("u", "a", "b")
     assert (found["item_impressions_1d"], found["user_impressions_1d"]) == ([1.0, 2.0], [2.0])

@@ -79,7 +79,8 @@ def test_a_snapshot_is_made_once(cloud, handler):
     answer = handler({"system": "video"}, None)
     json.dumps(answer)  # what goes into the state machine
     assert answer["snapshot_key"] == f"snapshots/video/{answer['snapshot_id']}/"
-    assert answer["rungs"]
+    assert [rung["name"] for rung in answer["rungs"]][:2] == ["popularity", "ease"]
+    assert [entry["rung"] for entry in answer["left_out"]] == ["multitask_ranker"], "nothing was shown"
     assert {"name", "framework", "hyperparameters", "instance_type", "max_runtime_s"} <= answer["rungs"][0].keys()
     listed = cloud.list_objects_v2(Bucket="data", Prefix=answer["snapshot_key"])["Contents"]
     assert [entry["Key"].removeprefix(answer["snapshot_key"]) for entry in listed] == [
@@ -93,6 +94,10 @@ def test_a_snapshot_is_made_once(cloud, handler):
         "validation/interactions.parquet",
     ]
     assert handler({"system": "video"}, None) == answer
+    chosen = handler({"system": "video", "rungs": ["ease"]}, None)
+    assert ([rung["name"] for rung in chosen["rungs"]], chosen["left_out"]) == (["popularity", "ease"], [])
+    with pytest.raises(BadInputError, match="multitask_ranker cannot be trained: the snapshot has no impressions"):
+        handler({"system": "video", "rungs": ["multitask_ranker", "ease"]}, None)
     again = cloud.list_objects_v2(Bucket="data", Prefix="snapshots/")["Contents"]
     assert [entry["LastModified"] for entry in again] == [entry["LastModified"] for entry in listed]
 

@@ -13,6 +13,8 @@ from typing import Any
 import boto3
 import pytest
 from moto import mock_aws
+from moto.core import DEFAULT_ACCOUNT_ID
+from moto.sns.models import sns_backends
 from moto.stepfunctions.parser.asl.component.state.exec.state_task import lambda_eval_utils
 
 from twinloop.aws import clients
@@ -59,13 +61,23 @@ class Jobs:
         resume(event, StepFunctionsTasks(TABLE))
 
 
+class TimedoutError(TwinloopError):
+    """A function's end when its time is over."""
+
+
+TimedoutError.__name__ = "Sandbox.Timedout"  # Lambda's name for it
+
+
 class Loop:
     """The machine, and what its functions were asked."""
 
-    def __init__(self, definition: str, role: str) -> None:
-        self.jobs = Jobs()
+    def __init__(self, definition: str, role: str, topic: str) -> None:
+        self.jobs, self.topic = Jobs(), topic
         self.judged: dict[str, Any] = {}
+        self.left_out: list[dict[str, str]] = []
         self.promote = False
+        self.unmaterialised: list[Exception] = []
+        self.runs = 0
         self.calls: list[str] = []
         self.rungs = [{"name": name, "framework": "xgboost", "complexity": 0} for name in ("popularity", "ease")]
         self._step = clients.client("stepfunctions")
@@ -85,9 +97,12 @@ class Loop:
 
     def snapshot(self, event: Mapping[str, Any]) -> Any:
         if event.get("action") == "materialise":
+            if self.unmaterialised:
+                raise self.unmaterialised.pop(0)
             return {"users": 1}
         rungs = [Rung.model_validate(rung).model_dump() for rung in self.rungs]
-        return {"system": event["system"], "snapshot_key": "snapshots/video/abc/", "rungs": rungs}
+        answer = {"system": event["system"], "snapshot_key": "snapshots/video/abc/", "rungs": rungs}
+        return {**answer, "left_out": [{"rung": "multitask_ranker", "reason": "no impressions"}]}
 
     def train(self, event: Mapping[str, Any]) -> Any:
         launcher = Launcher(SETTINGS, self.jobs, StepFunctionsTasks(TABLE), self.jobs)
@@ -100,11 +115,18 @@ class Loop:
         if event["action"] == "promote":
             return {"version": event["version"], "previous": event["champion"]}
         self.judged = {result["rung"]: result for result in event["results"]}
+        self.left_out = event["left_out"]
         return {"promote": self.promote, "version": "v1", "verdict": "words", "champion": None}
+
+    def news(self) -> list[tuple[Any, ...]]:
+        """What was told, each with its message second."""
+        return list(sns_backends[DEFAULT_ACCOUNT_ID]["us-east-1"].topics[self.topic].sent_notifications)
 
     def run(self) -> dict[str, Any]:
         """Run the loop to its end and return the execution."""
-        arn = self._step.start_execution(stateMachineArn=self._machine, input='{"system": "video"}')["executionArn"]
+        self.runs += 1  # moto has no name of its own for a second one
+        asked = {"name": f"run-{self.runs}", "input": '{"system": "video"}'}
+        arn = self._step.start_execution(stateMachineArn=self._machine, **asked)["executionArn"]
         deadline = time.monotonic() + 60
         while time.monotonic() < deadline:
             ended: dict[str, Any] = self._step.describe_execution(executionArn=arn)
@@ -143,7 +165,7 @@ def loop(monkeypatch: pytest.MonkeyPatch) -> Iterator[Loop]:
         named = {"SnapshotFunction": "snapshot", "TrainFunction": "train", "GateFunction": "gate", "NewsTopic": topic}
         for name, value in {**named, "TrainingConcurrency": "4"}.items():
             text = text.replace(f"${{{name}}}", value)
-        made = Loop(json.dumps(hurried(json.loads(text))), role)
+        made = Loop(json.dumps(hurried(json.loads(text))), role, topic)
         other: Callable[..., Any] = vars(lambda_eval_utils)["boto_client_for"]
         monkeypatch.setattr(
             lambda_eval_utils,
@@ -162,8 +184,38 @@ def test_every_rung_is_trained_and_what_earned_it_is_promoted(loop: Loop) -> Non
         "popularity": "Completed",
         "ease": "Completed",
     }
+    assert loop.left_out == [{"rung": "multitask_ranker", "reason": "no impressions"}]
     assert loop.calls[-2:] == ["gate:promote", "snapshot:materialise"]
     assert json.loads(ended["output"])["version"] == "v1"
+
+
+def test_a_store_that_could_not_be_filled_leaves_the_verdict_and_is_told(loop: Loop) -> None:
+    loop.promote = True
+    loop.unmaterialised = [BadInputError("the lake's events have no column type")]
+    ended = loop.run()
+    assert ended["status"] == "SUCCEEDED", ended
+    assert loop.calls[-2:] == ["gate:promote", "snapshot:materialise"], "what will fail again is not tried again"
+    answer = json.loads(ended["output"])
+    assert (answer["promote"], answer["version"], answer["materialised"]) == (True, "v1", False)
+    assert answer["verdict"].startswith("words NOT DONE: what the lake knows")
+    assert "`twinloop learn video`" in answer["verdict"]
+    assert "BadInputError" in answer["verdict"]
+    [[_, message, *_]] = loop.news()
+    assert json.loads(message) == answer
+
+
+def test_filling_the_store_that_ran_out_of_time_is_tried_once_more(loop: Loop) -> None:
+    loop.unmaterialised = [TimedoutError("900 seconds")]
+    ended = loop.run()
+    assert ended["status"] == "SUCCEEDED", ended
+    assert loop.calls.count("snapshot:materialise") == 2
+    assert json.loads(ended["output"])["verdict"] == "words"
+    loop.unmaterialised = [TimedoutError("900 seconds") for _ in range(9)]
+    ended = loop.run()
+    assert ended["status"] == "SUCCEEDED", ended
+    assert "Sandbox.Timedout" in json.loads(ended["output"])["verdict"]
+    assert loop.calls.count("snapshot:materialise") == 4
+    assert len(loop.news()) == 2
 
 
 def test_a_job_that_found_no_room_is_tried_again_and_made_once(loop: Loop) -> None:

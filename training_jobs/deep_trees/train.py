@@ -23,9 +23,9 @@ class Config(ranker.TreesConfig):
 
     folds: int = Field(3, ge=2, le=20, description="Of users: each one's rows come of models of the others.")
     sequence_epochs: int = Field(30, ge=1, le=10_000)
-    sequence_members: int = Field(1, ge=1, le=16, description="Transformers whose scores are averaged.")
+    sequence_members: int = Field(2, ge=1, le=16, description="Transformers whose scores are averaged.")
     tower_epochs: int = Field(35, ge=1, le=10_000)
-    tower_members: int = Field(2, ge=1, le=16, description="Pairs of towers whose scores are averaged.")
+    tower_members: int = Field(3, ge=1, le=16, description="Pairs of towers whose scores are averaged.")
     threads: int = Field(1, ge=1, le=256, description="Last digits differ by their number.")
 
     def deep(self, longest: int) -> Settings:

@@ -6,12 +6,17 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from twinloop.aws.online_store import HISTORY, DynamoOnlineStore, read_history
+from twinloop.aws.online_store import HISTORY, DynamoOnlineStore, packed_data, read_history
 from twinloop.aws.records import entity_key
 from twinloop.contracts.tally import Happening, Layout, Tally
+from twinloop.errors import IntegrityError
 from twinloop.features.stores import Attributes, Entity, Known, Recalled, counted, settled
 
 FEATURES = "features"
+# In the place of a record that cannot be read: its counters cannot be either, and who reads them is told so, by
+# IntegrityError. So one damaged record costs that record, and not all that was read with it.
+_UNREADABLE = Known(b"\x00")
+_TELLABLE = (str, int, float, type(None))
 
 
 class DynamoFeatureStore(DynamoOnlineStore):
@@ -23,13 +28,14 @@ class DynamoFeatureStore(DynamoOnlineStore):
 
     def known(self, system: str, keys: Sequence[tuple[Entity, str]]) -> list[Known]:
         found = self._records.read_many([entity_key(system, *key, FEATURES) for key in keys])
-        return [_known(item) for item in found]
+        return [_known_or_unreadable(item) for item in found]
 
     def recall(self, system: str, user_id: str, item_ids: Sequence[str] = ()) -> Recalled:
         keys = [entity_key(system, "user", user_id, HISTORY), entity_key(system, "user", user_id, FEATURES)]
         keys += [entity_key(system, "item", item_id, FEATURES) for item_id in item_ids]
         history, user, *items = self._records.read_many(keys)
-        return Recalled(read_history(history), _known(user), dict(zip(item_ids, map(_known, items), strict=True)))
+        known = dict(zip(item_ids, map(_known_or_unreadable, items), strict=True))
+        return Recalled(read_history(history), _known_or_unreadable(user), known)
 
     def count(self, system: str, key: tuple[Entity, str], happenings: Iterable[Happening], layout: Layout) -> Known:
         happenings = tuple(happenings)
@@ -50,10 +56,32 @@ class DynamoFeatureStore(DynamoOnlineStore):
         self._records.change(entity_key(system, *key, FEATURES), change)
 
 
+def _known_or_unreadable(item: Mapping[str, Any]) -> Known:
+    try:
+        return _known(item)
+    except IntegrityError:
+        return _UNREADABLE
+
+
 def _known(item: Mapping[str, Any]) -> Known:
+    """Return what an item's attributes hold; raises IntegrityError where that cannot be read."""
     if not item:
         return Known()
-    return Known(item["data"]["B"], json.loads(item["attributes"]["S"]))
+    counters = packed_data(item)
+    try:
+        attributes = json.loads(item["attributes"]["S"])
+    except (KeyError, TypeError, ValueError, RecursionError) as error:
+        raise IntegrityError(_damaged(item)) from error
+    if not isinstance(attributes, dict) or not all(isinstance(v, _TELLABLE) for v in attributes.values()):
+        raise IntegrityError(_damaged(item))
+    return Known(counters, attributes)
+
+
+def _damaged(item: Mapping[str, Any]) -> str:
+    return (
+        f"the record at {item.get('pk')} {item.get('sk')} has no JSON object of numbers and texts in `attributes`; "
+        "delete it, and materialise makes it anew"
+    )
 
 
 def _item(known: Known) -> dict[str, Any]:

@@ -7,8 +7,9 @@ from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-from twinloop.aws.records import Records, entity_key
+from twinloop.aws.records import PATIENT, Records, entity_key
 from twinloop.contracts.history import DEFAULT_LENGTH, History, HistoryEntry, fitting, merge_histories, pack, unpack
+from twinloop.errors import IntegrityError
 
 HISTORY = "history"
 _PARALLEL_WRITES = 16
@@ -21,11 +22,19 @@ class DynamoOnlineStore:
         table: The table's name.
         dynamodb: A boto3 client; the process's shared one by default.
         clock: Seconds since the epoch.
+        attempts: How often a batch is asked for while DynamoDB leaves some of it undone.
     """
 
-    def __init__(self, table: str, dynamodb: Any | None = None, clock: Callable[[], float] = time.time) -> None:
+    def __init__(
+        self,
+        table: str,
+        dynamodb: Any | None = None,
+        clock: Callable[[], float] = time.time,
+        *,
+        attempts: int = PATIENT,
+    ) -> None:
         self.table = table
-        self._records = Records(table, dynamodb, clock)
+        self._records = Records(table, dynamodb, clock, attempts=attempts)
 
     def history(self, system: str, user_id: str) -> History:
         return read_history(self._records.read(entity_key(system, "user", user_id, HISTORY))[0])
@@ -55,5 +64,16 @@ class DynamoOnlineStore:
 
 
 def read_history(item: Mapping[str, Any]) -> History:
-    """Return the history of an item's attributes."""
-    return unpack(item["data"]["B"]) if item else ()
+    """Return the history of an item's attributes; raises IntegrityError where they hold none that can be read."""
+    return unpack(packed_data(item)) if item else ()
+
+
+def packed_data(item: Mapping[str, Any]) -> bytes:
+    """Return the bytes of an item's `data`; raises IntegrityError where there are none."""
+    data = item.get("data")
+    packed = data.get("B") if isinstance(data, Mapping) else None
+    if not isinstance(packed, bytes):
+        raise IntegrityError(
+            f"the record at {item.get('pk')} {item.get('sk')} has no bytes in `data`; delete it, and it is made anew"
+        )
+    return packed

@@ -11,9 +11,10 @@ from typing import Any, TypeVar
 from botocore.exceptions import BotoCoreError, ClientError
 
 from twinloop.aws.clients import client
-from twinloop.errors import BadInputError, ConflictError, UnavailableError
+from twinloop.errors import BadInputError, ConflictError, IntegrityError, UnavailableError
 
-_ATTEMPTS = 12
+PATIENT = 12  # attempts of who has the time; in between they wait up to 3.6 seconds
+_ATTEMPTS = 12  # of a write
 _BATCH = 100  # keys of one BatchGetItem call
 _RETENTION_S = 400 * 86_400  # what was not written for so long is forgotten
 _MAX_KEY_BYTES = 2048  # of DynamoDB's partition keys
@@ -26,16 +27,20 @@ class Records:
     """Items with `revision`, which counts writes, and `expires_at`, which moves with every write.
 
     A write is conditional on the revision that was read. An expired item reads as nothing although DynamoDB may delete
-    it days later.
+    it days later; one that does not say when it expires never does, as DynamoDB has it.
 
     Args:
         table: The table's name.
         dynamodb: A boto3 client; the process's shared one by default.
         clock: Seconds since the epoch.
+        attempts: How often `read_many` asks while DynamoDB leaves keys undone (`UnprocessedKeys`).
     """
 
-    def __init__(self, table: str, dynamodb: Any | None, clock: Callable[[], float]) -> None:
+    def __init__(
+        self, table: str, dynamodb: Any | None, clock: Callable[[], float], *, attempts: int = PATIENT
+    ) -> None:
         self.table = table
+        self._attempts = attempts
         self._client = dynamodb
         self._clock = clock
 
@@ -44,15 +49,26 @@ class Records:
         return self._client or client("dynamodb")
 
     def read(self, key: Key, *, consistent: bool = False) -> tuple[dict[str, Any], int]:
-        """Return an item's attributes, and the revision that a write must find: 0 where there is no item."""
+        """Return an item's attributes, and the revision that a write must find: 0 where there is no item.
+
+        Raises UnavailableError, and IntegrityError for an item without a revision.
+        """
         try:
             item = self._dynamodb.get_item(TableName=self.table, Key=key, ConsistentRead=consistent).get("Item")
         except (ClientError, BotoCoreError) as error:
             raise UnavailableError(f"DynamoDB did not give an item of table {self.table}: {error}") from error
-        return ({}, 0) if item is None else (self._alive(item), int(item["revision"]["N"]))
+        if item is None:
+            return {}, 0
+        try:
+            return self._alive(item), int(item["revision"]["N"])
+        except (KeyError, ValueError) as error:
+            raise IntegrityError(f"the record at {key} has no revision; delete it, and it is made anew") from error
 
     def read_many(self, keys: Sequence[Key]) -> list[dict[str, Any]]:
-        """Return items' attributes in the order of their keys, empty where there is none: a call for 100 of them."""
+        """Return items' attributes in the order of their keys, empty where there is none: a call for 100 of them.
+
+        Raises UnavailableError, also where after the last attempt some are still undone.
+        """
         unique = list({_place(key): key for key in keys}.values())
         batches = [unique[start : start + _BATCH] for start in range(0, len(unique), _BATCH)]
         if len(batches) > 1:
@@ -89,7 +105,7 @@ class Records:
     def _batch(self, keys: Sequence[Key]) -> list[dict[str, Any]]:
         asked: dict[str, Any] = {self.table: {"Keys": list(keys)}}
         items: list[dict[str, Any]] = []
-        for attempt in range(_ATTEMPTS):
+        for attempt in range(self._attempts):
             if attempt:
                 time.sleep(random.uniform(0, min(0.01 * 2**attempt, 0.5)))  # noqa: S311
             try:
@@ -103,7 +119,8 @@ class Records:
         raise UnavailableError(f"DynamoDB is too busy to give {len(keys)} items of table {self.table}; try again")
 
     def _alive(self, item: dict[str, Any]) -> dict[str, Any]:
-        return {} if int(item["expires_at"]["N"]) <= self._clock() else item
+        expires_at = item.get("expires_at", {}).get("N")
+        return {} if expires_at is not None and float(expires_at) <= self._clock() else item
 
     def _write(self, key: Key, attributes: Mapping[str, Any], revision: int) -> None:
         item = {

@@ -16,6 +16,10 @@ from twinloop.errors import BadInputError
 from twinloop.serving.app import App
 from twinloop.serving.service import make_app
 
+# What DynamoDB was too busy for is asked for once more: then there are defaults, which are worth more than an answer
+# that comes too late.
+_READ_ATTEMPTS = 2
+
 
 @dataclass(frozen=True)
 class ServeSettings:
@@ -67,7 +71,7 @@ def _share(environ: Mapping[str, str], name: str, default: float) -> float:
 def serving_app(settings: ServeSettings, load: Callable[[str], System], logger: logging.Logger) -> App:
     """Return the app. Its clients give up soon: a request has fallbacks, and no time."""
     table, stream = settings.table, settings.prediction_stream
-    store = DynamoFeatureStore(table, quick_client("dynamodb")) if table else None
+    store = DynamoFeatureStore(table, quick_client("dynamodb"), attempts=_READ_ATTEMPTS) if table else None
     return make_app(
         load(settings.system),
         S3ObjectStore(settings.bucket),

@@ -89,7 +89,10 @@ def _features(system: System) -> list[str]:
         return []
     headings = ["feature", "of", "kind", "made of", "window, days", "default", "fresh for, days", "owner", "meaning"]
     rows = [_feature(feature, asked=feature.name in asked) for feature in features.values()]
-    note = "Those in bold are in snapshots, and models are asked with them; the others are kept for models to come."
+    note = (
+        "Those in bold are known of every event, and what retrieves and ranks is asked with them. The others are known "
+        "of every impression, and what predicts outcomes is asked with those of them that are single numbers."
+    )
     return ["### Features", "", *([note, ""] if len(asked) < len(features) else []), *table(headings, rows)]
 
 
@@ -102,7 +105,7 @@ def _feature(feature: Feature, *, asked: bool) -> Sequence[object]:
 
 
 def _ladder(system: System) -> list[str]:
-    headings = ["rung", "complexity", "container", "machine", "asked for besides what it costs", "settings"]
+    headings = ["rung", "complexity", "container", "machine", "asked for besides what it costs", "settings", "needs"]
     rows = [
         [
             rung.name,
@@ -111,6 +114,7 @@ def _ladder(system: System) -> list[str]:
             rung.instance_type,
             rung.extra_margin or None,
             ", ".join(f"{name} {value}" for name, value in rung.hyperparameters.items()),
+            ", ".join(rung.needs),
         ]
         for rung in system.spec.rungs
     ]

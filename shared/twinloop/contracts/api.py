@@ -29,7 +29,8 @@ class RecommendationsRequest(ApiRequest):
         default_factory=dict,
         max_length=50,
         description="Facts of the moment, such as the device or the country; they choose the list of users of whom "
-        "nothing is known, where the data showed that they tell something, and are kept in the log.",
+        "nothing is known, where the data showed that they tell something, are heard where clicks are predicted, as "
+        "far as impressions had the same facts in their own context, and are kept in the log.",
     )
     preset: Name | None = Field(
         None, description="Named settings of re-ranking; GET /v1/openapi.json lists them. By default the first of them."
@@ -42,7 +43,8 @@ class RecommendationsRequest(ApiRequest):
         ge=0,
         le=253_402_300_799_999,
         description="The moment to answer for, epoch milliseconds, where it is not now: to ask past requests again. "
-        "What is known of the user is the history as it stands; features computed from it are those of this moment.",
+        "What is known of the user is the history and the counters as they stand; features computed from them are "
+        "those of this moment.",
     )
     include: tuple[Literal["titles", "reasons"], ...] = Field(
         (), max_length=10, description="What else to tell of every item."

@@ -38,6 +38,10 @@ class Rung(Contract):
     hyperparameters: dict[str, str] = Field(default_factory=dict)
     instance_type: str = "ml.m5.large"
     max_runtime_s: int = Field(3600, gt=0, le=86400)
+    needs: tuple[Literal["impressions"], ...] = Field(
+        (),
+        description="What it is trained on besides events. Where a snapshot's training part has none, no job starts.",
+    )
 
 
 class Prices(Contract):
@@ -63,7 +67,10 @@ class GatePolicy(Contract):
     size_mb: float = Field(200.0, gt=0)
     parity_tolerance: float = Field(1e-4, gt=0)
     calibration_tolerance: float = Field(
-        0.1, gt=0, description="|predicted / observed - 1| may be this much, where the system's judge gives both."
+        0.1,
+        gt=0,
+        description="|predicted / observed - 1| may be this much, where the system's judge gives both, "
+        "or its predictions of impressions are guarded.",
     )
     max_data_age_days: float | None = Field(None, description="Newest event of the snapshot may be this old.")
 

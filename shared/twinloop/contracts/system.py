@@ -134,6 +134,31 @@ class Evaluation:
 
 
 @dataclass(frozen=True)
+class Predictions:
+    """What releases say of an item before it is shown, for the gate to hold against what came of it.
+
+    Labels are those of the system's `Outcomes`.
+
+    Attributes:
+        ask: (predictor, case of one impression) -> label -> what the release predicts; empty where it predicts nothing.
+            The request has `user_id`, `time_ms`, `item_id`, `history` (likes), `context` and `known`, a Knowledge.
+        chances: Labels that are 0 or 1, and predicted as probabilities.
+        amounts: Labels that are amounts, and predicted as their mean.
+        guarded: Of `chances`: no release serves whose mean is off, as `GatePolicy.calibration_tolerance` has it.
+    """
+
+    ask: Callable[[Any, Case], Mapping[str, float]]
+    chances: tuple[str, ...] = ()
+    amounts: tuple[str, ...] = ()
+    guarded: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        """Raises ValueError where a guarded label is no chance: its guard would hold nothing."""
+        if not set(self.guarded) <= set(self.chances):
+            raise ValueError(f"guarded labels {self.guarded} are not all among the chances {self.chances}")
+
+
+@dataclass(frozen=True)
 class System:
     """One product problem on the rails. The rails are handed this; they never import a system.
 
@@ -150,6 +175,7 @@ class System:
         presets: Named settings of its policy and what each is for, the default first; none where it knows none.
         counting: What it counts of users and items; None where it counts nothing.
         outcomes: How its events become labelled impressions; None where it learns from none. Needs `counting`.
+        predictions: How a release is asked what becomes of an impression; None where none predicts that.
     """
 
     spec: SystemSpec
@@ -163,6 +189,7 @@ class System:
     counting: Counting | None = None
     presets: Mapping[str, str] = field(default_factory=dict)
     outcomes: Outcomes | None = None
+    predictions: Predictions | None = None
 
     @property
     def definitions(self) -> tuple[Feature, ...]:

@@ -13,10 +13,20 @@ from twinloop.contracts.spec import Rung
 from twinloop.contracts.system import Model, System
 from twinloop.errors import BadInputError, IntegrityError, NotFoundError, UnavailableError
 from twinloop.evaluation.cases import CaseScores, read_cases
+from twinloop.evaluation.foretold import Foretold, foretell
 from twinloop.evaluation.messages import RungResult
 from twinloop.evaluation.replay import replay
 from twinloop.evaluation.verdict import Candidate, Champion, FailedRung
-from twinloop.features.judged import ITEMS_FILE, USERS_FILE, ItemsAsOf, read_users, with_knowledge
+from twinloop.features.judged import (
+    ITEMS_FILE,
+    MOST_SHOWN,
+    SHOWN_FILE,
+    USERS_FILE,
+    ItemsAsOf,
+    read_users,
+    with_knowledge,
+    with_values,
+)
 from twinloop.features.schema import chosen, schema_hash
 from twinloop.ports import ObjectStore
 from twinloop.registry.artefacts import Artefact, check_components, read_artefact
@@ -30,16 +40,20 @@ Load = Callable[[Mapping[str, Mapping[str, bytes]]], Mapping[str, Model]]
 
 @dataclass(frozen=True)
 class Bench:
-    """What every model of one judgement is measured with: the same system, loader, cases and snapshot."""
+    """What every model of one judgement is measured with: the same system, loader, snapshot, cases and impressions."""
 
     system: System
     load: Load
     snapshot: SnapshotManifest
     cases: Sequence[Case]
+    shown: Sequence[Case] = ()
 
-    def scores(self, components: Mapping[str, Mapping[str, bytes]]) -> CaseScores:
-        """Load a release as serving does and replay all cases."""
-        return replay(self.system.predictor(self.load(components)), self.cases, self.system.judge)
+    def scores(self, components: Mapping[str, Mapping[str, bytes]]) -> tuple[CaseScores, Foretold | None]:
+        """Load a release as serving does, replay all cases, and ask what it predicts of what was shown."""
+        predictor = self.system.predictor(self.load(components))
+        scores = replay(predictor, self.cases, self.system.judge)
+        predictions = self.system.predictions
+        return scores, foretell(predictor, self.shown, predictions) if predictions is not None else None
 
 
 def open_bench(store: ObjectStore, system: System, load: Load, snapshot_key: str) -> Bench:
@@ -63,7 +77,10 @@ def open_bench(store: ObjectStore, system: System, load: Load, snapshot_key: str
         items = ItemsAsOf(system.counting, _verified(store, snapshot, snapshot_key, ITEMS_FILE))
         users = read_users(_verified(store, snapshot, snapshot_key, USERS_FILE))
         cases = with_knowledge(cases, system.counting, users, items)
-    return Bench(system, load, snapshot, cases)
+    shown: list[Case] = []
+    if system.predictions is not None and any(entry.path == SHOWN_FILE for entry in snapshot.files):
+        shown = with_values(read_cases(_verified(store, snapshot, snapshot_key, SHOWN_FILE), MOST_SHOWN))
+    return Bench(system, load, snapshot, cases, shown)
 
 
 def _verified(store: ObjectStore, snapshot: SnapshotManifest, snapshot_key: str, name: str) -> bytes:
@@ -90,7 +107,7 @@ def judge_result(
     try:
         artefact = read_artefact(store.read(result.model_key).body)
         _check_origin(artefact, rung, bench.snapshot)
-        scores = bench.scores(artefact.components)
+        scores, foretold = bench.scores(artefact.components)
         versions = {name: registry.register_component(name, files) for name, files in artefact.components.items()}
     except UnavailableError:
         raise
@@ -103,7 +120,7 @@ def judge_result(
         components=versions,
     )
     seconds = artefact.trained_seconds if result.seconds is None else result.seconds
-    return Candidate(rung, draft.version, scores, artefact.size_mb, seconds, artefact.parity), draft
+    return Candidate(rung, draft.version, scores, artefact.size_mb, seconds, artefact.parity, foretold), draft
 
 
 def judge_champion(bench: Bench, registry: Registry, version: str) -> tuple[Champion | None, list[str]]:
@@ -118,14 +135,14 @@ def judge_champion(bench: Bench, registry: Registry, version: str) -> tuple[Cham
         components = registry.read_release(version)
         if any(m.schema_hash != _schema(bench.snapshot, m) for m in check_components(components).manifests.values()):
             notes.append(f"The champion {version} was trained on another feature schema than this snapshot's.")
-        scores = bench.scores(components)
+        scores, foretold = bench.scores(components)
     except UnavailableError:
         raise
     except Exception as error:  # noqa: BLE001 - whatever keeps the champion from serving, it must be told and replaced
         notes.append(f"The champion {version} cannot serve these cases and counts as absent: {told(error)}")
         return None, notes
     size = sum(len(body) for files in components.values() for body in files.values()) / 2**20
-    return Champion(manifest.rung, version, scores, size), notes
+    return Champion(manifest.rung, version, scores, size, foretold), notes
 
 
 def told(error: Exception) -> str:

@@ -17,8 +17,7 @@ from pydantic import ValidationError
 
 from twinloop.contracts.artefacts import Case
 from twinloop.errors import BadInputError
-
-MOST_CASES = 5000
+from twinloop.features.judged import MOST_JUDGED
 
 
 @dataclass(frozen=True)
@@ -42,7 +41,7 @@ class CaseScores:
         return float(np.percentile(self.latency_ms, percentile))
 
 
-def read_cases(body: bytes, most: int = MOST_CASES) -> list[Case]:
+def read_cases(body: bytes, most: int = MOST_JUDGED) -> list[Case]:
     """Read a `cases/*.jsonl.gz`, in its order.
 
     Of more than `most` cases those with the smallest SHA-256 of their id are kept: a sample that is the same for

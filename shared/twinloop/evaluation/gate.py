@@ -15,7 +15,8 @@ from twinloop.contracts.spec import GatePolicy, Rung
 from twinloop.errors import BadInputError
 from twinloop.evaluation import words
 from twinloop.evaluation.cases import CaseScores
-from twinloop.evaluation.guards import OBSERVED, PREDICTED, serving_vetoes, slice_vetoes
+from twinloop.evaluation.foretold import summary
+from twinloop.evaluation.guards import OBSERVED, PREDICTED, prediction_vetoes, serving_vetoes, slice_vetoes
 from twinloop.evaluation.intervals import Interval, mean_interval, paired_gain
 from twinloop.evaluation.slices import slice_gains, unmeasured
 from twinloop.evaluation.verdict import (
@@ -123,6 +124,7 @@ class _Ladder:
 
     def _judged(self, candidate: Candidate, holder: Candidate | None) -> Judged:
         vetoes = serving_vetoes(self.policy, candidate, self.data_age_days)
+        vetoes = (*vetoes, *prediction_vetoes(self.policy, candidate.foretold))
         if self._baseline is None and self.champion is None:
             nobody = "there is neither a trivial baseline nor a champion to compare it with"
             vetoes = (*vetoes, Veto("comparison", nobody))
@@ -138,7 +140,7 @@ class _Ladder:
         return Judged(
             rung=candidate.rung,
             version=candidate.version,
-            measured=_measurements(self.policy, candidate.scores, candidate.size_mb),
+            measured=_measurements(self.policy, candidate),
             train_seconds=candidate.train_seconds,
             parity=candidate.parity,
             over_baseline=over_baseline,
@@ -198,15 +200,19 @@ def _by_place(policy: GatePolicy, judged: Sequence[Judged]) -> list[Judged]:
 
 
 def _judged_champion(policy: GatePolicy, champion: Champion) -> JudgedChampion:
-    return JudgedChampion(champion.rung, champion.version, _measurements(policy, champion.scores, champion.size_mb))
+    return JudgedChampion(champion.rung, champion.version, _measurements(policy, champion))
 
 
-def _measurements(policy: GatePolicy, scores: CaseScores, size_mb: float) -> Measurements:
+def _measurements(policy: GatePolicy, model: Candidate | Champion) -> Measurements:
+    scores, foretold = model.scores, model.foretold
+    of_shown = summary(foretold, policy.confidence) if foretold else {}
     return Measurements(
-        metrics=summarise(policy, scores),
+        metrics=summarise(policy, scores) | of_shown,
         latency_p50_ms=scores.latency(50),
         latency_p99_ms=scores.latency(99),
-        size_mb=size_mb,
+        size_mb=model.size_mb,
+        foretold=tuple(of_shown),
+        impressions=len(foretold.users) if foretold else 0,
     )
 
 

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from statistics import NormalDist
+
+import numpy as np
 
 from twinloop.contracts.spec import GatePolicy
 from twinloop.evaluation.cases import CaseScores
+from twinloop.evaluation.foretold import Foretold
 from twinloop.evaluation.intervals import ratio_interval
 from twinloop.evaluation.slices import SliceGain
 from twinloop.evaluation.verdict import Candidate, Veto
@@ -18,6 +22,13 @@ PREDICTED, OBSERVED = "predicted", "observed"
 def serving_vetoes(policy: GatePolicy, candidate: Candidate, data_age_days: float | None) -> tuple[Veto, ...]:
     """Return why a candidate cannot be served at all, whoever the champion is."""
     return tuple(_serving(policy, candidate, data_age_days))
+
+
+def prediction_vetoes(policy: GatePolicy, foretold: Foretold | None) -> tuple[Veto, ...]:
+    """Return why a candidate may not tell its predictions: their mean is off, and by more than chance explains."""
+    if foretold is None:
+        return ()
+    return tuple(veto for label in foretold.guarded for veto in _off(policy, foretold, label))
 
 
 def slice_vetoes(gains: Sequence[SliceGain], missing: Sequence[str], rival: str) -> tuple[Veto, ...]:
@@ -82,3 +93,27 @@ def _calibration(policy: GatePolicy, scores: CaseScores) -> Iterator[Veto]:
             f"it predicts {ratio.mean:.3f} times what was observed ({ratio.low:.3f} to {ratio.high:.3f}); "
             f"1 +- {policy.calibration_tolerance:g} is tolerated",
         )
+
+
+def _off(policy: GatePolicy, foretold: Foretold, label: str) -> Iterator[Veto]:
+    """The difference of sums against its own interval, which is the wider one of two.
+
+    One is what outcomes vary by if the predictions are right (they are independent then), so that a handful of
+    impressions proves nothing; the other what users' differences vary by, so that a few of them do not either.
+    """
+    came, said = foretold.came[label], foretold.said[label]
+    predicted, observed = float(said.sum()), float(came.sum())
+    of_users = np.bincount(foretold.users, weights=said - came)
+    users = len(of_users)
+    variance = max(float((said * (1 - said)).sum()), float(users * of_users.var(ddof=1)) if users > 1 else 0.0)
+    chance = NormalDist().inv_cdf((1 + policy.confidence) / 2) * variance**0.5
+    ratio = predicted / observed if observed else float("inf")
+    if abs(ratio - 1) <= policy.calibration_tolerance or abs(predicted - observed) <= chance:
+        return
+    times = f"{ratio:.3f} times the outcomes" if observed else "outcomes where none came"
+    yield Veto(
+        f"{label} calibration",
+        f"its predictions of {label} promise {times} ({predicted:,.0f} predicted, {observed:,.0f} observed on "
+        f"{len(came):,} held-out impressions; chance explains {chance:,.0f}); "
+        f"1 +- {policy.calibration_tolerance:g} is tolerated",
+    )

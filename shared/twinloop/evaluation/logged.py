@@ -21,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from twinloop.errors import BadInputError
-from twinloop.evaluation.intervals import mean_interval
+from twinloop.evaluation.intervals import Interval, mean_interval
 from twinloop.evaluation.off_policy import Rounds, doubly_robust, inverse_propensity, self_normalised
 
 Rewards = Mapping[tuple[str, str], float]
@@ -91,7 +91,8 @@ def off_policy(
     Returns:
         ips, snips, dr: Intervals of the mean reward of a list. served: That of what was served. effective_rounds:
         How many rounds of the preset's own these are worth. support: The mean weight, near 1 where the log could have
-        shown all that the preset would. trials: What tried items earned, and the usual ones at the same places.
+        shown all that the preset would. trials: What tried items earned, and the usual ones at the same places,
+        compared within presets; None where no place was left to chance.
 
     Raises:
         BadInputError: A line is no prediction, no round is left, or the preset was never drawn.
@@ -200,17 +201,44 @@ def _expected(
 def _trials(every: list[Prediction], rewards: Rewards, confidence: float) -> dict[str, Any] | None:
     """Return what places of exploration earned with a tried item and with the usual one; chance decided which.
 
-    Comparable where all requests tried at one rate, which is so within a preset.
+    Chance decides at a preset's own rate, so the two are compared within presets: pooled, what is tried would look like
+    the lists of the presets that try most. `tried` and `usual` are means over presets, each with its share of all these
+    places. A preset that tried at two rates, or of which only one kind was seen, is left out, by name.
     """
-    earned: dict[bool, list[float]] = {True: [], False: []}
+    earned: dict[str, dict[bool, list[float]]] = {}
+    rates: dict[str, set[float]] = {}
     for prediction in every:
+        preset = str(prediction.preset)
         for place, propensity in enumerate(prediction.propensities):
-            if propensity < 1 or place in prediction.tried:
+            tried = place in prediction.tried
+            if tried or propensity < 1:
                 key = (prediction.prediction_id, prediction.items[place])
-                earned[place in prediction.tried].append(rewards.get(key, 0.0))
-    if not earned[True] or not earned[False]:
-        return None
-    return {
-        name: {"places": len(earned[flag]), **asdict(mean_interval(earned[flag], confidence=confidence))}
-        for name, flag in (("tried", True), ("usual", False))
+                earned.setdefault(preset, {True: [], False: []})[tried].append(rewards.get(key, 0.0))
+                rates.setdefault(preset, set()).update([] if tried else [round(propensity, 9)])
+    left_out = {
+        preset: "it tried at more than one rate" if len(rates[preset]) > 1 else "only tried or only usual items"
+        for preset, both in sorted(earned.items())
+        if len(rates[preset]) > 1 or not both[True] or not both[False]
     }
+    kept = {preset: both for preset, both in sorted(earned.items()) if preset not in left_out}
+    if not kept:
+        return {"left_out": left_out} if left_out else None
+    places = {preset: len(both[True]) + len(both[False]) for preset, both in kept.items()}
+    shares = {preset: count / sum(places.values()) for preset, count in places.items()}
+    kinds = {}
+    for name, flag in (("tried", True), ("usual", False)):
+        within = {preset: mean_interval(both[flag], confidence=confidence) for preset, both in kept.items()}
+        kinds[name] = {
+            "places": sum(len(both[flag]) for both in kept.values()),
+            **asdict(_standardised(within, shares)),
+            "presets": {p: {"places": len(kept[p][flag]), **asdict(interval)} for p, interval in within.items()},
+        }
+    return {**kinds, "left_out": left_out}
+
+
+def _standardised(within: Mapping[str, Interval], shares: Mapping[str, float]) -> Interval:
+    """Return the mean of independent means with their shares; the distances to its bounds add up in squares."""
+    mean = sum(shares[name] * interval.mean for name, interval in within.items())
+    below = math.hypot(*(shares[name] * (interval.mean - interval.low) for name, interval in within.items()))
+    above = math.hypot(*(shares[name] * (interval.high - interval.mean) for name, interval in within.items()))
+    return Interval(mean, mean - below, mean + above, next(iter(within.values())).confidence)

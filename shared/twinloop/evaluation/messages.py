@@ -28,6 +28,13 @@ class RungResult(_Message):
     seconds: float | None = Field(None, ge=0, description="Of the job.")
 
 
+class LeftOut(_Message):
+    """A rung that was not trained, and why."""
+
+    rung: str
+    reason: str
+
+
 class JudgeRequest(_Message):
     """Judge what was trained on one snapshot, and register it."""
 
@@ -35,6 +42,7 @@ class JudgeRequest(_Message):
     system: str
     snapshot_key: str = Field(pattern=rf"^snapshots/{SYSTEM_NAME}/[A-Za-z0-9_-]+/$")
     results: tuple[RungResult, ...]
+    left_out: tuple[LeftOut, ...] = Field((), description="Rungs for which the snapshot lacks what they need.")
 
 
 class PromoteRequest(_Message):

@@ -85,6 +85,7 @@ def _measured(measured: Measurements) -> dict[str, Any]:
         "latency_p50_ms": measured.latency_p50_ms,
         "latency_p99_ms": measured.latency_p99_ms,
         "size_mb": measured.size_mb,
+        "impressions": measured.impressions,
     }
 
 

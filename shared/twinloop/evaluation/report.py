@@ -11,6 +11,7 @@ from string import Template
 
 from twinloop.contracts.artefacts import SnapshotManifest
 from twinloop.evaluation.figures import figures
+from twinloop.evaluation.foretold import LEGEND
 from twinloop.evaluation.intervals import Interval
 from twinloop.evaluation.roles import role, symbol
 from twinloop.evaluation.verdict import Judged, JudgedChampion, Verdict
@@ -33,7 +34,8 @@ def render(verdict: Verdict, occasion: Occasion) -> str:
             _head(verdict, occasion),
             _section("The ladder, from simple to complex", _ladder(verdict)),
             _section("Figures", figures(verdict)) if verdict.judged or verdict.champion else "",
-            _section("All metrics", _metrics(verdict)) if verdict.judged or verdict.champion else "",
+            _section("All metrics of the cases", _metrics(verdict)) if verdict.judged or verdict.champion else "",
+            _section("Predictions, and what came of them", _foretold(verdict)) if _predicting(verdict) else "",
             _section("Guardrails and cost", _guards(verdict)) if verdict.judged else "",
             _section("Slices", _slices(verdict)) if any(entry.slices for entry in verdict.judged) else "",
             _section("Notes", _notes(verdict.notes)) if verdict.notes else "",
@@ -96,18 +98,52 @@ def _ladder(verdict: Verdict) -> str:
 
 
 def _metrics(verdict: Verdict) -> str:
-    models: list[tuple[str, str, Judged | JudgedChampion]] = [
-        (entry.rung.name, role(entry, verdict), entry) for entry in verdict.judged
+    models = _models(verdict)
+    names = [
+        name
+        for name in dict.fromkeys(name for *_, model in models for name in model.measured.metrics)
+        if not any(name in model.measured.foretold for *_, model in models)
     ]
-    if verdict.champion:
-        models.append((f"champion {verdict.champion.rung}", "champion", verdict.champion))
-    names = list(dict.fromkeys(name for *_, model in models for name in model.measured.metrics))
     rows = [
         [f'<th class="{kind}">{escape(label)}</th>']
         + [f"<td>{_cell(model.measured.metrics.get(name))}</td>" for name in names]
         for label, kind, model in models
     ]
     return _table(["", *names], rows)
+
+
+def _models(verdict: Verdict) -> list[tuple[str, str, Judged | JudgedChampion]]:
+    """Everybody with a name and a role, the champion last."""
+    models: list[tuple[str, str, Judged | JudgedChampion]] = [
+        (entry.rung.name, role(entry, verdict), entry) for entry in verdict.judged
+    ]
+    if verdict.champion:
+        models.append((f"champion {verdict.champion.rung}", "champion", verdict.champion))
+    return models
+
+
+def _predicting(verdict: Verdict) -> list[tuple[str, str, Judged | JudgedChampion]]:
+    return [entry for entry in _models(verdict) if entry[2].measured.foretold]
+
+
+def _foretold(verdict: Verdict) -> str:
+    """One row a metric: there are many of them, and few models that predict."""
+    models = _predicting(verdict)
+    names = list(dict.fromkeys(name for *_, model in models for name in model.measured.foretold))
+    rows = [
+        [f'<th>{escape(name)}</th><td class="text">{escape(LEGEND[name.rpartition("_")[2]])}</td>']
+        + [f"<td>{_cell(model.measured.metrics.get(name))}</td>" for *_, model in models]
+        for name in names
+    ]
+    heads = '<th></th><th class="text"></th>' + "".join(
+        f'<th class="{kind}">{escape(label)}</th>' for label, kind, _ in models
+    )
+    count = max(model.measured.impressions for *_, model in models)
+    told = (
+        f"On {count:,} held-out impressions, each asked for alone with what was known just before it, and not where in "
+        "the list it stood. Intervals resample users, whose impressions go together."
+    )
+    return f'{_rows(heads, rows)}<p class="faint">{told}</p>'
 
 
 def _guards(verdict: Verdict) -> str:
@@ -178,6 +214,10 @@ def _section(title: str, content: str) -> str:
 def _table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     text = {"", "slice", "vetoes"}
     head = "".join(f"<th{' class=text' if name in text else ''}>{escape(name)}</th>" for name in heads)
+    return _rows(head, rows)
+
+
+def _rows(head: str, rows: Sequence[Sequence[str]]) -> str:
     body = "".join(f"<tr>{''.join(row)}</tr>" for row in rows)
     return f'<div class="scroll"><table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>'
 

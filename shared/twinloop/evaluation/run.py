@@ -31,7 +31,7 @@ def judge_results(
     Moves no alias. Repeating it is harmless: components and releases keep their versions, a report is added.
 
     Args:
-        request: Which snapshot, and how each rung's training ended.
+        request: Which snapshot, how each rung's training ended, and which were not trained.
         store: The data bucket.
         system: Whose spec, predictor and judge are used.
         load: Opens models as serving does.
@@ -46,12 +46,14 @@ def judge_results(
     outcomes = [judge_result(result, bench, store, registry) for result in request.results]
     serving = registry.alias("champion")
     champion, notes = judge_champion(bench, registry, serving.version) if serving else (None, [])
+    failed = [outcome for outcome in outcomes if isinstance(outcome, FailedRung)]
+    failed += [FailedRung(entry.rung, entry.reason) for entry in request.left_out]
     verdict = judge(
         system.spec.gate,
         system.spec.rungs,
         [outcome[0] for outcome in outcomes if not isinstance(outcome, FailedRung)],
         champion=champion,
-        failed=[outcome for outcome in outcomes if isinstance(outcome, FailedRung)],
+        failed=failed,
         data_age_days=(clock() - _aware(bench.snapshot.last_event)).total_seconds() / 86400,
         notes=notes,
     )

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from twinloop.contracts.spec import GatePolicy, Rung
 from twinloop.evaluation.cases import CaseScores
+from twinloop.evaluation.foretold import Foretold
 from twinloop.evaluation.intervals import Interval
 from twinloop.evaluation.slices import SliceGain
 
@@ -22,6 +23,7 @@ class Candidate:
         size_mb: Of everything that serving would read.
         train_seconds: What its training took.
         parity: Largest difference between the ONNX output and the framework's.
+        foretold: What it said of held-out impressions; None where it predicts nothing, or nothing was shown.
     """
 
     rung: Rung
@@ -30,6 +32,7 @@ class Candidate:
     size_mb: float
     train_seconds: float
     parity: float
+    foretold: Foretold | None = None
 
 
 @dataclass(frozen=True)
@@ -40,6 +43,7 @@ class Champion:
     version: str
     scores: CaseScores
     size_mb: float
+    foretold: Foretold | None = None
 
 
 @dataclass(frozen=True)
@@ -75,12 +79,17 @@ class Veto:
 
 @dataclass(frozen=True)
 class Measurements:
-    """What the report shows of any model, champion or candidate."""
+    """What the report shows of any model, champion or candidate.
+
+    `metrics` are those of the cases, and of the `impressions` whose outcomes it foretold; `foretold` names the latter.
+    """
 
     metrics: Mapping[str, Interval]
     latency_p50_ms: float
     latency_p99_ms: float
     size_mb: float
+    foretold: tuple[str, ...] = ()
+    impressions: int = 0
 
 
 @dataclass(frozen=True)

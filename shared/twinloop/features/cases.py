@@ -12,11 +12,12 @@ import duckdb
 from twinloop.contracts.artefacts import Case
 from twinloop.contracts.history import POSITIVE
 from twinloop.contracts.segments import segment_value
+from twinloop.features.judged import MOST_JUDGED
 from twinloop.features.lake import quoted
 from twinloop.features.splits import PART_SQL, PARTS
 
 # Four times what the gate replays. Which ones is decided as the gate decides it, so that it picks the same either way.
-MOST_CASES = 20_000
+MOST_CASES = 4 * MOST_JUDGED
 _ALL = "g"  # after every hexadecimal digit
 _FETCHED = 500  # cases with their histories in memory at once
 
@@ -37,9 +38,9 @@ def cases(
 ) -> Iterator[dict[str, Any]]:
     """Yield a part's cases as JSON objects, by user id; users come in chunks that bound the memory.
 
-    The moment asked at is that of the user's first positive in the part; the history is what came in earlier parts;
-    relevant are the part's positives on items without an earlier event, since a recommendation is of something new.
-    Users without a relevant item have no case.
+    The moment asked at is that of the user's first positive in the part, or when the list was asked for that led to it
+    (`splits.move_to_requests`); the history is what came in earlier parts; relevant are the part's positives on items
+    without an earlier event, since a recommendation is of something new. Users without a relevant item have no case.
 
     The slice `cold` is `user` where nobody could have known what the user likes, `item` where something relevant had
     been liked by nobody, and otherwise `warm`.
@@ -72,7 +73,10 @@ def cases(
                 SELECT 1 FROM before WHERE before.user_id = wanted.user_id AND before.item_id = wanted.item_id)
             GROUP BY user_id
         ),
-        asked AS (SELECT user_id, min(time_ms) AS time_ms FROM wanted GROUP BY user_id)
+        asked AS (
+            SELECT user_id, least(min(wanted.time_ms), any_value(boundaries.{part}_ask)) AS time_ms
+            FROM wanted JOIN boundaries USING (user_id) GROUP BY user_id
+        )
         SELECT user_id, asked.time_ms, coalesce(known.events, 0), known.entries[-{length}:], fresh.items,
             list_has_any(fresh.items, $unliked){_context(connection, segments)}
         FROM fresh JOIN asked USING (user_id) LEFT JOIN known USING (user_id) LEFT JOIN users USING (user_id)

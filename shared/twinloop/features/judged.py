@@ -2,9 +2,11 @@
 
 `cases/known.jsonl.gz` holds the users' counters just before their case, packed as the store has them. `items/known.npz`
 holds the values of items as of a few moments: a case is asked with those of the latest one that is not after it, so
-with nothing that came later, and with what is a few hours old at most. That bounds it: at most `MOST_BYTES` of values.
+with nothing that came later, and with what is old by as much as the moments lie apart. So few moments keep the values
+within `MOST_BYTES`. What users' and items' rows say (`attributes`, marks) is that of their latest row.
+`cases/impressions.jsonl.gz` holds impressions of the test part with what was known just before them, exactly.
 
-This module reads; `judged_write.py` writes, and needs DuckDB.
+This module reads; `judged_write.py` and `judged_shown.py` write, and need DuckDB.
 """
 
 from __future__ import annotations
@@ -17,17 +19,21 @@ import json
 import zipfile
 import zlib
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from twinloop.contracts.artefacts import Case
 from twinloop.contracts.features import Counting
-from twinloop.errors import BadInputError
+from twinloop.errors import BadInputError, IntegrityError
 from twinloop.features.knowledge import About, UserKnowledge, about, of_item
 from twinloop.features.stores import Known
 
 USERS_FILE, ITEMS_FILE = "cases/known.jsonl.gz", "items/known.npz"
+SHOWN_FILE = "cases/impressions.jsonl.gz"
+MOST_JUDGED = 5_000  # cases that the gate replays
+MOST_SHOWN = 5_000
 MOST_MOMENTS = 16
 MOST_BYTES = 32_000_000
 
@@ -102,4 +108,29 @@ def with_knowledge(
             }
         )
         for case in cases
+    ]
+
+
+@dataclass(frozen=True)
+class KnownThen:
+    """`contracts.system.Knowledge` of one user and one item just before it was shown; None: not known."""
+
+    values: Mapping[str, float | None]
+    degraded: bool = False
+
+    def tensor(self, names: Sequence[str], item_ids: Sequence[str], at_ms: int) -> NDArray[np.float32]:
+        """Return the values, float32[items, names]; there is one item, and one moment."""
+        del at_ms
+        missing = [name for name in names if name not in self.values]
+        if missing:
+            raise IntegrityError(f"no model can be asked with {missing[0]!r}: no impression of the snapshot has it")
+        row = [np.nan if self.values[name] is None else self.values[name] for name in names]
+        return np.array([row] * len(item_ids), np.float32).reshape(len(item_ids), len(names))
+
+
+def with_values(shown: Iterable[Case]) -> list[Case]:
+    """Return cases of impressions whose request has what was known, as `known`, a Knowledge. Lives in memory only."""
+    return [
+        case.model_copy(update={"request": {**case.request, "known": KnownThen(case.request.get("known") or {})}})
+        for case in shown
     ]

@@ -17,14 +17,12 @@ import numpy as np
 from twinloop.contracts.features import Counting
 from twinloop.contracts.tally import pack
 from twinloop.features.files import write_json_lines
-from twinloop.features.judged import ITEMS_FILE, MOST_BYTES, MOST_MOMENTS, USERS_FILE, packed_user
+from twinloop.features.judged import ITEMS_FILE, MOST_BYTES, MOST_JUDGED, MOST_MOMENTS, USERS_FILE, packed_user
 from twinloop.features.knowledge import of_item
 from twinloop.features.materialise import tallies
 from twinloop.features.outcomes import load_item_values
 from twinloop.features.stores import Known
 from twinloop.features.values import item_marks
-
-MOST_USERS = 5000  # as many cases as the gate replays, and the same ones
 
 
 def write_judged(
@@ -55,7 +53,7 @@ def _asked(path: Path) -> list[tuple[str, int]]:
             case = json.loads(line)
             rank = -int.from_bytes(hashlib.sha256(case["case_id"].encode()).digest())
             entry = (rank, case["case_id"], int(case["request"]["time_ms"]))
-            if len(kept) < MOST_USERS:
+            if len(kept) < MOST_JUDGED:
                 heapq.heappush(kept, entry)
             else:
                 heapq.heappushpop(kept, entry)

@@ -23,6 +23,7 @@ from twinloop.features.values import Ints, item_marks, of_items, of_user
 
 MOST_ITEMS = 20_000
 FRESH_S = 30.0
+PRESENT_MS = 5_000  # so near the clock's time a moment is the present: a request may wait that long for its stores
 
 Floats32 = NDArray[np.float32]
 
@@ -58,10 +59,14 @@ def about(counting: Counting, items: Mapping[str, Known], at_ms: int) -> About:
 
 
 class ItemCache:
-    """What is known of items, kept between requests. Safe to share between threads.
+    """What is known of items at present, kept between requests. Safe to share between threads.
 
-    What is kept was read at most `fresh_s` seconds ago, and computed for a moment at most that long before the one that
-    is asked about. Of more than `most` items those that were read longest ago are forgotten.
+    What is kept was read at most `fresh_s` seconds ago, and computed for the present of then: requests that overlap in
+    threads share it, whichever was begun first, so of what happened to an item in those few milliseconds a request may
+    be told although it began before. A moment that is not the present (`PRESENT_MS`) is read and computed for itself:
+    the past is never told of the present, and leaves what is kept alone, as does the future. Of more than `most` items
+    those that were read longest ago are forgotten. Neither defaults for want of an answer nor what stands in for a
+    record that cannot be read are kept.
 
     Args:
         counting: What the system counts.
@@ -69,6 +74,7 @@ class ItemCache:
         most: Items kept.
         fresh_s: How old what is kept may be.
         clock: Seconds, monotonic.
+        now_ms: The present, epoch milliseconds.
     """
 
     def __init__(
@@ -79,14 +85,14 @@ class ItemCache:
         most: int = MOST_ITEMS,
         fresh_s: float = FRESH_S,
         clock: Callable[[], float] = time.monotonic,
+        now_ms: Callable[[], int] = lambda: time.time_ns() // 1_000_000,
     ) -> None:
         self._counting, self._read = counting, read
-        self._fresh_s, self._clock = fresh_s, clock
+        self._fresh_s, self._clock, self._now_ms = fresh_s, clock, now_ms
         width = len(of_item(counting))
         self._values = np.empty((most, width), np.float32)
         self._marks = np.empty((most, len(counting.marks)), np.int64)
         self._read_s = np.full(most, -np.inf)
-        self._at_ms = np.zeros(most, np.int64)
         self._slots: dict[str, int] = {}  # those read longest ago first
         self._lock = threading.Lock()
 
@@ -95,48 +101,52 @@ class ItemCache:
 
     def about(self, item_ids: Sequence[str], at_ms: int) -> tuple[About, bool]:
         """Return what is known of items at a moment; what has to be read is read in one batch."""
+        if abs(at_ms - self._now_ms()) > PRESENT_MS:
+            wanted = list(dict.fromkeys(item_ids))
+            fresh, lost = self._ask(wanted, at_ms)
+            return _in_order(fresh, wanted, item_ids), lost is None or bool(lost)
         now_s = self._clock()
         with self._lock:
             slots = np.fromiter((self._slots.get(item_id, -1) for item_id in item_ids), np.int64, len(item_ids))
-            age_ms = at_ms - self._at_ms[slots]
-            old = (now_s - self._read_s[slots] > self._fresh_s) | (age_ms < 0) | (age_ms > self._fresh_s * 1000)
-            missing = np.flatnonzero((slots < 0) | old).tolist()
+            missing = np.flatnonzero((slots < 0) | (now_s - self._read_s[slots] > self._fresh_s)).tolist()
             found = About(self._values[slots], self._marks[slots])  # copies
         if not missing:
             return found, False
         wanted = list(dict.fromkeys(item_ids[place] for place in missing))
-        records = self._read(wanted)
-        known = dict(zip(wanted, records or [Known()] * len(wanted), strict=True))
-        lost = records is None
-        try:
-            fresh = about(self._counting, known, at_ms)
-        except IntegrityError:
-            fresh, lost = about(self._counting, self._sound(known), at_ms), True
-        where = {item_id: place for place, item_id in enumerate(wanted)}
-        places = [where[item_ids[place]] for place in missing]
-        found.values[missing], found.marks[missing] = fresh.values[places], fresh.marks[places]
-        if records is not None:
+        fresh, lost = self._ask(wanted, at_ms)
+        found.values[missing], found.marks[missing] = _in_order(fresh, wanted, [item_ids[place] for place in missing])
+        if lost is not None:
             with self._lock:
-                self._keep(wanted, fresh, at_ms, now_s)
-        return found, lost
+                self._keep(wanted, fresh, lost, now_s)
+        return found, lost is None or bool(lost)
 
-    def _sound(self, items: Mapping[str, Known]) -> dict[str, Known]:
-        """Return the records without the counters that cannot be read: what is damaged costs one item, not the list."""
-        layout, sound = self._counting.layout("item"), {}
-        for item_id, known in items.items():
-            try:
-                readable = not known.counters or columns(known.counters, layout) is not None
-            except IntegrityError:
-                readable = False
-            sound[item_id] = known if readable else Known(b"", known.attributes)
-        return sound
+    def _ask(self, item_ids: Sequence[str], at_ms: int) -> tuple[About, set[str] | None]:
+        """Return what the store says, and whose counters are defaults since they cannot be read; None: everybody's."""
+        records = self._read(item_ids)
+        if records is None:
+            return about(self._counting, dict.fromkeys(item_ids, Known()), at_ms), None
+        known = dict(zip(item_ids, records, strict=True))
+        try:
+            return about(self._counting, known, at_ms), set()
+        except IntegrityError:
+            damaged = {item_id for item_id, record in known.items() if not self._sound(record)}
+            known |= {item_id: Known(b"", known[item_id].attributes) for item_id in damaged}
+            return about(self._counting, known, at_ms), damaged
 
-    def _keep(self, item_ids: Sequence[str], fresh: About, at_ms: int, now_s: float) -> None:
-        most = len(self._read_s)
-        kept = range(max(len(item_ids) - most, 0), len(item_ids))
-        slots = [self._slot(item_ids[place]) for place in kept]
-        self._values[slots], self._marks[slots] = fresh.values[kept.start :], fresh.marks[kept.start :]
-        self._read_s[slots], self._at_ms[slots] = now_s, at_ms
+    def _sound(self, known: Known) -> bool:
+        """Say whether a record's counters can be read: what is damaged costs one item, not the list."""
+        try:
+            if known.counters:
+                columns(known.counters, self._counting.layout("item"))
+        except IntegrityError:
+            return False
+        return True
+
+    def _keep(self, item_ids: Sequence[str], fresh: About, damaged: set[str], now_s: float) -> None:
+        sound = [place for place, item_id in enumerate(item_ids) if item_id not in damaged][-len(self._read_s) :]
+        slots = [self._slot(item_ids[place]) for place in sound]
+        self._values[slots], self._marks[slots] = fresh.values[sound], fresh.marks[sound]
+        self._read_s[slots] = now_s
 
     def _slot(self, item_id: str) -> int:
         slot = self._slots.pop(item_id, None)
@@ -145,6 +155,13 @@ class ItemCache:
             slot = self._slots.pop(next(iter(self._slots))) if full else len(self._slots)
         self._slots[item_id] = slot
         return slot
+
+
+def _in_order(known: About, of: Sequence[str], wanted: Sequence[str]) -> About:
+    """Return what is known of `of` for each of the items wanted, which may name one twice."""
+    where = {item_id: place for place, item_id in enumerate(of)}
+    places = [where[item_id] for item_id in wanted]
+    return About(known.values[places], known.marks[places])
 
 
 @dataclass

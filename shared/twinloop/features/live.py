@@ -1,4 +1,4 @@
-"""Events as they happen: into histories and counters, and on to the raw data that the lake is made of."""
+"""Events as they happen: on to the raw data that the lake is made of, and into histories and counters."""
 
 from __future__ import annotations
 
@@ -69,8 +69,10 @@ def apply_events(
 ) -> list[str]:
     """Take queued events in, by message id; returns the ids of the messages to deliver again.
 
-    A body is `{"system": ..., "event": {...}}`. Nothing here minds a second delivery: histories merge, counters know
-    the latest events by id, and readers of the lake see each event id once.
+    A body is `{"system": ..., "event": {...}}`. Raw data comes first: what cannot be counted, because everybody writes
+    to one item at once, say, is not lost to the lake, out of which counters can be made anew. What the stream does not
+    take goes nowhere else yet, and what a store does not take is delivered again, into raw data too. Nothing here minds
+    that: histories merge, counters know the latest events by id, and readers of the lake see each event id once.
 
     Args:
         messages: Message id -> body.
@@ -83,7 +85,7 @@ def apply_events(
         logger: Is told of everything that did not go as it should.
     """
     failed: list[str] = []
-    users: dict[tuple[str, str], list[_Message]] = defaultdict(list)
+    valid: dict[str, list[_Message]] = defaultdict(list)
     for message_id, body in messages.items():
         try:
             message = _parse(message_id, body, load)
@@ -93,42 +95,49 @@ def apply_events(
             if not (final and dead_letters is not None and dead_letters.send(body, str(error))):
                 failed.append(message_id)
             continue
-        users[message.system.spec.name, message.user_id].append(message)
+        valid[message.system.spec.name].append(message)
 
-    taken: dict[str, list[_Message]] = defaultdict(list)
-    for (name, user_id), theirs in users.items():
+    for name, messages_of_system in valid.items():
+        refused = stream.send(name, [_line(message.event) for message in messages_of_system])
+        failed += [messages_of_system[position].message_id for position in sorted(refused)]
+        sent = [message for position, message in enumerate(messages_of_system) if position not in refused]
+        remembered = _remember(name, sent, store, failed, logger)
+        if features is not None:
+            _count(remembered, features, failed, logger)
+    return failed
+
+
+def _remember(
+    name: str, messages: list[_Message], store: OnlineStore, failed: list[str], logger: Log
+) -> list[_Message]:
+    """Merge one system's events into histories; returns the messages that were, and adds the others to those failed."""
+    users: dict[str, list[_Message]] = defaultdict(list)
+    for message in messages:
+        users[message.user_id].append(message)
+    merged = []
+    for user_id, theirs in users.items():
+        entries = [message.entry for message in theirs if message.entry is not None]
         try:
-            entries = [message.entry for message in theirs if message.entry is not None]
             if entries:
                 store.merge(name, user_id, entries, length=theirs[0].system.spec.history_length)
         except TwinloopError as error:
             logger.error("history not updated", extra={"user_id": user_id, "reason": str(error)})
             failed += [message.message_id for message in theirs]
         else:
-            taken[name] += theirs
-    for name, those in taken.items():
-        counted = those if features is None else _count(those, features, failed, logger)
-        refused = stream.send(name, [_line(message.event) for message in counted])
-        failed += [counted[position].message_id for position in sorted(refused)]
-    return failed
+            merged += theirs
+    return merged
 
 
-def _count(messages: list[_Message], store: FeatureStore, failed: list[str], logger: Log) -> list[_Message]:
-    """Count one system's events; returns the messages that were, and adds the others to those that failed."""
-    system = messages[0].system
-    if system.counting is None:
-        return messages
+def _count(messages: list[_Message], store: FeatureStore, failed: list[str], logger: Log) -> None:
+    """Count one system's events; adds the messages that were not to those that failed."""
+    counting = messages[0].system.counting if messages else None
+    if counting is None:
+        return
     events = [(m.user_id, m.item_id, m.happening) for m in messages if m.happening is not None]
-    not_counted = count(system.spec.name, system.counting, store, events)
+    not_counted = count(messages[0].system.spec.name, counting, store, events)
     for key, error in not_counted.items():
         logger.error("counters not updated", extra={"event_key": key, "reason": str(error)})
-    counted = []
-    for message in messages:
-        if message.happening is not None and message.happening.key in not_counted:
-            failed.append(message.message_id)
-        else:
-            counted.append(message)
-    return counted
+    failed += [m.message_id for m in messages if m.happening is not None and m.happening.key in not_counted]
 
 
 def _parse(message_id: str, body: str, load: Callable[[str], System]) -> _Message:

@@ -6,6 +6,8 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from itertools import groupby
+from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +26,9 @@ _PARALLEL_WRITES = 16
 _ROWS = 500
 # Events of the entities whose tallies are put together at once, in lists of numbers: it bounds the memory.
 _SLICE_EVENTS = 300_000
+# The same of histories: events of the users that are looked at together, and rows of them that are Python's at once.
+_HISTORY_EVENTS = 300_000
+_HISTORY_ROWS = 20_000
 
 
 def materialise(
@@ -52,17 +57,7 @@ def materialise(
         folder = Path(work) / "duckdb"
         with lake.open_database(folder, memory_mb=resources.memory_mb, threads=resources.threads) as connection:
             lake.load_events(connection, system, Path(work) / "events")
-            for first, last in user_chunks(connection):
-                rows = connection.execute(
-                    f"""
-                    SELECT user_id, item_id, time_ms, strength FROM events WHERE user_id BETWEEN ? AND ?
-                    QUALIFY row_number() OVER (PARTITION BY user_id ORDER BY time_ms DESC, item_id DESC) <= {length}
-                    """,
-                    [first, last],
-                )
-                histories: dict[str, list[HistoryEntry]] = {}
-                for user_id, *entry in rows.fetchall():
-                    histories.setdefault(user_id, []).append(HistoryEntry(*entry))
+            for histories in _histories(connection, length):
                 store.merge_many(name, histories, length=length)
                 users += len(histories)
             if features is not None and system.counting is not None:
@@ -72,6 +67,29 @@ def materialise(
                 lake.load_happened(connection, system, Path(work) / "events")
                 done["counted"] = _settle(connection, name, system.counting, features)
     return done | {"users": users}
+
+
+def _histories(connection: duckdb.DuckDBPyConnection, length: int) -> Iterator[dict[str, list[HistoryEntry]]]:
+    """Yield everybody's latest events, newest first, a few thousand of whole users at a time."""
+    for first, last in user_chunks(connection, entries=_HISTORY_EVENTS):
+        cursor = connection.cursor().execute(
+            f"""
+            SELECT user_id, item_id, time_ms, strength FROM events WHERE user_id BETWEEN ? AND ?
+            QUALIFY row_number() OVER (PARTITION BY user_id ORDER BY time_ms DESC, item_id DESC) <= {length}
+            ORDER BY user_id, time_ms DESC, item_id DESC
+            """,
+            [first, last],
+        )
+        held: dict[str, list[HistoryEntry]] = {}
+        while rows := cursor.fetchmany(_HISTORY_ROWS):
+            for user_id, theirs in groupby(rows, key=itemgetter(0)):
+                held.setdefault(user_id, []).extend(HistoryEntry(*entry) for _, *entry in theirs)
+            going_on = held.popitem()  # the last user's other rows may come next
+            if held:
+                yield held
+            held = dict([going_on])
+        if held:
+            yield held
 
 
 def _settle(
@@ -105,16 +123,22 @@ def tallies(
     """
     counted = connection.execute("SELECT count(*) FROM happened").fetchone()
     slices = 1 + (counted[0] if counted else 0) // _SLICE_EVENTS
+    number = f"(hash({entity}_id) % {slices})::INTEGER AS slice"
+    # In the order of slices, DuckDB passes over the row groups of others: each slice reads its own, all read all once.
+    for table, source in (("sliced", "happened"), ("sliced_facts", f"{entity}_facts")):
+        connection.execute(f"CREATE OR REPLACE TABLE {table} AS SELECT *, {number} FROM {source} ORDER BY slice")
     for place in range(slices):
-        yield from _slice(connection, counting, entity, f"hash({entity}_id) % {slices} = {place}")
+        yield from _slice(connection, counting, entity, place)
+    for table in ("sliced", "sliced_facts"):
+        connection.execute(f"DROP TABLE {table}")
 
 
 def _slice(
-    connection: duckdb.DuckDBPyConnection, counting: Counting, entity: Entity, chosen: str
+    connection: duckdb.DuckDBPyConnection, counting: Counting, entity: Entity, number: int
 ) -> Iterator[tuple[str, Tally, Attributes]]:
-    """Yield the tallies of the entities that a condition on their id chooses."""
+    """Yield the tallies of the entities of one slice."""
     layout, key = counting.layout(entity), f"{entity}_id"
-    _split_recent(connection, layout, entity, chosen)
+    _split_recent(connection, layout, entity, number)
     measures = range(layout.measures)
     marks = "".join(f", k{n}" for n in range(layout.marks))
     listed = ", ".join(["time_ms", "key", *(f"a{m}" for m in measures)]) + marks
@@ -134,7 +158,7 @@ def _slice(
         ),
         bucketed AS (SELECT {key}, list(bucket) AS buckets FROM ({spans}) GROUP BY ALL),
         lasts AS (SELECT {key}, [{lasts}, max(time_ms)] AS last FROM earlier GROUP BY ALL)
-        SELECT {key}{facts}, recent, buckets, last FROM (SELECT * FROM {entity}_facts WHERE {chosen})
+        SELECT {key}{facts}, recent, buckets, last FROM (SELECT * FROM sliced_facts WHERE slice = {number})
         FULL JOIN recents USING ({key}) LEFT JOIN bucketed USING ({key}) LEFT JOIN lasts USING ({key})
     """
     cursor = connection.cursor().execute(query)
@@ -145,12 +169,12 @@ def _slice(
             yield str(row[0]), _tally(row[-3], row[-2], row[-1], layout), attributes
 
 
-def _split_recent(connection: duckdb.DuckDBPyConnection, layout: Layout, entity: Entity, chosen: str) -> None:
-    """Make `latest`, the chosen entities' events that are remembered one by one, and `earlier`, those in buckets."""
+def _split_recent(connection: duckdb.DuckDBPyConnection, layout: Layout, entity: Entity, number: int) -> None:
+    """Make `latest`, a slice's events that are remembered one by one, and `earlier`, those in buckets."""
     connection.execute(f"""
         CREATE OR REPLACE TABLE placed AS
-        SELECT *, row_number() OVER (PARTITION BY {entity}_id ORDER BY time_ms DESC, key DESC) AS place FROM happened
-        WHERE {chosen}
+        SELECT *, row_number() OVER (PARTITION BY {entity}_id ORDER BY time_ms DESC, key DESC) AS place FROM sliced
+        WHERE slice = {number}
     """)
     connection.execute(f"CREATE OR REPLACE VIEW latest AS SELECT * FROM placed WHERE place <= {layout.memory}")
     connection.execute(f"CREATE OR REPLACE VIEW earlier AS SELECT * FROM placed WHERE place > {layout.memory}")

@@ -18,7 +18,7 @@ from twinloop.contracts.outcomes import Outcomes
 from twinloop.contracts.system import System
 from twinloop.features import lake
 from twinloop.features.counted import asof, make_happened
-from twinloop.features.splits import PART_SQL
+from twinloop.features.splits import PART_SQL, move_to_requests
 
 _ROWS_A_MB = 200  # events and impressions of a chunk for each MB that DuckDB may use
 _BATCH_ROWS = 20_000
@@ -42,8 +42,15 @@ def impression_schema(outcomes: Outcomes, counting: Counting) -> pa.Schema:
 def load_impressions(connection: duckdb.DuckDBPyConnection, system: System, folder: Path) -> bool:
     """Make `happened`, `shown`, `said` and `impressions`; returns whether there is any impression to learn from.
 
+    It moves the boundaries of `boundaries` to when lists were asked for, so nothing may be parted before it. An
+    impression whose window reaches into the next part is left out: what came of it was not known when that part began.
+
+    A user's parts are where their positives are, so the lists of a part were chosen by what came of them, and say
+    nothing true about how often something comes. Predictions are judged, therefore, by all impressions since one moment
+    for everybody, `judged_from(time_ms)`: the last ones, as many as the test's share. They are test, whatever else is.
+
     Args:
-        connection: With the tables `items`, `users` and `boundaries`.
+        connection: With the tables `events`, `items`, `users` and `boundaries`.
         system: Whose.
         folder: With the lake's events.
     """
@@ -57,8 +64,11 @@ def load_impressions(connection: duckdb.DuckDBPyConnection, system: System, fold
     lake.load_once(connection, system, folder, [*named, "context"] if outcomes.context else named)
     make_happened(connection, counting, events="once")
     _load_shown(connection, outcomes)
+    move_to_requests(connection, outcomes)
+    connection.execute("DROP TABLE once")
     edge = _sample_edge(connection, outcomes.most)
     sampled = "" if edge is None else f"AND {_HASH} <= {edge}::UBIGINT"
+    judged = _make_judged_from(connection, system.spec.split.test, sampled)
     # Events of one user, item and moment are one impression.
     context = "".join(f", max(context_{name}) AS context_{name}" for name in outcomes.context)
     connection.execute(f"""
@@ -66,8 +76,17 @@ def load_impressions(connection: duckdb.DuckDBPyConnection, system: System, fold
         WITH places AS (
             SELECT user_id, item_id, time_ms, max(position) AS position{context}
             FROM shown WHERE waited {sampled} GROUP BY user_id, item_id, time_ms
+        ),
+        parted AS (
+            SELECT events.*, CASE WHEN events.time_ms >= {judged} THEN 'test' ELSE {PART_SQL} END AS part,
+                {_next("test")} AS test_ms, {_next("validation")} AS validation_ms
+            FROM places AS events LEFT JOIN boundaries USING (user_id)
         )
-        SELECT events.*, {PART_SQL} AS part FROM places AS events LEFT JOIN boundaries USING (user_id) ORDER BY user_id
+        SELECT * EXCLUDE (test_ms, validation_ms) FROM parted WHERE CASE part
+            WHEN 'test' THEN true
+            WHEN 'validation' THEN time_ms + {outcomes.window_ms} < least(test_ms, {judged})
+            ELSE time_ms + {outcomes.window_ms} < least(validation_ms, test_ms, {judged}) END
+        ORDER BY user_id
     """)
     return connection.execute("SELECT 1 FROM impressions LIMIT 1").fetchone() is not None
 
@@ -107,8 +126,26 @@ def impressions(connection: duckdb.DuckDBPyConnection, system: System, *, memory
         yield from connection.sql(query).to_arrow_reader(_BATCH_ROWS)
 
 
+def _make_judged_from(connection: duckdb.DuckDBPyConnection, share: float, sampled: str) -> int:
+    """Make `judged_from`: the moment since which that share of the impressions came; returns it."""
+    connection.execute(
+        f"""
+        CREATE TABLE judged_from AS
+        SELECT coalesce(quantile_disc(time_ms, ?::DOUBLE), 0) AS time_ms FROM shown WHERE waited {sampled}
+        """,
+        [1 - share],
+    )
+    found = connection.execute("SELECT time_ms FROM judged_from").fetchone()
+    return int(found[0]) if found else 0
+
+
+def _next(part: str) -> str:
+    """The moment at which a user's part begins."""
+    return f"(boundaries.{part}_start)[1]"
+
+
 def _load_shown(connection: duckdb.DuckDBPyConnection, outcomes: Outcomes) -> None:
-    """Make `shown` and `said` of `once`, and drop that. `waited`: whether the window is over."""
+    """Make `shown` and `said` of `once`. `waited`: whether the window is over."""
     complete = "user_id IS NOT NULL AND item_id IS NOT NULL AND time_ms IS NOT NULL"
     who = "user_id, item_id, time_ms, request_id::VARCHAR AS request_id"
     amounts = ", ".join(f"({sql})::DOUBLE AS l{n}" for n, sql in enumerate(outcomes.labels.values()))
@@ -120,8 +157,7 @@ def _load_shown(connection: duckdb.DuckDBPyConnection, outcomes: Outcomes) -> No
             time_ms + {outcomes.window_ms} <= (SELECT max(time_ms) FROM once) AS waited
         FROM once WHERE ({outcomes.shown_sql}) AND {complete} ORDER BY user_id;
         CREATE TABLE said AS
-        SELECT * FROM (SELECT {who}, {amounts} FROM once WHERE {complete}) WHERE {anything} ORDER BY user_id;
-        DROP TABLE once
+        SELECT * FROM (SELECT {who}, {amounts} FROM once WHERE {complete}) WHERE {anything} ORDER BY user_id
     """)
 
 

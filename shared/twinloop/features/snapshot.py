@@ -97,21 +97,25 @@ def build_snapshot(
         lake.load_events(connection, system, work / "lake" / "events")
         first, last = _time_range(connection)
         make_boundaries(connection, system.spec.split)
-        rows = _write_interactions(connection, system, folder)
+        rows = {}
         for table in ("items", "users"):
             lake.load_entities(connection, table, tables[table], work / "lake" / table)
             rows[f"{table}/{table}.parquet"] = _write_table(connection, table, tables[table], folder)
         shown = _write_impressions(connection, system, folder, work / "lake" / "events", resources.memory_mb)
-        rows |= shown
+        rows |= shown  # before interactions: parts begin when lists were asked for
+        rows |= _write_interactions(connection, system, folder)
         chunks = user_chunks(connection)
         for part in ("validation", "test"):
             path = f"cases/{part}.jsonl.gz"
             spec = system.spec
             lines = cases(connection, part, chunks, length=spec.history_length, segments=spec.segments, most=MOST_CASES)
             rows[path] = write_json_lines(folder / path, lines)
-        if shown and rows[path] and system.counting is not None:
-            from twinloop.features.judged_write import write_judged  # noqa: PLC0415 - it uses what uses this module
+        if shown and rows[path] and system.counting is not None and system.outcomes is not None:
+            from twinloop.features.judged_shown import write_shown  # noqa: PLC0415 - they use what uses this module
+            from twinloop.features.judged_write import write_judged  # noqa: PLC0415
 
+            held_out = folder / "test" / "impressions.parquet"
+            rows |= write_shown(connection, system.outcomes, system.counting, folder, held_out)
             rows |= write_judged(connection, system.counting, folder, folder / path, memory_mb=resources.memory_mb)
     _check_enough(system, rows, minimum_cases)
     draft = SnapshotManifest(
@@ -169,13 +173,17 @@ def _time_range(connection: duckdb.DuckDBPyConnection) -> tuple[datetime, dateti
     return datetime.fromtimestamp(row[0] / 1000, UTC), datetime.fromtimestamp(row[1] / 1000, UTC)
 
 
-def user_chunks(connection: duckdb.DuckDBPyConnection, *, list_length: int = 0) -> list[tuple[str, str]]:
+def user_chunks(
+    connection: duckdb.DuckDBPyConnection, *, list_length: int = 0, entries: int | None = None
+) -> list[tuple[str, str]]:
     """Ranges of user ids, first and last, in order, that together are all users.
 
     Args:
         connection: With the table `events`.
         list_length: Elements of the lists that every event will carry.
+        entries: About how many a chunk holds; by default what suits Arrow.
     """
+    most = entries or _CHUNK_ENTRIES
     users = connection.execute(
         "SELECT user_id, count(*) * (1 + least(count(*), ?)) FROM events GROUP BY user_id ORDER BY user_id",
         [list_length],
@@ -183,10 +191,10 @@ def user_chunks(connection: duckdb.DuckDBPyConnection, *, list_length: int = 0) 
     chunks: list[tuple[str, str]] = []
     first, last, size = None, "", 0
     while rows := users.fetchmany(100_000):
-        for user_id, entries in rows:
+        for user_id, theirs in rows:
             first = user_id if first is None else first
-            last, size = user_id, size + entries
-            if size >= _CHUNK_ENTRIES:
+            last, size = user_id, size + theirs
+            if size >= most:
                 chunks.append((first, last))
                 first, size = None, 0
     if first is not None:
@@ -286,12 +294,28 @@ def chosen_rungs(system: System, names: Sequence[str] | None) -> tuple[Rung, ...
     return tuple(rung for rung in ladder if rung.name in names or rung.complexity == trivial)
 
 
-def snapshot_answer(system: System, manifest: SnapshotManifest, rungs: Sequence[Rung]) -> dict[str, Any]:
-    """Return what the learn state machine goes on with: where the snapshot is and which rungs to train on it."""
+def snapshot_answer(
+    system: System, manifest: SnapshotManifest, rungs: Sequence[Rung], *, named: Sequence[str] = ()
+) -> dict[str, Any]:
+    """Return what the learn state machine goes on with: where the snapshot is and which rungs to train on it.
+
+    A rung that needs what the snapshot does not have is among those left out, which the gate tells of with the reason.
+
+    Raises:
+        BadInputError: Such a rung was asked for by name.
+    """
+    lacking = {rung.name: [what for what in rung.needs if not manifest.rows.get(f"train/{what}")] for rung in rungs}
+    reasons = {name: f"the snapshot has no {' and no '.join(missing)}" for name, missing in lacking.items() if missing}
+    for name in named:
+        if name in reasons:
+            raise BadInputError(
+                f"{name} cannot be trained: {reasons[name]} to train on; load such events, or ask for other rungs"
+            )
     return {
         "system": system.spec.name,
         "snapshot_id": manifest.snapshot_id,
         "snapshot_key": snapshot_key(system.spec.name, manifest.snapshot_id),
-        "rungs": [rung.model_dump(mode="json") for rung in rungs],
+        "rungs": [rung.model_dump(mode="json") for rung in rungs if rung.name not in reasons],
+        "left_out": [{"rung": name, "reason": f"not trained, as {reason}"} for name, reason in reasons.items()],
         "rows": manifest.rows,
     }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple, Protocol, TypeVar
 
@@ -54,6 +55,7 @@ class Reader:
         histories: The users' histories; None where there is no store.
         features: The same store with counters, for systems that count; None: what is known are defaults.
         counting: What the system counts.
+        now_ms: The present, epoch milliseconds: of it what is known of items is kept for a while.
         logger: Is told when the store does not answer.
     """
 
@@ -64,12 +66,14 @@ class Reader:
         features: FeatureReader | None = None,
         counting: Counting | None = None,
         *,
+        now_ms: Callable[[], int] = lambda: time.time_ns() // 1_000_000,
         logger: logging.Logger = _LOGGER,
     ) -> None:
         self._system = system
         self._histories = histories
         self._features = features
         self._counting = counting
+        self._now_ms = now_ms
         self._logger = logger
         self._rest = Breaker(_REST_S)
         self._items: Any = None
@@ -89,7 +93,7 @@ class Reader:
         from twinloop.features.knowledge import ItemCache, UserKnowledge  # noqa: PLC0415 - most releases ask for nothing
 
         if self._items is None:
-            self._items = ItemCache(counting, self._read_items)
+            self._items = ItemCache(counting, self._read_items, now_ms=self._now_ms)
         found = self._answer(features.recall, self._system, user_id)
         if found is None:
             return Read((), whole=False, knowledge=UserKnowledge(counting, None, self._items))

@@ -125,7 +125,7 @@ class Recommender:
         chosen = choose(self._presets, request.preset, seed, self._mix)
         serving = self._slots.current()
         history, whole, known = self._reader.read(request.user_id, known=_asks_known(serving))
-        at_ms = request.time_ms if request.time_ms is not None else int(self._now().timestamp() * 1000)
+        at_ms = request.time_ms if request.time_ms is not None else milliseconds(self._now())
         asked = Asked(chosen.name, seed, request.context, "reasons" in request.include)
         question = _Question(request, history, known, at_ms, asked)
         outcome = self._first_that_answers(question, serving)
@@ -227,6 +227,11 @@ class Recommender:
         self._logger.error(
             "release did not answer", extra={"version": release.version, "why": f"{type(error).__name__}: {error}"}
         )
+
+
+def milliseconds(moment: datetime) -> int:
+    """Return a moment with a time zone as epoch milliseconds."""
+    return int(moment.timestamp() * 1000)
 
 
 def _asks_known(serving: Serving) -> bool:

@@ -6,6 +6,7 @@ import json
 import logging
 import uuid
 from collections.abc import Callable
+from datetime import UTC, datetime
 
 from twinloop.contracts.system import System
 from twinloop.ports import ObjectStore
@@ -14,7 +15,7 @@ from twinloop.serving.app import OPENAPI_PATH, App, recommendations
 from twinloop.serving.http import Request, Response
 from twinloop.serving.prediction_log import LineStream, PredictionLog
 from twinloop.serving.reading import FeatureReader, HistoryReader, Reader
-from twinloop.serving.recommender import Recommender
+from twinloop.serving.recommender import Recommender, milliseconds
 from twinloop.serving.releases import ReleaseLoader
 from twinloop.serving.slots import Slots
 
@@ -33,6 +34,7 @@ def make_app(
     explore: bool = True,
     look_every_s: float = 10.0,
     new_id: Callable[[], str] = lambda: uuid.uuid4().hex,
+    now: Callable[[], datetime] = lambda: datetime.now(UTC),
     logger: logging.Logger = _LOGGER,
 ) -> App:
     """Return the app that answers for a system that recommends items.
@@ -49,6 +51,7 @@ def make_app(
         explore: Whether lists may hold items to be tried out.
         look_every_s: How often the aliases are looked at.
         new_id: A fresh prediction id.
+        now: The moment, with a time zone.
         logger: Is told of what went wrong.
     """
     name = system.spec.name
@@ -59,13 +62,14 @@ def make_app(
     recommender = Recommender(
         name,
         slots,
-        Reader(name, store, features, system.counting, logger=logger),
+        Reader(name, store, features, system.counting, now_ms=lambda: milliseconds(now()), logger=logger),
         log,
         presets=tuple(system.presets),
         challenger_share=challenger_share,
         preset_mix=preset_mix,
         explore=explore,
         new_id=new_id,
+        now=now,
         logger=logger,
     )
     return App(

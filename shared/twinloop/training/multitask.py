@@ -3,8 +3,7 @@
 Shared experts, mixed anew for each task (MMoE; Ma et al., KDD 2018), over the counted features and what the user's
 history says of the item (`taste.py`). Seconds are learnt as classes within a group of durations (`watch_bins.py`). The
 place at which an item was shown has a part of its own that is added to the logits (PAL; Guo et al., RecSys 2019; the
-shallow tower of Zhao et al., RecSys 2019): what it explains the rest need not. Served is the rest, at the place that
-impressions had on average.
+shallow tower of Zhao et al., RecSys 2019): what it explains the rest need not. Served is the rest, at one usual place.
 """
 
 from __future__ import annotations
@@ -15,6 +14,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import nn
 
 from twinloop.evaluation.probability import auc, calibration_ratio, normalised_entropy
@@ -34,6 +34,7 @@ _TOGETHER = 4_096
 _MOST_STANDARD = 200_000  # rows that means and spreads are taken of
 _ENOUGH_LESSONS = 1_000
 _PLACES_FIRST = 10.0  # how fast places learn, against the rest: what both can explain is theirs
+_FARTHEST = 40.0  # a logit beyond is as good as certain
 _TUNING = 0.1  # how fast a taste that had lessons goes on learning, against the rest
 
 
@@ -201,13 +202,22 @@ class Learner:
 
     @property
     def model(self) -> Engagement:
-        """Return what serves, its usual place that of the impressions."""
-        model = self._fitted.average
-        places = torch.from_numpy(places_of(self._rows.positions))
+        """Return what serves. At its usual place it expects as many clicks and long watches as impressions had.
+
+        That is not the places' mean: a chance at a mean logit is not the mean of chances.
+        """
+        model, rows = self._fitted.average, self._rows
+        places = torch.from_numpy(places_of(rows.positions))
+        some = np.arange(0, len(rows), -(-len(rows) // _MOST_STANDARD))
+        parts = [some[begin : begin + _TOGETHER] for begin in range(0, len(some), _TOGETHER)]
         with torch.no_grad():
             explained = model.place.weight * (torch.arange(PLACES + 1) > 0)[:, None]
             shares = torch.bincount(places, minlength=PLACES + 1).float() / len(places)
-            model.usual_place.copy_(shares @ explained)
+            usual = shares @ explained
+            logits = torch.cat([model.logits(self._asker.batch(rows, part, self.bins)) for part in parts])
+            for task, label in enumerate((rows.click, rows.long_watch)):
+                usual[task] = constant_for(logits[:, task].double().numpy(), (label[some].sum() + 1) / (len(some) + 2))
+            model.usual_place.copy_(usual)
         return model
 
     def epoch(self) -> float:
@@ -240,7 +250,7 @@ class Learner:
     def loss(self, rows: Impressions) -> float:
         """Return the loss on other impressions, places known as in training: what was clicked depended on them."""
         classes = self.bins.classes(self._asker.durations(rows.known), rows.watch_s)
-        model, total = self.model, 0.0
+        model, total = self._fitted.average, 0.0
         for chosen in np.array_split(np.arange(len(rows)), -(-len(rows) // _TOGETHER)):
             with torch.no_grad():
                 logits = model(self._asker.batch(rows, chosen, self.bins))
@@ -252,8 +262,9 @@ class Learner:
 
     def outlook(self, rows: Impressions) -> Outlook:
         """Return what would be served of other impressions."""
+        model = self.model
         parts = [
-            self.model.serve(self._asker.batch(rows, chosen, self.bins), self.bins)
+            model.serve(self._asker.batch(rows, chosen, self.bins), self.bins)
             for chosen in np.array_split(np.arange(len(rows)), -(-len(rows) // _TOGETHER))
         ]
         return Outlook(
@@ -285,6 +296,16 @@ class Asker:
             torch.from_numpy(places_of(rows.positions[chosen])),
             torch.from_numpy(rows.situation[chosen] + self._facts),
         )
+
+
+def constant_for(logits: NDArray[np.float64], rate: float) -> float:
+    """Return what to add to logits, for their chances to be `rate` on average."""
+    low, high = -_FARTHEST - logits.max(), _FARTHEST - logits.min()
+    for _ in range(60):  # halving finds it to the last digit
+        middle = (low + high) / 2
+        chances = 1 / (1 + np.exp(-np.clip(logits + middle, -_FARTHEST, _FARTHEST)))
+        low, high = (middle, high) if chances.mean() < rate else (low, middle)
+    return float((low + high) / 2)
 
 
 def duration_column(shown: Shown) -> int:

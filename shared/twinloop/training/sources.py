@@ -25,7 +25,6 @@ from twinloop.training.graphs import Graph, excluded, retrieval_graph, top
 from twinloop.training.linear import ease
 
 MAX_ITEMS = 4_500  # four item x item matrices in half precision stay under 200 MB
-MAX_NEIGHBOURS = 2_000  # users whose likes travel with the model: 18 MB at most
 _PERIODS = 40  # of equal event counts, for popularity over time
 _DAY_S = 86_400.0
 FLAT = 1e-3  # a source whose spread is this small a part of its greatest value says nothing: it may be rounding alone
@@ -51,7 +50,6 @@ class Sources:
         edges: First second of each period, float64 [periods].
         first_seen: When each item was first liked, seconds, float64 [n].
         tags: Tags of each item, rows of length one, [n, t].
-        likes: Who liked what, 1 or 0, of at most MAX_NEIGHBOURS users, [n, u].
     """
 
     ease_400: Floats32
@@ -65,7 +63,6 @@ class Sources:
     edges: NDArray[np.float64]
     first_seen: NDArray[np.float64]
     tags: Floats32
-    likes: Floats32
 
 
 def fit_sources(events: Events, tags: tuple[tuple[str, ...], ...], *, factors: int = 50) -> Sources:
@@ -98,18 +95,7 @@ def fit_sources(events: Events, tags: tuple[tuple[str, ...], ...], *, factors: i
         edges=edges,
         first_seen=first_seen,
         tags=_tags(tags),
-        likes=_likes(events),
     )
-
-
-def _likes(events: Events) -> Floats32:
-    """Return the likes of users with at least two, drawn evenly where there are too many."""
-    users = np.flatnonzero(np.diff(events.offsets) > 1)
-    if len(users) > MAX_NEIGHBOURS:
-        users = np.sort(np.random.default_rng(0).choice(users, MAX_NEIGHBOURS, replace=False))
-    if not len(users):  # a matrix needs a column; an empty one says nothing
-        return np.zeros((events.n_items, 1), np.float32)
-    return np.asarray(events.matrix()[users].T.todense(), dtype=np.float32)
 
 
 def _follows(events: Events, reach: int = 5, decay: float = 0.8) -> Floats32:
@@ -202,10 +188,6 @@ def retrieval_with_features(s: Sources, context: Sequence[str] = ()) -> tuple[by
     for decay in (1.0, 0.9):
         user = recent.sum(g.op("Gather", factors, "history", axis=0), decay)
         scores[f"factors@{decay:g}".replace("0.", ".")] = g.op("MatMul", user, turned)
-    likes = g.op("Cast", g.constant(s.likes.astype(np.float16)), to=TensorProto.FLOAT)
-    alike = g.op("Gather", likes, "history", axis=0)
-    for decay in (0.97, 0.8):
-        scores[f"neighbours@{decay:g}".replace("0.", ".")] = _neighbours(g, s, likes, recent.sum(alike, decay))
     tags = g.constant(s.tags)
     profile = recent.sum(g.op("Gather", tags, "history", axis=0), 0.9)
     scores["tags@.9"] = g.op("MatMul", profile, g.op("Transpose", tags, perm=[1, 0]))
@@ -219,24 +201,6 @@ def retrieval_with_features(s: Sources, context: Sequence[str] = ()) -> tuple[by
     scores["popularity_gap"] = g.op("Sub", scores["popularity"], usual)
     scores["age"] = recent.age_in_log_days(s.first_seen)
     return _candidates(g, scores, n, recent.length(), context)
-
-
-def _neighbours(g: Graph, s: Sources, likes: str, overlap: str) -> str:
-    """Return what people alike liked, [1, n]: each counts by the square of the overlap [1, u] for their length.
-
-    Who liked nothing beyond the history has nothing to say. That is also the user's own past, in a model that was
-    fitted on it; the ranker learns from models that were not.
-    """
-    n, size = s.likes.shape
-    ones = g.op("Expand", g.constant(1.0), g.op("Shape", "history"))
-    known = g.op("ScatterElements", g.constant(np.zeros(n, np.float32)), "history", ones, axis=0)
-    met = g.op("MatMul", g.op("Unsqueeze", known, g.constant([0])), likes)
-    lengths = s.likes.sum(axis=0)[None, :]
-    more = g.op("Cast", g.op("Less", met, g.constant(lengths - 0.5)), to=TensorProto.FLOAT)
-    share = g.op("Mul", g.op("Mul", overlap, g.constant(1 / np.sqrt(lengths + 10))), more)
-    column = g.op("Reshape", g.op("Mul", share, share), g.constant([size, 1]))
-    said = g.op("Reshape", g.op("MatMul", likes, column), g.constant([1, n]))
-    return g.op("Mul", said, g.constant((1 / np.sqrt(s.counts + 5))[None, :]))
 
 
 class _Recent:

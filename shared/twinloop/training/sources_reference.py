@@ -66,14 +66,6 @@ def _scores(s: Sources, history: Ints, now: float) -> dict[str, Doubles]:
     period = max(int((now >= s.edges).sum()) - 1, 0)
     trend = s.trend[period].astype(np.float64)
     logs = np.log(counts + 1)
-    likes, known = s.likes.astype(np.float64), np.zeros(len(counts))
-    known[history] = 1
-    more = known @ likes < likes.sum(axis=0)
-
-    def neighbours(decay: float) -> Doubles:
-        alike = more * faded(likes[history], decay) ** 2 / (likes.sum(axis=0) + 10)
-        return np.asarray(likes @ alike / np.sqrt(counts + 5))
-
     return {
         "ease_400@.97": faded(ease, 0.97),
         "ease_400@.9": faded(ease, 0.9),
@@ -92,8 +84,6 @@ def _scores(s: Sources, history: Ints, now: float) -> dict[str, Doubles]:
         "next_rare@.7": faded(next_shares, 0.7) / np.sqrt(counts + 10),
         "factors@1": factors[history].sum(axis=0) @ factors.T,
         "factors@.9": faded(factors[history], 0.9) @ factors.T,
-        "neighbours@.97": neighbours(0.97),
-        "neighbours@.8": neighbours(0.8),
         "tags@.9": faded(tags[history], 0.9) @ tags.T,
         "trend": trend,
         "trend_sharp": s.trend_sharp[period].astype(np.float64),

@@ -101,6 +101,62 @@ def test_the_policy_that_served_earned_what_it_earned():
     assert trials_["tried"]["places"] + trials_["usual"]["places"] == 2000
 
 
+def test_tried_items_are_compared_with_usual_ones_of_their_own_preset(log):
+    """`fresh` tries most. Where its lists are liked more, whatever is in them, pooling would praise what it tried."""
+    lines, random = log[0], np.random.default_rng(11)
+    chance = {"balanced": 0.1, "fresh": 0.5, "diverse": 0.1}
+    liked = {
+        (line["prediction_id"], item): 1.0
+        for line in lines
+        for item, _ in line["items"]
+        if random.random() < chance[line["preset"]["name"]]
+    }
+    pooled = {True: [], False: []}
+    for line in lines:
+        for place, (item, _) in enumerate(line["items"]):
+            if line["propensities"][place] < 1:
+                pooled[place in line["tried"]].append(liked.get((line["prediction_id"], item), 0.0))
+    assert np.mean(pooled[True]) - np.mean(pooled[False]) > 0.08, "the bias, where nothing is to be found"
+    found = off_policy(lines, liked, "balanced", confidence=0.99)["trials"]
+    tried, usual = found["tried"], found["usual"]
+    assert tried["mean"] == pytest.approx(usual["mean"], abs=0.03)
+    assert max(tried["low"], usual["low"]) < min(tried["high"], usual["high"])
+    assert (tried["places"], usual["places"]) == (len(pooled[True]), len(pooled[False]))
+    of_fresh = [found[kind]["presets"]["fresh"]["mean"] for kind in ("tried", "usual")]
+    assert of_fresh == pytest.approx([0.5, 0.5], abs=0.06)
+    counts = {name: sum(found[kind]["presets"][name]["places"] for kind in ("tried", "usual")) for name in NAMES}
+    for kind in (tried, usual):
+        shared = sum(counts[name] * kind["presets"][name]["mean"] for name in NAMES) / sum(counts.values())
+        assert kind["mean"] == pytest.approx(shared), "both with the same shares"
+    assert found["left_out"] == {}
+
+
+def test_a_preset_whose_trials_compare_with_nothing_is_left_out_by_name(log):
+    lines, liked = log
+
+    def changed(line):
+        if line["preset"]["name"] == "fresh":  # its rate was set anew on the way
+            other = [0.9 if p < 1 and place not in line["tried"] else p for place, p in enumerate(line["propensities"])]
+            return line | {"propensities": other} if int(line["prediction_id"][1:]) % 2 else line
+        if line["preset"]["name"] == "diverse" and line["tried"]:
+            return line | {"tried": [], "propensities": [1.0] * LENGTH}
+        return line
+
+    found = off_policy(map(changed, lines), liked, "balanced")["trials"]
+    assert found["left_out"] == {
+        "diverse": "only tried or only usual items",
+        "fresh": "it tried at more than one rate",
+    }
+    assert list(found["tried"]["presets"]) == list(found["usual"]["presets"]) == ["balanced"]
+    alone = off_policy([line for line in lines if line["preset"]["name"] == "balanced"], liked, "balanced")["trials"]
+    assert found["tried"] == alone["tried"]
+    assert found["tried"]["mean"] == pytest.approx(found["tried"]["presets"]["balanced"]["mean"])
+    others = [line for line in map(changed, lines) if line["preset"]["name"] == "fresh"]
+    assert off_policy(others, liked, "fresh")["trials"] == {"left_out": {"fresh": "it tried at more than one rate"}}
+    without = [line | {"tried": [], "propensities": None} for line in lines]
+    assert off_policy(without, liked, "balanced")["trials"] is None
+
+
 def test_what_says_nothing_is_left_out_and_counted(log):
     lines, liked = log
     named = {**lines[0], "prediction_id": "a", "preset": {"name": "fresh", "propensity": 1.0, "drawn": False}}

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gzip
+import hashlib
 import io
 import json
 from collections.abc import Mapping
@@ -13,10 +15,12 @@ from engaged import files
 from numpy.typing import NDArray
 from shown import ITEMS, MINUTE, START, START_MS, VIDEO, Row, background, busy, impressions, lake, row, taken
 
+from twinloop.contracts.artefacts import Case
 from twinloop.contracts.history import HistoryEntry
 from twinloop.errors import BadInputError, IntegrityError
 from twinloop.evaluation.candidates import open_bench
-from twinloop.features.judged import ITEMS_FILE, USERS_FILE, ItemsAsOf, read_users
+from twinloop.features import judged_shown
+from twinloop.features.judged import ITEMS_FILE, SHOWN_FILE, USERS_FILE, ItemsAsOf, KnownThen, read_users
 from twinloop.features.knowledge import ItemCache, UserKnowledge, of_item
 from twinloop.features.materialise import materialise
 from twinloop.features.outcomes import known_features
@@ -26,6 +30,7 @@ from twinloop.systems.video.features import COUNTING
 from twinloop.systems.video.serve import VideoPredictor
 
 NAMES = tuple(feature.name for feature in known_features(COUNTING))
+LIKES_NOTHING = ("impression", "watch")  # a watch likes where it is long
 
 
 class Heard:
@@ -49,7 +54,7 @@ def at_ms(event: Mapping[str, Any]) -> int:
     return round((event["time"] - START).total_seconds() * 1000) + START_MS
 
 
-@pytest.mark.parametrize("turn", [40, 171, 239])
+@pytest.mark.parametrize("turn", [40, 171, -1])
 def test_the_predictor_is_asked_with_the_values_of_the_snapshot_at_that_moment(turn):
     """The lake of everything before an impression goes into the store; one more predictor asks for it."""
     rows = [*busy(), *background()]
@@ -123,12 +128,13 @@ def test_items_are_known_as_of_the_latest_moment_that_is_not_after(bench):
 
 def test_a_release_is_judged_with_it(bench):
     bench, _, _ = bench
-    scores = bench.scores(files(5, names=NAMES))
+    scores, foretold = bench.scores(files(5, names=NAMES))
+    assert foretold is not None
     assert len(scores.case_ids) == len(bench.cases)
     assert np.isfinite(scores.metrics["ndcg@10"]).all()
 
 
-@pytest.mark.parametrize("name", [ITEMS_FILE, USERS_FILE])
+@pytest.mark.parametrize("name", [ITEMS_FILE, SHOWN_FILE, USERS_FILE])
 def test_files_that_were_changed_are_refused(name):
     store, manifest = taken(busy()[:60])
     key = f"snapshots/video/{manifest.snapshot_id}/"
@@ -154,3 +160,68 @@ def test_files_of_other_features_are_refused(bench):
     np.savez(body, **parts)
     with pytest.raises(BadInputError, match="other features"):
         ItemsAsOf(COUNTING, body.getvalue())
+
+
+def lines_of(store: Any, manifest: Any) -> list[Case]:
+    body = store.read(f"snapshots/video/{manifest.snapshot_id}/{SHOWN_FILE}").body
+    return [Case.model_validate_json(line) for line in gzip.decompress(body).splitlines()]
+
+
+def test_held_out_impressions_are_told_as_serving_would_have_been_asked(bench):
+    bench, store, manifest = bench
+    found = {(r["user_id"], r["item_id"], r["time_ms"]): r for r in impressions(store, manifest) if r["part"] == "test"}
+    cases = lines_of(store, manifest)
+    assert len(cases) == len(found) == manifest.rows["cases/impressions"] > 0
+    likes = {
+        (r["user_id"], r["item_id"], at_ms(r)) for r in [*liking_new(), *background()] if r["type"] not in LIKES_NOTHING
+    }
+    for case, asked in zip(cases, bench.shown, strict=True):
+        request = case.request
+        assert request.keys() == {"user_id", "time_ms", "item_id", "history", "context", "known"}  # and no position
+        label = found[request["user_id"], request["item_id"], request["time_ms"]]
+        assert case.truth == {name: label[f"label_{name}"] for name in ("click", "long_watch", "watch_s")}
+        moments = [moment for _, moment, _ in request["history"]]
+        assert moments == sorted(moments)
+        assert all(moment < request["time_ms"] for moment in moments)
+        mine = {(item, at) for user, item, at in likes if user == request["user_id"] and at < request["time_ms"]}
+        assert {(item, at) for item, at, _ in request["history"]} >= mine
+        values = asked.request["known"].tensor(NAMES, [request["item_id"]], 0)
+        np.testing.assert_array_equal(values, np.array([[label[name] for name in NAMES]], np.float32))
+    assert any(case.truth["click"] for case in cases)
+
+
+def test_no_more_impressions_are_held_out_than_the_gate_asks_about_and_always_the_same(monkeypatch, bench):
+    _, store, manifest = bench
+    every = {case.case_id: case for case in lines_of(store, manifest)}
+    monkeypatch.setattr(judged_shown, "MOST_SHOWN", 3)
+    monkeypatch.setattr(judged_shown, "MOST_LIKES", 2)
+    few = [lines_of(*taken(rows, items=ITEMS)) for rows in (liking_new(), liking_new()[::-1])]
+    assert few[0] == few[1]
+    least = sorted(every, key=lambda case_id: hashlib.sha256(case_id.encode()).hexdigest())[:3]
+    assert {case.case_id for case in few[0]} == set(least)
+    for case in few[0]:
+        assert case.request["history"] == every[case.case_id].request["history"][-2:]
+
+
+def test_ids_that_hold_separators_are_told_apart():
+    at = 300 * 37 * MINUTE
+    rows = [row("impression", at, user, item) for user, item in (("b00/i", "n"), ("b00", "i/n"), ('b"', "[1,"))]
+    likes = [row("rating", n, user, f"j{n}", rating=5.0) for user in ("b00/i", 'b"') for n in range(9)]
+    store, manifest = taken([*likes, *rows])
+    ids = [case.case_id for case in lines_of(store, manifest)]
+    assert len(ids) == len(set(ids)) == 3
+    assert open_bench(store, VIDEO, load_models, f"snapshots/video/{manifest.snapshot_id}/").shown
+
+
+def test_where_nothing_shown_has_been_waited_for_there_is_no_file_of_it():
+    store, manifest = taken([row("impression", 10**9, "b00", "i0")])  # the last thing that happened
+    assert SHOWN_FILE not in {entry.path for entry in manifest.files}
+    bench = open_bench(store, VIDEO, load_models, f"snapshots/video/{manifest.snapshot_id}/")
+    assert bench.shown == []
+    assert bench.scores(files(5, names=NAMES))[1] is None
+
+
+def test_a_model_asked_with_what_no_impression_has_is_refused():
+    with pytest.raises(IntegrityError, match="'nothing'"):
+        KnownThen({"a": 1.0}).tensor(["nothing"], ["i"], 0)
+    assert np.isnan(KnownThen({"a": None}).tensor(["a"], ["i"], 0)).all()

@@ -7,10 +7,12 @@ import pytest
 
 from twinloop.contracts.history import HistoryEntry
 from twinloop.contracts.model import Contract
+from twinloop.contracts.tally import unpack
 from twinloop.errors import NotFoundError, UnavailableError
 from twinloop.features.live import apply_events
-from twinloop.features.stores import MemoryOnlineStore
-from twinloop.systems.video.features import strength
+from twinloop.features.stores import MemoryFeatureStore, MemoryOnlineStore
+from twinloop.systems import load as video
+from twinloop.systems.video.features import COUNTING, strength
 
 
 class Row(Contract):
@@ -131,4 +133,84 @@ def test_what_a_store_or_stream_does_not_take_is_delivered_again():
     stream = Stream(refuse='"event_id":"2"')
     messages = {"m1": body("1"), "m2": body("2", item_id="b"), "m3": body("3", user_id="down")}
     assert sorted(apply_events(messages, load, DownStore(), stream)) == ["m2", "m3"]
-    assert [line["event_id"] for line in stream.lines] == ["1"]
+    assert [line["event_id"] for line in stream.lines] == ["1", "3"]
+
+
+class BusyStore(MemoryFeatureStore):
+    """Notes what happens, in one list with the stream, and has an item too many write to."""
+
+    def __init__(self, busy: str, happened: list[str]) -> None:
+        super().__init__()
+        self._busy, self._happened = busy, happened
+
+    def merge(self, system, user_id, entries, *, length=200):
+        self._happened.append(f"history {user_id}")
+        return super().merge(system, user_id, entries, length=length)
+
+    def count(self, system, key, happenings, layout):
+        self._happened.append(f"count {key[1]}")
+        if key[1] == self._busy:
+            raise UnavailableError("too many writers at once; try again")
+        return super().count(system, key, happenings, layout)
+
+
+class NotingStream(Stream):
+    def __init__(self, happened: list[str], refuse: str = "nothing") -> None:
+        super().__init__(refuse)
+        self._happened = happened
+
+    def send(self, system: str, lines: Sequence[bytes]) -> set[int]:
+        self._happened.append("raw")
+        return super().send(system, lines)
+
+
+def test_what_cannot_be_counted_is_in_the_lake_all_the_same():
+    happened: list[str] = []
+    store, stream = BusyStore("hot", happened), NotingStream(happened)
+    messages = {"1": body("1", item_id="hot"), "2": body("2", item_id="b")}
+    for deliveries in (1, 2):
+        assert apply_events(messages, video, store, stream, features=store) == ["1"]
+        assert [line["event_id"] for line in stream.lines] == ["1", "2"] * deliveries
+    assert happened[:2] == ["raw", "history u"]
+    store._busy = ""
+    assert apply_events(messages, video, store, stream, features=store) == []
+    [user] = store.known("video", [("user", "u")])
+    assert len(unpack(user.counters, COUNTING.layout("user")).recent) == 2
+
+
+def test_what_the_stream_does_not_take_is_counted_when_it_comes_again():
+    happened: list[str] = []
+    store, stream = BusyStore("", happened), NotingStream(happened, refuse='"event_id":"1"')
+    messages = {"1": body("1", item_id="a"), "2": body("2", item_id="b")}
+    assert apply_events(messages, video, store, stream, features=store) == ["1"]
+    assert "count a" not in happened
+    assert "count b" in happened
+    assert [entry.item_id for entry in store.history("video", "u")] == ["b"]
+
+
+def test_a_system_that_counts_nothing_needs_no_counters():
+    happened: list[str] = []
+    store, stream = BusyStore("a", happened), NotingStream(happened)
+    assert apply_events({"1": body("1")}, load, store, stream, features=store) == []
+    assert happened == ["raw", "history u"]
+
+
+def test_what_no_history_takes_is_not_counted_before_it_comes_again():
+    happened: list[str] = []
+
+    class Down(BusyStore):
+        def merge(self, system, user_id, entries, *, length=200):
+            raise UnavailableError("the store does not answer; try again")
+
+    stream = NotingStream(happened)
+    store = Down("", happened)
+    assert apply_events({"1": body("1")}, video, store, stream, features=store) == ["1"]
+    assert happened == ["raw"]
+
+
+def test_a_message_fails_once_whatever_went_wrong_with_it():
+    happened: list[str] = []
+    store = BusyStore("a", happened)
+    messages = {str(n): body(str(n), item_id="a" if n % 2 else "b") for n in range(6)}
+    failed = apply_events(messages, video, store, NotingStream(happened, refuse='"event_id":"1"'), features=store)
+    assert sorted(failed) == ["1", "3", "5"]

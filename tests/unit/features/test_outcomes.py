@@ -35,8 +35,12 @@ from twinloop.systems.video.features import COUNTING, OUTCOMES
 WINDOW_MS = 60 * MINUTE
 
 
+# Of few impressions the last one alone is judged, and what is not over before it is left out: long after the others.
+JUDGED = row("impression", 9 * WINDOW_MS, "somebody else")
+
+
 def labels(rows: list[Row], **more: Any) -> list[tuple[float, float, float]]:
-    found = impressions(*taken(rows, **more))
+    found = [r for r in impressions(*taken(rows, **more)) if r["user_id"] != JUDGED["user_id"]]
     return [(r["label_click"], r["label_long_watch"], r["label_watch_s"]) for r in found]
 
 
@@ -55,13 +59,13 @@ def test_what_comes_within_the_window_is_what_became_of_it():
 
 
 def test_an_event_belongs_to_the_latest_impression_before_it():
-    shown = [row("impression", 0), row("impression", 10 * MINUTE)]
+    shown = [row("impression", 0), row("impression", 10 * MINUTE), JUDGED]
     assert labels([*shown, row("click", 5 * MINUTE)]) == [(1, 0, 0), (0, 0, 0)]
     assert labels([*shown, row("click", 11 * MINUTE)]) == [(0, 0, 0), (1, 0, 0)]
 
 
 def test_where_both_name_a_request_it_must_be_the_same():
-    shown = [row("impression", 0, request_id="r0"), row("impression", MINUTE, request_id="r1")]
+    shown = [row("impression", 0, request_id="r0"), row("impression", MINUTE, request_id="r1"), JUDGED]
     assert labels([*shown, row("click", 2 * MINUTE, request_id="r0")]) == [(1, 0, 0), (0, 0, 0)]
     assert labels([*shown, row("click", 2 * MINUTE, request_id="other")]) == [(0, 0, 0), (0, 0, 0)]
     assert labels([*shown, row("click", 2 * MINUTE)]) == [(0, 0, 0), (1, 0, 0)]
@@ -87,10 +91,13 @@ def test_facts_of_the_moment_are_kept_as_they_were_said(context, tab, device):
 
 
 def test_an_impression_whose_window_is_not_over_is_left_out():
-    rows = [row("impression", 0), row("impression", 10 * MINUTE), row("click", 20 * MINUTE)]
+    second = WINDOW_MS + 10 * MINUTE
+    rows = [row("impression", 0), row("impression", second), row("click", second + 10 * MINUTE)]
     early = [r for r in background() if r["user_id"] != "late"]
-    assert labels(rows, extra=[*early, row("hide", WINDOW_MS, "late")]) == [(0, 0, 0)]
-    assert labels(rows, extra=[*early, row("hide", WINDOW_MS + 10 * MINUTE, "late")]) == [(0, 0, 0), (1, 0, 0)]
+    assert taken(rows[:1], extra=[*early, row("hide", WINDOW_MS - 1, "late")])[1].outcomes is None
+    assert labels(rows[:1], extra=[*early, row("hide", WINDOW_MS, "late")]) == [(0, 0, 0)]
+    assert labels(rows, extra=[*early, row("hide", second + WINDOW_MS - 1, "late")]) == [(0, 0, 0)]
+    assert labels(rows, extra=[*early, row("hide", second + WINDOW_MS, "late")]) == [(0, 0, 0), (1, 0, 0)]
 
 
 def test_doubled_events_and_impressions_of_one_moment_are_one():
@@ -116,6 +123,11 @@ events = st.lists(
     ),
     max_size=14,
 )
+
+
+# Whoever clicks as often as those of the background like is parted, and what spans that is left out.
+FEW = VIDEO.spec.split.model_copy(update={"minimum_events": 9})
+NOT_PARTED = dataclasses.replace(VIDEO, spec=VIDEO.spec.model_copy(update={"split": FEW}))
 
 
 def became(rows: list[Row]) -> dict[tuple[str, str, int], list[float]]:
@@ -148,16 +160,17 @@ def test_labels_are_the_definition_in_whatever_order_events_came(drawn, draw):
         row(kind, at, user, item, request_id=request, event_id=f"e{n}", **({"watch_s": s} if kind == "watch" else {}))
         for n, (kind, at, (user, item), request, s) in enumerate(drawn)
     ]
-    delivered = rows * 2
-    draw.shuffle(delivered)
-    store, manifest = taken(delivered)
     expected = became(rows)
+    delivered = rows * 2 + [JUDGED] * bool(expected)
+    draw.shuffle(delivered)
+    store, manifest = taken(delivered, system=NOT_PARTED)
     if not expected:
         assert manifest.outcomes is None
         return
     found = {
         (r["user_id"], r["item_id"], r["time_ms"] - START_MS): [r[f"label_{name}"] for name in OUTCOMES.labels]
         for r in impressions(store, manifest)
+        if r["user_id"] != JUDGED["user_id"]
     }
     assert found == expected
 
@@ -194,7 +207,8 @@ def test_the_same_lake_gives_the_same_bytes_in_chunks_of_any_size(monkeypatch):
     assert parted.snapshot_id == whole.snapshot_id == content_id(whole)
     assert parted.files == whole.files
     assert {entry.path for entry in whole.files} >= {"train/impressions.parquet", "items/known.npz"}
-    assert sum(whole.rows[f"{part}/impressions"] for part in PARTS) == len(impressions(store, whole)) == 240
+    # The last twentieth of 240 is judged; of those before it one, 37 minutes earlier, has a window that reaches it.
+    assert sum(whole.rows[f"{part}/impressions"] for part in PARTS) == len(impressions(store, whole)) == 240 - 1
     assert whole.outcomes == OUTCOMES.told()
     assert [f.name for f in whole.known_features] == [f.name for f in COUNTING.features if f.source != "history"]
 
@@ -210,10 +224,10 @@ def test_of_too_many_impressions_the_same_ones_are_taken_every_time():
 
 def test_parts_are_those_of_interactions():
     rows = [row("impression", n * MINUTE, "b00", f"i{n}") for n in range(3)]  # after all that b00 liked
-    _, manifest = taken(rows)
-    assert manifest.rows["test/impressions"] == 3
-    _, manifest = taken([row("impression", 0, "nobody")])
-    assert manifest.rows["train/impressions"] == 1
+    _, manifest = taken([*rows, JUDGED])
+    assert manifest.rows["test/impressions"] == 3 + 1
+    _, manifest = taken([row("impression", 0, "nobody"), JUDGED])
+    assert (manifest.rows["train/impressions"], manifest.rows["test/impressions"]) == (1, 1)
 
 
 @pytest.mark.parametrize("counting", [True, False])

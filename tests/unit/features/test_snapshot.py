@@ -22,6 +22,7 @@ from twinloop.contracts.spec import GatePolicy, Rung, Split, SystemSpec
 from twinloop.contracts.system import System
 from twinloop.errors import BadInputError
 from twinloop.evaluation.cases import read_cases
+from twinloop.evaluation.messages import LeftOut, parse
 from twinloop.features.materialise import materialise
 from twinloop.features.schema import schema_hash
 from twinloop.features.snapshot import Resources, chosen_rungs, content_id, make_snapshot, snapshot_answer
@@ -308,6 +309,31 @@ def test_the_answer_carries_the_rungs():
     answer = json.loads(json.dumps(snapshot_answer(system(), manifest, chosen_rungs(system(), None))))
     assert answer["snapshot_key"] == f"snapshots/video/{answer['snapshot_id']}/"
     assert [rung["name"] for rung in answer["rungs"]] == ["popularity"]
+    assert answer["left_out"] == []
+
+
+@pytest.mark.parametrize("rows", [None, 0, 7])
+def test_a_rung_for_which_the_snapshot_lacks_something_is_left_out_by_name(rows):
+    manifest = make_snapshot(system(), lake(twelve_users()), now=NOW)
+    more = {} if rows is None else {"train/impressions": rows, "test/impressions": 5}
+    manifest = manifest.model_copy(update={"rows": {**manifest.rows, **more}})
+    video = load("video")
+    needing = [rung.name for rung in video.spec.rungs if rung.needs]
+    assert needing == ["multitask_ranker"]
+    answer = json.loads(json.dumps(snapshot_answer(video, manifest, chosen_rungs(video, None))))
+    started = [rung["name"] for rung in answer["rungs"]]
+    assert started == [rung.name for rung in video.spec.rungs if rows or rung.name not in needing]
+    lacking = {"rung": "multitask_ranker", "reason": "not trained, as the snapshot has no impressions"}
+    assert answer["left_out"] == ([] if rows else [lacking])
+    assert parse({**answer, "results": []}).left_out == tuple(LeftOut(**entry) for entry in answer["left_out"])
+    named = ["multitask_ranker"]
+    if rows:
+        assert snapshot_answer(video, manifest, chosen_rungs(video, named), named=named)["left_out"] == []
+        return
+    with pytest.raises(BadInputError, match=r"^multitask_ranker cannot be trained: the snapshot has no impressions"):
+        snapshot_answer(video, manifest, chosen_rungs(video, named), named=named)
+    others = ["ease"]
+    assert snapshot_answer(video, manifest, chosen_rungs(video, others), named=others)["left_out"] == []
 
 
 def test_rungs_are_chosen_by_name_and_the_baseline_comes_with_them():

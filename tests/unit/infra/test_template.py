@@ -85,6 +85,9 @@ def test_every_way_in_which_the_loop_can_end_badly_rings(resources: dict[str, An
     alarms = [entry["Properties"] for entry in of_type(resources, "AWS::CloudWatch::Alarm").values()]
     metrics = {(alarm["Namespace"], alarm["MetricName"]) for alarm in alarms}
     assert {("AWS/States", "ExecutionsFailed"), ("AWS/States", "ExecutionsTimedOut")} <= metrics
+    # A store that was not filled fails no execution.
+    watched = [alarm["Dimensions"] for alarm in alarms if alarm["MetricName"] == "Errors"]
+    assert [{"Name": "FunctionName", "Value": {"Ref": "SnapshotFunction"}}] in watched
     assert all(alarm["AlarmActions"] == [{"Ref": "Alarms"}] for alarm in alarms)
     runbook = (ROOT / "docs" / "runbook.md").read_text()
     names = [name.removesuffix("Alarm") for name in of_type(resources, "AWS::CloudWatch::Alarm")]
@@ -98,10 +101,40 @@ def test_the_loop_ends_while_the_tokens_of_its_jobs_are_still_kept(resources: di
     assert train["TimeoutSecondsPath"] == "$.timeout_s", "a rung is given up in its own time"
 
 
+def test_after_a_promotion_nothing_ends_the_loop_before_it_is_told(resources: dict[str, Any]) -> None:
+    states = json.loads(re.sub(r"\$\{\w+\}", "1", (ROOT / "infra/statemachines/learn.asl.json").read_text()))["States"]
+    name, passed = states["Promote"]["Next"], []
+    while name != "Tell":
+        passed.append(name)
+        state = states[name]
+        if state["Type"] == "Task":
+            [caught] = state["Catch"]
+            assert caught["ErrorEquals"] == ["States.ALL"]
+            retried = {error for retrier in state["Retry"] for error in retrier["ErrorEquals"]}
+            assert {"Sandbox.Timedout", "Lambda.Unknown", "UnavailableError"} <= retried
+            name = caught["Next"]
+        else:
+            assert state["Type"] == "Pass"
+            name = state["Next"]
+    assert passed == ["Materialise", "NotMaterialised", "Amend"]
+    assert states["Materialise"]["Next"] == "Tell"
+
+
 def test_one_object_does_not_share_its_time_with_others(resources: dict[str, Any]) -> None:
     function = resources["EtlFunction"]["Properties"]
     assert function["Events"]["Raw"]["Properties"]["BatchSize"] == 1
     assert resources["RawQueue"]["Properties"]["VisibilityTimeout"] >= 6 * function["Timeout"]
+
+
+def test_no_queue_takes_all_the_functions_that_an_account_may_run(resources: dict[str, Any]) -> None:
+    """A peak of events must not starve what answers requests, nor have a hundred writers at one item's counters."""
+    found = 0
+    for entry in of_type(resources, "AWS::Serverless::Function").values():
+        for source in entry["Properties"].get("Events", {}).values():
+            if source["Type"] == "SQS":
+                assert 2 <= source["Properties"]["ScalingConfig"]["MaximumConcurrency"] <= 20
+                found += 1
+    assert found == 2
 
 
 def test_only_the_data_bucket_outlives_the_stack(resources: dict[str, Any]) -> None:

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Sequence
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
 import tiny_system
-from engaged import NOW_MS, files, item, schema_of, shown
+from engaged import DAY, NOW_MS, files, item, schema_of, shown
 from tiny_models import video_files
 
-from twinloop.contracts.history import HistoryEntry
+from twinloop.aws.feature_store import DynamoFeatureStore
+from twinloop.contracts.history import HistoryEntry, pack
 from twinloop.errors import BadInputError, IntegrityError, UnavailableError
 from twinloop.features.stores import MemoryFeatureStore, Recalled
 from twinloop.ports import MemoryObjectStore
@@ -61,7 +64,7 @@ class Lines:
 class House:
     """The app around a registry and a store in memory."""
 
-    def __init__(self, parts: Any = None, *, features: bool = True, alias: str = "champion") -> None:
+    def __init__(self, parts: Any = None, *, features: bool = True, alias: str = "champion", store: Any = None) -> None:
         self.objects, self.store, self.lines = MemoryObjectStore(), Store(), Lines()
         self.store.merge("video", "u", [HistoryEntry("i2", 1000, 1.0)])
         for n in range(6):
@@ -70,7 +73,13 @@ class House:
         self.store.count("video", ("user", "u"), shown(3, clicks=1, key=9, author="x"), COUNTING.layout("user"))
         self.add(parts or files(), alias)
         self.app = make_app(
-            VIDEO, self.objects, self.store, self.lines, features=self.store if features else None, look_every_s=0
+            VIDEO,
+            self.objects,
+            store or self.store,
+            self.lines,
+            features=(store or self.store) if features else None,
+            look_every_s=0,
+            now=lambda: datetime.fromtimestamp(NOW_MS / 1000, UTC),
         )
         self.store.calls.clear()
 
@@ -137,8 +146,12 @@ def test_a_store_that_does_not_give_the_user_degrades_and_no_more(error):
     answer = house.ask()
     assert answer["degraded"]
     assert answer["cold"]
-    assert len(answer["items"]) == 6
-    assert all(found["p_click"] == 0.5 or found["watch_s"] for found in answer["items"])
+    found = [(said["item_id"], said["watch_s"], said["p_click"]) for said in answer["items"]]
+    if isinstance(error, UnavailableError):  # a store that is away is not asked for items either
+        assert found == [(f"i{n}", 0, 0.5) for n in range(6)]
+    else:
+        clicks = [1 / (1 + math.exp(-n)) for n in range(6)]  # of 10 n impressions, see engaged.py
+        assert found == [(f"i{n}", 100 - 10 * n, pytest.approx(click)) for n, click in enumerate(clicks)]
 
 
 @pytest.mark.parametrize("error", [UnavailableError("away"), IntegrityError("damaged"), BadInputError("an id of ours")])
@@ -159,7 +172,76 @@ def test_bytes_that_cannot_be_read_never_make_an_error(damage):
     house = House()
     key = ("video", "item", "i3") if damage == "items" else ("video", "user", "u")
     house.store._known[key] = house.store._known[key]._replace(counters=b"\x01damaged")
-    assert house.ask()["degraded"]
+    answers = [house.ask() for _ in range(3)]  # what is kept between them must not pass for known
+    assert [answer["degraded"] for answer in answers] == [True] * 3
+    assert [answer["cold"] for answer in answers] == [False] * 3
+    seconds = [{said["item_id"]: said["watch_s"] for said in answer["items"]} for answer in answers]
+    assert seconds == [{f"i{n}": 100 - 10 * n for n in (0, 1, 3, 4, 5)}] * 3  # attributes are there, as of the others
+    if damage == "items":
+        assert house.store.calls[1::2] == [("known", 5), ("known", 1), ("known", 1)]  # the others are kept
+
+
+class Table:
+    """DynamoDB's answers to a request, from items as they lie there."""
+
+    def __init__(self) -> None:
+        self.items: dict[tuple[str, str], dict[str, Any]] = {}
+
+    def put(self, partition: str, sort: str, **attributes: Any) -> None:
+        place = {"pk": {"S": partition}, "sk": {"S": sort}}
+        self.items[partition, sort] = {**place, "revision": {"N": "1"}, **attributes}
+
+    def batch_get_item(self, RequestItems: Any) -> Any:
+        [(table, asked)] = RequestItems.items()
+        places = [(key["pk"]["S"], key["sk"]["S"]) for key in asked["Keys"]]
+        return {"Responses": {table: [self.items[place] for place in places if place in self.items]}}
+
+
+def dynamo_house() -> tuple[House, Table]:
+    """The same house on a table."""
+    table = Table()
+    house = House(store=DynamoFeatureStore("t", table))
+    for (system, entity, name), known in house.store._known.items():
+        attributes = {"S": json.dumps(known.attributes)}
+        table.put(f"{system}#{entity}#{name}", "features", data={"B": known.counters}, attributes=attributes)
+    history = pack(MemoryFeatureStore.history(house.store, "video", "u"))
+    table.put("video#user#u", "history", data={"B": history})
+    return house, table
+
+
+@pytest.mark.parametrize("gone", ["data", "attributes", "wrong attributes"])
+@pytest.mark.parametrize("place", [("video#item#i3", "features"), ("video#user#u", "features")])
+def test_a_record_in_the_table_that_cannot_be_read_degrades_and_no_more(place, gone):
+    house, table = dynamo_house()
+    assert not house.ask()["degraded"]
+    house, table = dynamo_house()
+    if gone == "wrong attributes":
+        table.items[place]["attributes"] = {"S": "{no json"}
+    else:
+        del table.items[place][gone]
+    for answer in (house.ask(), house.ask()):  # `ask` holds that it is a 200
+        assert answer["degraded"]
+        assert not answer["cold"]
+        seconds = {said["item_id"]: said["watch_s"] for said in answer["items"]}
+        lost = {"i3": 0} if "item" in place[0] else {}
+        assert seconds == {f"i{n}": 100 - 10 * n for n in (0, 1, 3, 4, 5)} | lost
+
+
+def test_a_history_in_the_table_that_cannot_be_read_degrades_and_no_more():
+    house, table = dynamo_house()
+    del table.items["video#user#u", "history"]["data"]
+    answer = house.ask()
+    assert answer["degraded"]
+    assert answer["cold"]
+
+
+def test_a_request_about_the_past_neither_sees_the_present_nor_is_kept_for_it():
+    house = House()
+    present = house.ask()
+    past = house.ask(time_ms=NOW_MS - 30 * DAY)
+    assert all(said["p_click"] == 0.5 for said in past["items"])  # nothing had been shown yet
+    assert [house.ask()["items"], house.ask(time_ms=None)["items"]] == [present["items"]] * 2
+    assert [what for what, _ in house.store.calls] == ["recall", "known", "recall", "known", "recall", "recall"]
 
 
 def test_without_a_feature_store_features_are_defaults():

@@ -7,22 +7,27 @@ from typing import Any
 
 import numpy as np
 import pytest
-from engaged import NAMES, NOW_MS, SCHEMA, engagement, files, item
+from engaged import NAMES, NOW_MS, SCHEMA, engagement, files, item, shown
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
 from tiny_models import manifest, video_files
 
 from twinloop.contracts.artefacts import Case
 from twinloop.contracts.history import HistoryEntry
 from twinloop.contracts.system import Asked
+from twinloop.contracts.tally import Happening, mark_of
 from twinloop.errors import IntegrityError
 from twinloop.features.knowledge import ItemCache, UserKnowledge
 from twinloop.features.schema import schema_hash
-from twinloop.features.stores import Known
+from twinloop.features.stores import Known, counted
 from twinloop.registry.artefacts import check_components
 from twinloop.serving.loading import load_models
 from twinloop.systems import load
 from twinloop.systems.video import presets
 from twinloop.systems.video.features import COUNTING
 from twinloop.systems.video.presets import Preset
+from twinloop.systems.video.reasons import ENGAGED, LEAST, MOST_TOLD, OFTEN, engaged
 from twinloop.systems.video.serve import VideoPredictor, judge, situation
 
 LIKED = (HistoryEntry("i2", 1000, 1.0),)
@@ -34,7 +39,7 @@ def predictor(parts: dict[str, dict[str, bytes]] | None = None) -> VideoPredicto
 
 
 def knowing() -> UserKnowledge:
-    cache = ItemCache(COUNTING, lambda ids: [STORED.get(item_id, Known()) for item_id in ids])
+    cache = ItemCache(COUNTING, lambda ids: [STORED.get(item_id, Known()) for item_id in ids], now_ms=lambda: NOW_MS)
     return UserKnowledge(COUNTING, Known(), cache)
 
 
@@ -112,10 +117,179 @@ def test_a_release_without_it_asks_for_nothing_and_tells_nothing():
     assert (found.p_click, found.watch_s, found.degraded) == ((), (), False)
 
 
+class Counting:
+    """A Knowledge, or a model, that notes how many items it was asked about."""
+
+    def __init__(self, asked: Any) -> None:
+        self._asked, self.items = asked, []
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._asked, name)
+
+    def tensor(self, names: Any, item_ids: Any, at_ms: int) -> Any:
+        self.items.append(list(item_ids))
+        return self._asked.tensor(names, item_ids, at_ms)
+
+    def run(self, inputs: Any) -> Any:
+        self.items.append(inputs["items"].tolist())
+        return self._asked.run(inputs)
+
+
+@pytest.mark.parametrize("reasons", [False, True])
+@pytest.mark.parametrize("limit", [0, 1, 3])
+def test_for_who_is_not_known_only_what_is_answered_is_read_and_predicted(limit, reasons):
+    made, known = predictor(files(40)), Counting(knowing())
+    made.engagement = model = Counting(made.engagement)
+    found = rank(made, (), limit, known=known, reasons=reasons)
+    assert found.cold
+    assert found.ids == tuple(f"i{n}" for n in range(limit))
+    assert (len(found.p_click), len(found.watch_s)) == (limit, limit)
+    assert known.items == ([list(found.ids)] if limit else [])
+    assert model.items == ([list(range(limit))] if limit else [])
+
+
+@pytest.mark.parametrize("reasons", [False, True])
+def test_for_who_is_known_every_candidate_is_read_once(reasons):
+    made, known = predictor(files(40)), Counting(knowing())
+    made.engagement = model = Counting(made.engagement)
+    rank(made, LIKED, 3, known=known, reasons=reasons)
+    assert [len(ids) for ids in known.items] == [39]
+    assert len(model.items[0]) == 39
+    assert len(model.items) == 1 + reasons, "reasons ask the model again, with what was read"
+
+
 def test_reasons_can_be_asked_for():
     found = rank(predictor(), known=knowing(), reasons=True)
     assert len(found.reasons) == len(found.ids)
     assert all(found.reasons)
+
+
+TOLD = (
+    "item_click_rate_30d",
+    "item_duration_s",
+    "user_author_watch_share_30d",
+)  # the first tells clicks, the last seconds
+CODES = {"clicked", "watched", "author", "tag"}
+
+
+def clicked(times: int, clicks: int, author: str, key: int) -> Known:
+    attributes = {"author_id": author, "duration_s": 10.0}
+    return counted(Known(b"", attributes), shown(times, clicks=clicks, key=key), COUNTING.layout("item"))
+
+
+def watched(author: str) -> Known:
+    """A user who watched 10 minutes, all of one author."""
+    layout = COUNTING.layout("user")
+    amounts = COUNTING.amounts({"type": "watch", "watch_s": 600.0, "duration_s": 900.0})
+    marks = [mark_of(value) for value in ("", author, "")]
+    return counted(Known(), [Happening(NOW_MS - 1000, 7, amounts, tuple(marks))], layout)
+
+
+def of_engagement(found: Any) -> dict[str, list[tuple[str, str]]]:
+    return {
+        item_id: [(reason.code, reason.text) for reason in reasons if reason.code in CODES]
+        for item_id, reasons in zip(found.ids, found.reasons, strict=True)
+    }
+
+
+def test_what_an_engagement_was_told_is_said_of_the_items_of_which_it_is_true(monkeypatch):
+    monkeypatch.setitem(presets.PRESETS, "clicks", Preset("", click=0.6))
+    monkeypatch.setitem(presets.PRESETS, "watching", Preset("", watch=0.2))
+    stored = {
+        "i0": clicked(40, 30, "x", 0),  # often clicked
+        "i1": clicked(40, 7, "y", 1),  # above the others' mean, but not what may be called often
+        "i3": clicked(1, 1, "y", 3),  # one click
+        "i4": clicked(40, 0, "x", 4),
+        "i5": clicked(40, 0, "z", 5),
+    }
+    cache = ItemCache(COUNTING, lambda ids: [stored.get(i, Known()) for i in ids], now_ms=lambda: NOW_MS)
+    parts = files(names=TOLD)
+    parts["engagement"]["model.onnx"] = engagement(len(TOLD), click=10.0)
+    made, known = predictor(parts), UserKnowledge(COUNTING, watched("x"), cache)
+    clicks = rank(made, known=known, preset="clicks", reasons=True)
+    nothing = {item_id: [] for item_id in stored}
+    assert of_engagement(clicks) == nothing | {"i0": [("clicked", "People often click it")]}
+    assert {item_id: reasons[0].code for item_id, reasons in zip(clicks.ids, clicks.reasons, strict=True)}["i0"] == (
+        "clicked"
+    ), "it comes first where clicks have most of the say"
+    watching = rank(made, known=known, preset="watching", reasons=True)
+    mine = [("author", "You watched this author lately")]
+    assert of_engagement(watching) == nothing | {"i0": mine, "i4": mine}
+    assert all(reasons[0].code not in CODES for reasons in watching.reasons), "retrieval has most of the say"
+    monkeypatch.setitem(presets.PRESETS, "clicks", Preset(""))
+    assert of_engagement(rank(made, known=known, preset="clicks", reasons=True)) == nothing, "what was not asked"
+    without = rank(made, known=UserKnowledge(COUNTING, None, None), preset="watching", reasons=True)
+    assert of_engagement(without) == nothing, "defaults bring nobody anything"
+    assert of_engagement(rank(made, (), known=known, preset="watching", reasons=True)).keys() >= stored.keys()
+    assert not any(of_engagement(rank(made, (), known=known, preset="watching", reasons=True)).values())
+
+
+DEFAULTS = {name: 0.1 for part in ENGAGED for name in part.columns}
+
+
+@given(
+    hnp.arrays(np.float32, (6, len(DEFAULTS)), elements=st.floats(0, 1, width=32)),
+    hnp.arrays(np.float32, len(DEFAULTS), elements=st.floats(-3, 3, width=32)),
+    st.lists(st.sampled_from(["jazz", None]), min_size=6, max_size=6),
+)
+def test_a_text_is_said_only_where_its_feature_is_high_and_its_part_speaks_for_the_item(values, weights, tags):
+    found = engaged(lambda rows: rows @ weights, values, DEFAULTS, np.arange(6), tags)
+    names = {text: name for part in ENGAGED for name, text in part.words}
+    columns = {name: place for place, name in enumerate(DEFAULTS)}
+    parts = {part.code: [columns[name] for name in part.columns] for part in ENGAGED}
+    mean = values.mean(axis=0)
+    for row, tag, reasons in zip(values, tags, found, strict=True):
+        assert [reason.weight for reason in reasons] == sorted((reason.weight for reason in reasons), reverse=True)
+        for reason in reasons:
+            text = reason.text.replace(tag, "{tag}") if tag else reason.text
+            column = columns[names[text]]
+            assert row[column] >= OFTEN * DEFAULTS[names[text]] - 1e-6
+            assert row[column] > mean[column]
+            assert column in parts[reason.code]
+            lost = float(((row - mean) * weights)[parts[reason.code]].sum())
+            assert reason.weight == pytest.approx(lost, abs=1e-3)
+            assert reason.weight >= LEAST - 1e-3
+
+
+def test_a_part_that_speaks_against_an_item_and_one_without_words_are_not_told():
+    values = np.full((3, len(DEFAULTS)), 0.1, np.float32)
+    values[0] = 0.9
+    assert engaged(lambda rows: -rows.sum(axis=-1), values, DEFAULTS, np.arange(3), ["jazz"] * 3) == [()] * 3
+    [first, *others] = engaged(lambda rows: rows.sum(axis=-1), values, DEFAULTS, np.arange(3), ["jazz"] * 3)
+    assert len(first) == MOST_TOLD
+    assert others == [(), ()]
+    assert engaged(lambda rows: rows, values[:, :1], {"user_clicks_7d": 0.0}, np.arange(3), [None] * 3) == [()] * 3
+    [tagged, *_] = engaged(
+        lambda rows: rows.sum(axis=-1), values[:, :1], {"user_tag_watch_share_30d": 0.1}, np.arange(3), [None] * 3
+    )
+    assert tagged == (), "a tag without a name"
+
+
+def test_every_part_names_features_that_are_counted_and_have_a_default_to_be_far_above_of():
+    """Of a default of 0 everybody would be far above."""
+    defaults = {feature.name: feature.default for feature in COUNTING.features}
+    for part in ENGAGED:
+        assert set(part.columns) <= defaults.keys()
+        for name, _ in part.words:
+            assert name in part.columns
+            assert 0 < OFTEN * defaults[name] < 1
+    for feature in COUNTING.features:
+        if feature.kind == "rate" and feature.of == "clicks":
+            alone = (1 + feature.prior * feature.weight) / feature.weight
+            assert alone < OFTEN * feature.default, "one click makes nothing often"
+
+
+def test_reasons_ask_the_model_in_the_context_of_the_request(monkeypatch):
+    made, heard = predictor(), []
+    usual = made.predicted
+    monkeypatch.setattr(
+        made, "predicted", lambda ids, history, **more: heard.append(more["context"]) or usual(ids, history, **more)
+    )
+    parts = files(names=TOLD)
+    made.engagement = predictor(parts).engagement
+    asked = Asked(context={"device": "tv"}, reasons=True)
+    made.rank(LIKED, (), 3, at_ms=NOW_MS, asked=asked, known=knowing())
+    assert heard == [{"device": "tv"}]
 
 
 def test_no_candidate_no_prediction():

@@ -154,12 +154,28 @@ def test_what_is_blended_are_standard_scores_by_weights_that_add_up():
     assert adjusted(scores, Preset("", click=0.3, watch=0.2), at_ms=0) is scores
 
 
-@given(hnp.arrays(np.float32, st.integers(0, 5), elements=st.just(2.0)))
-def test_equal_scores_have_no_unit_and_stay_as_they_are(scores):
-    preset = Preset("", fresh=1.0, watch=0.5, diversity=1.0)
-    assert adjusted(scores, preset, at_ms=0, published_ms=np.zeros(len(scores)), watch_s=scores).tolist() == [
-        2.0
-    ] * len(scores)
+@pytest.mark.parametrize("count", [0, 1, 3, 150])
+def test_equal_scores_stay_as_they_are_where_nothing_is_put_beside_them(count):
+    scores = np.full(count, 0.1, np.float32)
+    assert adjusted(scores, Preset("", diversity=1.0), at_ms=0) is scores
+    even = np.full(count, 7.0, np.float32)
+    told = adjusted(scores, Preset("", click=0.3, watch=0.2), at_ms=0, click=scores, watch_s=even)
+    assert len(set(told.tolist())) <= 1
+
+
+@pytest.mark.parametrize("count", [3, 150])
+def test_between_equal_scores_clicks_and_watching_decide(count):
+    scores, rising = np.full(count, 0.1, np.float32), np.linspace(0.1, 0.9, count, dtype=np.float32)
+    even = np.full(count, 0.5, np.float32)
+    for preset, more in (
+        (Preset("", click=0.3, watch=0.2), {"click": rising, "watch_s": even}),
+        (Preset("", click=0.3, watch=0.2), {"click": even, "watch_s": rising}),
+        (Preset("", fresh=1.0), {"published_ms": rising.astype(np.float64) * DAY_MS}),
+    ):
+        found = adjusted(scores, preset, at_ms=DAY_MS, **more)
+        assert np.argsort(-found, kind="stable").tolist() == list(range(count))[::-1]
+    both = adjusted(scores, Preset("", click=0.4, watch=0.2), at_ms=0, click=rising, watch_s=rising[::-1])
+    assert int(both.argmax()) == count - 1  # the greater weight has the last word
 
 
 @given(st.text(min_size=1), PRESET, st.integers(0, 100), st.integers(0, 60))

@@ -14,8 +14,8 @@ from shown_folder import draw, halves, part
 
 from twinloop.errors import BadInputError
 from twinloop.training.artefact import prove_parity, session
-from twinloop.training.impressions import Shown, read_impressions
-from twinloop.training.multitask import Learner, Shape, duration_column, fit, measured, situation_offsets
+from twinloop.training.impressions import Impressions, Shown, read_impressions
+from twinloop.training.multitask import Learner, Shape, constant_for, duration_column, fit, measured, situation_offsets
 from twinloop.training.multitask_graph import ask, compare, engagement_graph
 from twinloop.training.snapshot import read_snapshot
 from twinloop.training.taste import Content, TasteShape
@@ -268,3 +268,22 @@ def test_no_impressions_is_a_reason_to_leave_the_rung_out(given, tmp_path):
     source = shown_folder.write(tmp_path / "s", nothing, users=4)
     with pytest.raises(BadInputError, match="this rung learns from impressions; snapshot 0123456789abcdef has none"):
         read_impressions(read_snapshot(source))
+
+
+@pytest.mark.parametrize("rate", [0.003, 0.4, 0.97])
+def test_the_usual_place_makes_chances_add_up(rate):
+    logits = np.random.default_rng(2).normal(-1, 3, 5_000)
+    found = constant_for(logits, rate)
+    assert (1 / (1 + np.exp(-logits - found))).mean() == pytest.approx(rate, rel=1e-6)
+
+
+def test_what_is_served_expects_as_many_clicks_as_there_were_wherever_they_were(tmp_path):
+    """The first place gets nearly all the clicks: a chance at the places' mean logit would be far from their mean."""
+    rng = np.random.default_rng(8)
+    rows = draw(users=60, each=40)
+    place = rng.integers(0, 10, len(rows["user_id"]))
+    rows["position"] = place.astype(np.int32)
+    rows["label_click"] = (rng.random(len(place)) < np.where(place == 0, 0.9, 0.02)).astype(np.float32)
+    shown, learner, _ = learn(shown_folder.write(tmp_path / "s", halves(rows), users=60), epochs=12)
+    everything = Impressions.join(shown.train, shown.validation)
+    assert learner.outlook(everything).click.mean() == pytest.approx(everything.click.mean(), rel=0.02)

@@ -160,35 +160,6 @@ def test_a_source_that_says_nothing_is_nothing_and_not_rounding() -> None:
     assert not sources_reference(sources, question.history, question.times_s).standard["popularity"].any()
 
 
-def test_who_liked_nothing_more_than_the_user_has_nothing_to_say() -> None:
-    events, tags = some_events(5, users=30, items=25, each=8)
-    sources = fit_sources(events, tags)
-    question = a_question(5, items=25, length=7)
-    own = np.zeros((25, 1), np.float32)
-    own[question.history[:4]] = 1
-    with_own = replace(sources, likes=np.concatenate([sources.likes, own], axis=1))
-    proved(with_own, with_own, question)
-    for name in ("neighbours@.97", "neighbours@.8"):
-        alone, beside = (
-            sources_reference(each, question.history, question.times_s).raw[name] for each in (sources, with_own)
-        )
-        np.testing.assert_allclose(alone, beside)
-        assert alone.max() > 0
-
-
-def test_neighbours_are_drawn_where_there_are_too_many_and_none_where_nobody_liked_two(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    events, tags = some_events(6, users=30, items=25, each=8)
-    everybody = fit_sources(events, tags).likes
-    monkeypatch.setattr("twinloop.training.sources.MAX_NEIGHBOURS", 9)
-    drawn = fit_sources(events, tags).likes
-    np.testing.assert_array_equal(drawn, fit_sources(events, tags).likes)
-    assert everybody.shape[1] > drawn.shape[1] == 9
-    single, tags = some_events(7, users=4, items=5, each=1)
-    assert not fit_sources(single, tags).likes.any()
-
-
 def test_a_catalogue_past_the_limit_says_what_to_use_instead() -> None:
     one = np.zeros(1, np.int64)
     events = Events.sort(users=one, items=one, times=one, n_users=1, n_items=MAX_ITEMS + 1)

@@ -20,7 +20,7 @@ def __getattr__(name: str) -> System:
     if name != "SYSTEM":
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     from twinloop.contracts.events import VIDEO_TABLES  # noqa: PLC0415 - see above
-    from twinloop.contracts.system import Evaluation, System  # noqa: PLC0415
+    from twinloop.contracts.system import Evaluation, Predictions, System  # noqa: PLC0415
     from twinloop.systems.video.features import COUNTING, FEATURES, OUTCOMES, STRENGTH_SQL, strength  # noqa: PLC0415
     from twinloop.systems.video.presets import PRESETS  # noqa: PLC0415
     from twinloop.systems.video.spec import SPEC  # noqa: PLC0415
@@ -37,6 +37,7 @@ def __getattr__(name: str) -> System:
         presets={name: preset.purpose for name, preset in PRESETS.items()},
         counting=COUNTING,
         outcomes=OUTCOMES,
+        predictions=Predictions(_predict, chances=("click", "long_watch"), amounts=("watch_s",), guarded=("click",)),
     )
     globals()["SYSTEM"] = system  # from now on an ordinary attribute
     return system
@@ -53,6 +54,12 @@ def _judge(predictor: Any, case: Case) -> Mapping[str, float]:
     from twinloop.systems.video.serve import judge  # noqa: PLC0415
 
     return judge(predictor, case)
+
+
+def _predict(predictor: Any, case: Case) -> Mapping[str, float]:
+    from twinloop.systems.video.serve import predict  # noqa: PLC0415
+
+    return predict(predictor, case)
 
 
 def _cases(

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,7 +13,9 @@ from numpy.typing import NDArray
 from twinloop.contracts import signature
 from twinloop.contracts.history import History
 from twinloop.contracts.system import Ranked, Reason
+from twinloop.systems.video import policy
 from twinloop.systems.video import reasons as why
+from twinloop.systems.video.features import COUNTING
 from twinloop.systems.video.presets import Preset
 
 if TYPE_CHECKING:
@@ -32,6 +35,19 @@ class Explained:
     history: History
     exclude: tuple[str, ...]
     at_ms: int
+    context: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class _Told:
+    """A Knowledge that says what it is given."""
+
+    values: NDArray[np.float32]
+    degraded: bool = False
+
+    def tensor(self, names: Sequence[str], item_ids: Sequence[str], at_ms: int) -> NDArray[np.float32]:
+        del names, item_ids, at_ms
+        return self.values
 
 
 def reasons(predictor: VideoPredictor, ranked: Ranked, of: Explained) -> tuple[tuple[Reason, ...], ...]:
@@ -54,6 +70,7 @@ def reasons(predictor: VideoPredictor, ranked: Ranked, of: Explained) -> tuple[t
                 of.places,
             )
             usual = [[*source, *more] for source, more in zip(usual, told, strict=True)]
+        usual = _with_engaged(predictor, of, usual)
     for place, fresh in zip(usual, _fresh(predictor, of, items), strict=True):
         place.extend([why.FRESH] if fresh else [])
     return tuple(
@@ -109,6 +126,39 @@ def _losing(
     usual = float(change[common].mean()) if common.any() else 0.0
     noise = _NOISE * float(np.abs(before[found]).max(initial=0))
     return set(found[change < usual - noise].tolist())
+
+
+def _with_engaged(predictor: VideoPredictor, of: Explained, usual: list[list[Reason]]) -> list[list[Reason]]:
+    """Add what an engagement was told that brought items; first where it has most of the say."""
+    found, preset, engagement = of.found, of.preset, predictor.engagement
+    says = preset.click + preset.watch
+    if engagement is None or found.known is None or found.click is None or found.watch_s is None or not says:
+        return usual
+    click, watch = policy.log_odds(found.click), policy.log_seconds(found.watch_s)
+    units = [float(said.std()) if said.min() < said.max() else np.inf for said in (click, watch)]
+    items = found.items[of.places]
+    asked = [predictor.catalogue.known.ids[item] for item in items.tolist()]
+
+    def gain(rows: NDArray[np.float32]) -> NDArray[np.float32]:
+        flat = _Told(rows.reshape(-1, rows.shape[-1]))
+        said = predictor.predicted(asked * len(rows), of.history, at_ms=of.at_ms, context=of.context, known=flat)
+        clicks = policy.log_odds(said[signature.CLICK]) * preset.click / units[0]
+        gained = clicks + policy.log_seconds(said[signature.WATCH]) * preset.watch / units[1]
+        return np.asarray(gained, np.float32).reshape(rows.shape[:2])
+
+    usually = {feature.name: feature.default for feature in COUNTING.features}
+    defaults = {name: usually[name] for name in engagement.manifest.known_names}
+    tags = [_tag(predictor, item) for item in items.tolist()]
+    told = why.engaged(gain, found.known, defaults, of.places, tags)
+    pairs = zip(usual, told, strict=True)
+    return [[*more, *first] if says > 1 - says else [*first, *more] for first, more in pairs]
+
+
+def _tag(predictor: VideoPredictor, item: int) -> str | None:
+    tags, names = predictor.catalogue.known.tags, predictor.catalogue.tag_names
+    if tags is None or not tags[item] or not 0 <= tags[item][0] < len(names):
+        return None
+    return names[tags[item][0]]
 
 
 def _fresh(predictor: VideoPredictor, of: Explained, items: NDArray[np.int64]) -> list[bool]:

@@ -13,6 +13,13 @@ LADDER: tuple[Rung, ...] = (
     Rung(name="sequence", framework="pytorch", complexity=4, extra_margin=0.002),
     # Trees that also hear both deep models, each fitted four times.
     Rung(name="deep_trees", framework="pytorch", complexity=5, extra_margin=0.002, max_runtime_s=7200),
-    # Two models more to keep up than the trees alone; it learns from impressions and is left out where there are none.
-    Rung(name="multitask_ranker", framework="pytorch", complexity=6, extra_margin=0.002, max_runtime_s=7200),
+    # Two models more to keep up than the trees alone.
+    Rung(
+        name="multitask_ranker",
+        framework="pytorch",
+        complexity=6,
+        extra_margin=0.002,
+        max_runtime_s=7200,
+        needs=("impressions",),
+    ),
 )

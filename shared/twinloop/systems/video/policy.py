@@ -47,7 +47,8 @@ def adjusted(
 
     A click enters as the log-odds of its probability, watch time as log(1 + seconds): the tenth minute counts less than
     the first. All sides are standardised over the candidates; what a release does not predict leaves its weight to the
-    score. An item of unknown age gains nothing; one that is yet to be published counts as new.
+    score. An item of unknown age gains nothing; one that is yet to be published counts as new. Equal scores have no
+    unit: what is put beside them then counts in units of 1.
 
     Args:
         scores: Of the candidates, float32[K].
@@ -57,15 +58,15 @@ def adjusted(
         click: Probability of a click.
         watch_s: Expected seconds of watching.
     """
-    spread = float(scores.std()) if len(scores) else 0.0
-    if spread == 0:
+    if not len(scores):
         return scores
+    equal = scores.min() == scores.max()  # their deviation may be a rounding error
+    spread = 1.0 if equal else float(scores.std())
     found, left = np.zeros(len(scores), np.float32), 1.0
     if click is not None and preset.click:
-        odds = np.clip(click, _SURE, 1 - _SURE)
-        found, left = found + preset.click * _standard(np.log(odds / (1 - odds))), left - preset.click
+        found, left = found + preset.click * _standard(log_odds(click)), left - preset.click
     if watch_s is not None and preset.watch:
-        found, left = found + preset.watch * _standard(np.log1p(np.maximum(watch_s, 0))), left - preset.watch
+        found, left = found + preset.watch * _standard(log_seconds(watch_s)), left - preset.watch
     # Where nothing is blended in, scores stay what they are, to the bit.
     found = scores if left == 1 else left * scores + (1 - left) * scores.mean() + spread * found
     if published_ms is not None and preset.fresh:
@@ -73,6 +74,17 @@ def adjusted(
         gain = np.nan_to_num(np.exp2(-days / preset.half_life_days), nan=0.0)
         found = found + np.asarray(spread * preset.fresh * gain, dtype=np.float32)
     return np.asarray(found, dtype=np.float32)
+
+
+def log_odds(click: Floats) -> Floats:
+    """Return probabilities of a click as they enter the blend."""
+    sure = np.clip(click, _SURE, 1 - _SURE)
+    return np.asarray(np.log(sure / (1 - sure)), dtype=np.float32)
+
+
+def log_seconds(watch_s: Floats) -> Floats:
+    """Return seconds of watching as they enter the blend."""
+    return np.asarray(np.log1p(np.maximum(watch_s, 0)), dtype=np.float32)
 
 
 def _standard(values: Floats) -> Floats:

@@ -37,15 +37,15 @@ PRESETS: dict[str, Preset] = {
         "What the models say, with a little against repetition. The gate judges with it.",
         diversity=0.1,
         per_author=3,
-        click=0.3,
-        watch=0.2,
+        click=0.1,
+        watch=0.1,
     ),
     "watch_time": Preset(
         "Leans on how long somebody will watch, where the release predicts that; otherwise as balanced.",
         diversity=0.1,
         per_author=3,
         click=0.1,
-        watch=0.5,
+        watch=0.3,
     ),
     "fresh": Preset(
         "Prefers what was published lately, and tries out more that is new.",
@@ -53,10 +53,10 @@ PRESETS: dict[str, Preset] = {
         fresh=1.5,
         half_life_days=14.0,
         per_author=3,
-        click=0.3,
-        watch=0.2,
+        click=0.1,
+        watch=0.1,
         explore=0.5,
     ),
-    "diverse": Preset("Prefers items unlike each other.", diversity=2.0, per_author=1, click=0.3, watch=0.2),
+    "diverse": Preset("Prefers items unlike each other.", diversity=2.0, per_author=1, click=0.1, watch=0.1),
 }
 DEFAULT = "balanced"

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -32,6 +33,57 @@ _GROUPS: dict[str, tuple[str, str] | None] = {
     "history": None,
 }
 _OTHER = "Fits what you liked"
+
+
+class Part(NamedTuple):
+    """Features that an engagement was told, and what may be said where they brought an item.
+
+    `columns` are taken away together. `words` are tried in turn: a text is said only of an item of which its feature is
+    far above what is believed of anybody (`OFTEN` x its default), and above the candidates' mean. `{tag}` is the item's
+    first tag.
+    """
+
+    code: str
+    columns: tuple[str, ...]
+    words: tuple[tuple[str, str], ...]
+
+
+OFTEN = 2.0  # a rate that starts from a prior gets there by several clicks, never by one
+LEAST = 0.05  # standard deviations of the candidates' scores, for a part to be worth a word
+ENGAGED = (
+    Part(
+        "clicked",
+        ("item_click_rate_1d", "item_click_rate_30d"),
+        (
+            ("item_click_rate_30d", "People often click it"),
+            ("item_click_rate_1d", "People often clicked it in the last day"),
+        ),
+    ),
+    Part(
+        "watched",
+        ("item_long_watch_rate_30d", "item_watch_through_30d", "item_mean_watch_ms_30d"),
+        (
+            ("item_watch_through_30d", "People who start it see much of it"),
+            ("item_long_watch_rate_30d", "People who start it often see half of it"),
+        ),
+    ),
+    Part(
+        "author",
+        ("user_author_watch_share_30d", "user_author_click_rate_30d", "user_author_days_since_watch"),
+        (
+            ("user_author_watch_share_30d", "You watched this author lately"),
+            ("user_author_click_rate_30d", "You clicked videos of this author lately"),
+        ),
+    ),
+    Part(
+        "tag",
+        ("user_tag_watch_share_30d", "user_tag_click_rate_30d"),
+        (
+            ("user_tag_watch_share_30d", "You often watch videos tagged {tag}"),
+            ("user_tag_click_rate_30d", "You clicked videos tagged {tag} lately"),
+        ),
+    ),
+)
 
 Rank = Callable[[NDArray[np.float32]], NDArray[np.float32]]
 
@@ -97,6 +149,52 @@ def contributions(
     scores = rank(occluded.reshape(-1, rows.shape[1])).reshape(len(groups) + 1, len(rows))
     losses = np.maximum(scores[0] - scores[1:], 0).T
     return [_most(list(groups), told, row) for row in losses]
+
+
+def engaged(
+    gain: Callable[[NDArray[np.float32]], NDArray[np.float32]],
+    values: NDArray[np.float32],
+    defaults: Mapping[str, float],
+    chosen: NDArray[np.int64],
+    tags: Sequence[str | None],
+) -> list[tuple[Reason, ...]]:
+    """Return what an engagement was told that speaks most for each chosen candidate, by occlusion as `contributions`.
+
+    Args:
+        gain: Rows for the chosen items, [n, chosen, S] -> what engagement adds to their scores, [n, chosen], in
+            standard deviations of the candidates' scores.
+        values: What the engagement was told of all candidates, [K, S].
+        defaults: The columns' names, in order, with what is believed of who nothing is known of.
+        chosen: Which candidates to explain.
+        tags: Their first tags; None where there is none, or its name is not known.
+    """
+    place = {name: column for column, name in enumerate(defaults)}
+    parts = [part for part in ENGAGED if any(name in place for name in part.columns)]
+    if not parts or not len(chosen):
+        return [() for _ in chosen]
+    rows, mean = values[chosen], values.mean(axis=0)
+    occluded = np.tile(rows, (len(parts) + 1, 1, 1))  # the first copy stays as it is
+    for turn, part in enumerate(parts, 1):
+        columns = [place[name] for name in part.columns if name in place]
+        occluded[turn][:, columns] = mean[columns]
+    gains = gain(occluded)
+    found = []
+    for row, lost, tag in zip(rows, (gains[0] - gains[1:]).T, tags, strict=True):
+        high = {
+            name
+            for name, column in place.items()
+            if row[column] >= OFTEN * defaults[name] and row[column] > mean[column]
+        }
+        said = [(float(weight), part.code, _words(part, high, tag)) for weight, part in zip(lost, parts, strict=True)]
+        best = sorted((one for one in said if one[0] >= LEAST and one[2]), key=lambda one: -one[0])[:MOST_TOLD]
+        found.append(tuple(Reason(code, text, weight=round(weight, 4)) for weight, code, text in best))
+    return found
+
+
+def _words(part: Part, high: Collection[str], tag: str | None) -> str:
+    """Return what is true of an item whose features of these names are high; nothing where that is nothing."""
+    true = (text for name, text in part.words if name in high)
+    return next((text.format(tag=tag) for text in true if tag or "{tag}" not in text), "")
 
 
 def _most(codes: Sequence[str], told: dict[str, str], losses: NDArray[np.float32]) -> tuple[Reason, ...]:

@@ -33,8 +33,9 @@ NOTHING_ASKED = Asked()
 class Candidates:
     """What a list is picked from: the model's items with their final scores, in retrieval's order.
 
-    `click` and `watch_s` are predictions, where the release makes them; `features` are what a ranking saw of the items;
-    `segment` is whose popularity it is, of a user nothing is known of.
+    `click` and `watch_s` are predictions, where the release makes them; `features` are what a ranking saw of the items,
+    `known` what an engagement was told of them, float32[K, S]; `segment` is whose popularity it is, of a user nothing
+    is known of.
     """
 
     items: NDArray[np.int64]
@@ -42,6 +43,7 @@ class Candidates:
     click: NDArray[np.float32] | None = None
     watch_s: NDArray[np.float32] | None = None
     features: NDArray[np.float32] | None = None
+    known: NDArray[np.float32] | None = None
     segment: Segment | None = None
 
 
@@ -110,15 +112,12 @@ class VideoPredictor:
             BadInputError: There is no such preset.
         """
         preset = _preset(asked.preset)
-        liked = self.liked(history)
+        liked, degraded = self.liked(history), False
         if liked:
             found = self._found(liked, history, exclude, at_ms)
+            found, degraded = self._with_engagement(found, liked, at_ms, context=asked.context, known=known)
         else:
             found = self._popular(history, exclude, max(limit, signature.CANDIDATES), asked.context)
-        degraded = False
-        if self.engagement is not None:
-            told = situation(self.engagement.manifest.situation, asked.context)
-            found, degraded = self._with_engagement(self.engagement, found, liked, at_ms, known=known, told=told)
         catalogue, items = self.catalogue, found.items
         published, authors = catalogue.known.published_ms, catalogue.known.authors
         scores = policy.adjusted(
@@ -126,8 +125,8 @@ class VideoPredictor:
             preset,
             at_ms=at_ms,
             published_ms=None if published is None else published[items],
-            click=found.click if liked else None,  # who is not known gets what everybody gets
-            watch_s=found.watch_s if liked else None,
+            click=found.click,
+            watch_s=found.watch_s,
         )
         places, values = policy.picked(
             scores,
@@ -136,14 +135,18 @@ class VideoPredictor:
             vectors=catalogue.vectors(items) if preset.diversity else None,
             authors=None if authors is None else authors[items],
         )
-        ids = tuple(catalogue.known.ids[place] for place in items[places])
+        listed = Candidates(items[places], values, _at(found.click, places), _at(found.watch_s, places))
+        if not liked:
+            # Who is not known gets what everybody gets: no prediction orders that list, but the answer tells those of
+            # its items. So no other candidate is read from the store, or asked about.
+            listed, degraded = self._with_engagement(listed, liked, at_ms, context=asked.context, known=known)
         ranked = Ranked(
-            ids,
+            tuple(catalogue.known.ids[place] for place in listed.items),
             values,
             degraded=degraded,
             cold=not liked,
-            p_click=_told(found.click, places),
-            watch_s=_told(found.watch_s, places),
+            p_click=_told(listed.click),
+            watch_s=_told(listed.watch_s),
         )
         if asked.seed:
             met = {entry.item_id for entry in history} | set(exclude)
@@ -152,8 +155,33 @@ class VideoPredictor:
             return ranked
         from twinloop.systems.video.explain import Explained, reasons  # noqa: PLC0415 - most requests ask for none
 
-        explained = Explained(found, places, preset, history, tuple(exclude), at_ms)
+        explained = Explained(found, places, preset, history, tuple(exclude), at_ms, asked.context)
         return replace(ranked, reasons=reasons(self, ranked, explained))
+
+    def predicted(
+        self, item_ids: Sequence[str], history: History, *, at_ms: int, context: Mapping[str, Any], known: Knowledge
+    ) -> dict[str, NDArray[np.float32]]:
+        """Return what would become of items if they were shown, as `rank` has it of its candidates.
+
+        Args:
+            item_ids: Any items; the model says of one that it does not know what it says of a new one.
+            history: What the user did, oldest first.
+            at_ms: The moment, epoch milliseconds.
+            context: Facts of the moment.
+            known: What the store says.
+
+        Returns:
+            `click`, `long_watch` and `watch_s`, float32[items]; nothing where the release has no engagement.
+
+        Raises:
+            IntegrityError: The model's answer is none.
+        """
+        if self.engagement is None or not item_ids:
+            return {}
+        index = self.catalogue.index
+        items = np.array([index.get(item_id, -1) for item_id in item_ids], dtype=np.int64)
+        values = known.tensor(self.engagement.manifest.known_names, item_ids, at_ms)
+        return _engaged(self.engagement, items, values, self.liked(history), at_ms, context=context)
 
     def popular(self, history: History, exclude: Sequence[str], limit: int) -> Ranked:
         """Return what most people like, without what the user has seen; runs no model, and no policy."""
@@ -223,40 +251,24 @@ class VideoPredictor:
 
     def _with_engagement(
         self,
-        engagement: Model,
         found: Candidates,
         liked: Sequence[tuple[int, int]],
         at_ms: int,
         *,
+        context: Mapping[str, Any],
         known: Knowledge | None,
-        told: NDArray[np.int64],
     ) -> tuple[Candidates, bool]:
-        """Return the candidates with what would become of them, and whether a store was missing for it."""
-        if not len(found.items):
+        """Return candidates with what would become of them, if the release says; and whether a store was missing."""
+        engagement = self.engagement
+        if engagement is None or not len(found.items):
             return found, False
         from twinloop.features.knowledge import UserKnowledge  # noqa: PLC0415 - most releases ask for nothing
 
         known = known or UserKnowledge(COUNTING, None, None)
         ids = [self.catalogue.known.ids[place] for place in found.items.tolist()]
-        of_user = liked or [(-1, at_ms)]
-        inputs: dict[str, NDArray[Any]] = {
-            signature.KNOWN: known.tensor(engagement.manifest.known_names, ids, at_ms),
-            signature.ITEMS: found.items,
-            signature.HISTORY: np.array([place for place, _ in of_user], dtype=np.int64),
-            signature.TIMES: np.array([time_ms // 1000 for _, time_ms in of_user], dtype=np.int64),
-            signature.AT: np.array([at_ms // 1000], dtype=np.int64),
-            signature.SITUATION: told,
-        }
-        wanted = engagement.manifest.inputs
-        if not set(wanted) <= set(inputs):
-            raise IntegrityError(f"engagement takes {', '.join(wanted)}; known here are {', '.join(inputs)}")
-        said = engagement.run({name: inputs[name] for name in wanted})
-        click, watch_s = said[signature.CLICK], said[signature.WATCH]
-        if click.shape != found.items.shape or watch_s.shape != found.items.shape:
-            raise IntegrityError("engagement did not answer for each candidate")
-        if not ((click >= 0) & (click <= 1)).all() or not (np.isfinite(watch_s) & (watch_s >= 0)).all():
-            raise IntegrityError("engagement returned what are no probabilities of a click, or no seconds of watching")
-        return replace(found, click=click, watch_s=watch_s), known.degraded
+        values = known.tensor(engagement.manifest.known_names, ids, at_ms)
+        said = _engaged(engagement, found.items, values, liked, at_ms, context=context)
+        return replace(found, click=said[signature.CLICK], watch_s=said[signature.WATCH], known=values), known.degraded
 
     def _popular(self, history: History, exclude: Sequence[str], limit: int, context: Mapping[str, Any]) -> Candidates:
         """Return the most popular open items with their share of what is liked, in the context's segment if any."""
@@ -302,6 +314,54 @@ class VideoPredictor:
         return policy.suited(of_liked, vectors)
 
 
+def _engaged(
+    engagement: Model,
+    items: NDArray[np.int64],
+    values: NDArray[np.float32],
+    liked: Sequence[tuple[int, int]],
+    at_ms: int,
+    *,
+    context: Mapping[str, Any],
+) -> dict[str, NDArray[np.float32]]:
+    """Return what engagement says of items; `values` are the rows of `known`. Checks that they can be what it says."""
+    of_user = liked or [(-1, at_ms)]
+    inputs: dict[str, NDArray[Any]] = {
+        signature.KNOWN: values,
+        signature.ITEMS: items,
+        signature.HISTORY: np.array([place for place, _ in of_user], dtype=np.int64),
+        signature.TIMES: np.array([time_ms // 1000 for _, time_ms in of_user], dtype=np.int64),
+        signature.AT: np.array([at_ms // 1000], dtype=np.int64),
+        signature.SITUATION: situation(engagement.manifest.situation, context),
+    }
+    wanted = engagement.manifest.inputs
+    if not set(wanted) <= set(inputs):
+        raise IntegrityError(f"engagement takes {', '.join(wanted)}; known here are {', '.join(inputs)}")
+    said = engagement.run({name: inputs[name] for name in wanted})
+    click, watch_s = said[signature.CLICK], said[signature.WATCH]
+    if click.shape != items.shape or watch_s.shape != items.shape:
+        raise IntegrityError("engagement did not answer for each candidate")
+    if not ((click >= 0) & (click <= 1)).all() or not (np.isfinite(watch_s) & (watch_s >= 0)).all():
+        raise IntegrityError("engagement returned what are no probabilities of a click, or no seconds of watching")
+    return said
+
+
+def predict(predictor: VideoPredictor, case: Case) -> dict[str, float]:
+    """Return what a release says of one impression, by label; nothing where it predicts nothing.
+
+    Raises BadInputError where the case is none of video's impressions.
+    """
+    if predictor.engagement is None:
+        return {}
+    try:
+        request = case.request
+        history = tuple(HistoryEntry(str(i), int(time_ms), float(s)) for i, time_ms, s in request["history"])
+        item_id, at_ms, known = str(request["item_id"]), int(request["time_ms"]), request["known"]
+    except (KeyError, TypeError, ValueError) as error:
+        raise BadInputError(f"case {case.case_id!r} is no impression of video: {error!r}") from error
+    said = predictor.predicted([item_id], history, at_ms=at_ms, context=request.get("context") or {}, known=known)
+    return {label: float(said[label][0]) for label in (signature.CLICK, signature.LONG_WATCH, signature.WATCH)}
+
+
 def judge(predictor: VideoPredictor, case: Case) -> dict[str, float]:
     """Return one case's metrics: NDCG@10 and Recall@20 of the list that serving would have answered.
 
@@ -328,8 +388,12 @@ def situation(facts: Mapping[str, Sequence[str]], context: Mapping[str, Any]) ->
     return np.array([values.index(value) + 1 if value in values else 0 for values, value in told], dtype=np.int64)
 
 
-def _told(predicted: NDArray[np.float32] | None, places: NDArray[np.int64]) -> tuple[float | None, ...]:
-    return () if predicted is None else tuple(predicted[places].tolist())
+def _at(predicted: NDArray[np.float32] | None, places: NDArray[np.int64]) -> NDArray[np.float32] | None:
+    return None if predicted is None else predicted[places]
+
+
+def _told(predicted: NDArray[np.float32] | None) -> tuple[float | None, ...]:
+    return () if predicted is None else tuple(predicted.tolist())
 
 
 def _unless(tried: Sequence[bool], predicted: tuple[float | None, ...]) -> tuple[float | None, ...]:
