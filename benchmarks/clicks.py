@@ -87,7 +87,7 @@ def measure() -> dict[str, Any] | None:
         raw = write_lake_tables(folder)
         made = chosen_by_the_last_day(raw, kuairand_system(), until=FIRST_TEST_DAY)
         earlier = snapshot(folder / "earlier", raw, made, until=FIRST_TEST_DAY)
-        every = snapshot(folder / "every", raw, made)
+        every = snapshot(folder / "every", raw, undivided(made))
         started = time.perf_counter()
         model = fitted(earlier, folder / "model")
         seconds = time.perf_counter() - started
@@ -122,16 +122,27 @@ def write_lake_tables(folder: Path) -> duckdb.DuckDBPyConnection:
             user_id::VARCHAR AS user_id, video_id::VARCHAR AS item_id, 0 AS date,
             CASE WHEN list_contains(long_watch_seq, video_id) THEN 5 ELSE 1 END AS rating
         FROM watched""")  # noqa: S608
-    # Impressions of the last hour are waited for, so something comes after it.
-    raw.execute("""
-        INSERT INTO events BY NAME
-        SELECT 'end' AS event_id, 'rating' AS type, max(time) + 7200000 AS time, 'nobody' AS user_id,
-            'nothing' AS item_id, max(date) + 1 AS date, 1 AS rating FROM events""")
+    ended(raw)
     raw.execute(f"CREATE TABLE items AS {kuairand.ITEMS.format(folder=source)}")
     raw.execute(f"""
         CREATE TABLE users AS SELECT user_id, json_object('registered_ms', registered_ms)::VARCHAR AS extra
         FROM ({kuairand.USERS.format(folder=source)})""")  # noqa: S608
     return raw
+
+
+def ended(raw: duckdb.DuckDBPyConnection) -> None:
+    """Show nothing to nobody, hours later: what came before is waited for, and is no part of a test of its own."""
+    raw.execute("""
+        INSERT INTO events BY NAME
+        SELECT 'end' || hours AS event_id, 'impression' AS type, max(time) + hours * 3600000 AS time,
+            'nobody' AS user_id, 'nothing' AS item_id, max(date) + 1 AS date
+        FROM events, (SELECT unnest([2, 4]) AS hours) GROUP BY hours""")
+
+
+def undivided(made: System) -> System:
+    """Return the system without parts: its snapshot has every impression."""
+    split = Split(strategy="per_user", validation=0.0, test=1e-9, minimum_events=1_000_000_000)
+    return dataclasses.replace(made, spec=made.spec.model_copy(update={"split": split}))
 
 
 def snapshot(folder: Path, raw: duckdb.DuckDBPyConnection, made: System, *, until: int = 0) -> Path:

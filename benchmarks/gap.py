@@ -16,7 +16,7 @@ from typing import Any
 import duckdb
 import numpy as np
 import pandas as pd
-from benchmarks.clicks import chosen_by_the_last_day, fitted, release, snapshot
+from benchmarks.clicks import chosen_by_the_last_day, ended, fitted, release, snapshot, undivided
 from numpy.typing import NDArray
 
 from twinloop.datasets.simulator.run import simulate_video
@@ -50,7 +50,7 @@ def measure() -> dict[str, Any]:
         raw = tables(folder)
         made = chosen_by_the_last_day(raw, SYSTEM, until=FIRST_TEST_DAY)
         earlier = snapshot(folder / "earlier", raw, made, until=FIRST_TEST_DAY)
-        every = snapshot(folder / "every", raw, made)
+        every = snapshot(folder / "every", raw, undivided(made))
         model = fitted(earlier, folder / "model")
         test = impressions(every, folder / "world" / "truth.parquet")
         moments = [{"device": device} for device in test.device]
@@ -70,6 +70,7 @@ def tables(folder: Path) -> duckdb.DuckDBPyConnection:
         FROM read_parquet('{world}/events/*.parquet')""")  # noqa: S608 - our own folder
     for table in ("items", "users"):
         raw.execute(f"CREATE TABLE {table} AS FROM read_parquet('{world}/{table}/*.parquet')")
+    ended(raw)
     return raw
 
 
