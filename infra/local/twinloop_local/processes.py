@@ -70,16 +70,18 @@ def stop(identity: ProcessId, *, patience: float = 10.0) -> None:
 def sweep(mark: str, *, patience: float = 10.0) -> None:
     """End whatever carries the mark still: hung programs, workers that a crash left behind. Nothing else is touched.
 
-    Guards of functions are left to end their functions and themselves; one that has not when patience ends is killed,
-    with all below it.
+    Guards of functions are left to end their functions and themselves; what is below one may outlive it by a moment.
+    Whatever has not ended when patience ends is killed.
     """
-    left = _marked(MARK, mark)
+    left, guards = _marked(MARK, mark), _marked(GUARD_MARK, mark)
+    below = {member for guard in guards for member in _below(guard)}  # while their guards still tell whose they are
     for member in left:
         _kill(member)
     _wait_until_gone(left, patience)
-    guards = _marked(GUARD_MARK, mark)
-    _wait_until_gone(guards, patience)
-    stuck = [member for guard in guards if guard.alive() for member in (guard, *_below(guard))]
+    guards = list({*guards, *_marked(GUARD_MARK, mark)})
+    _wait_until_gone([*guards, *below], patience)
+    below |= {member for guard in guards if guard.alive() for member in _below(guard)}
+    stuck = [member for member in (*guards, *below) if member.alive()]
     for member in stuck:
         _kill(member)
     _wait_until_gone(stuck, patience)
