@@ -125,8 +125,9 @@ events = st.lists(
 )
 
 
-# Whoever clicks as often as those of the background like is parted, and what spans that is left out.
-FEW = VIDEO.spec.split.model_copy(update={"minimum_events": 9})
+# Whoever clicks as often as those of the background like is parted, and what spans that is left out; and so is what
+# spans the moment since which everybody's predictions are judged, which is to be the last showing's.
+FEW = VIDEO.spec.split.model_copy(update={"minimum_events": 9, "test": 0.01})
 NOT_PARTED = dataclasses.replace(VIDEO, spec=VIDEO.spec.model_copy(update={"split": FEW}))
 
 
