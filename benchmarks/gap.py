@@ -19,7 +19,7 @@ import pandas as pd
 from benchmarks.clicks import chosen_by_the_last_day, ended, fitted, release, snapshot, undivided
 from numpy.typing import NDArray
 
-from twinloop.datasets.simulator.run import simulate_video
+from twinloop.datasets.simulator.run import simulate
 from twinloop.datasets.simulator.settings import VideoSettings, WorldSettings
 from twinloop.evaluation.probability import auc, calibration_ratio, normalised_entropy
 from twinloop.evaluation.regression import mae, xauc
@@ -46,7 +46,7 @@ def measure() -> dict[str, Any]:
     """Return the scores of the release and of the truth, by target."""
     with tempfile.TemporaryDirectory(prefix="gap-") as work:
         folder = Path(work)
-        simulate_video(folder / "world", WORLD, APPLICATION, kind="parquet")
+        simulate(folder / "world", WORLD, APPLICATION, kind="parquet")
         raw = tables(folder)
         made = chosen_by_the_last_day(raw, SYSTEM, until=FIRST_TEST_DAY)
         earlier = snapshot(folder / "earlier", raw, made, until=FIRST_TEST_DAY)

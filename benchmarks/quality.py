@@ -6,7 +6,8 @@ that the user had not liked before is ranked. The served release is asked throug
 learning run is asked in process, through the same serving code. A split at one moment for everybody stands beside it,
 because under the per-user split popularity may look at other users' later events.
 
-KuaiRand, what becomes of a video that is shown: `benchmarks/clicks.py`.
+KuaiRand, what becomes of a video that is shown: `benchmarks/clicks.py`. Probabilities of clicks on ads:
+`benchmarks/ads.py`.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from collections import defaultdict
 from pathlib import Path
 from typing import Any
 
+from benchmarks.ads import measure as measure_ads
 from benchmarks.clicks import kuairand
 from benchmarks.clicks import measure as measure_clicks
 from rich.console import Console
@@ -59,6 +61,9 @@ def main() -> None:
     else:
         result["kuairand"] = clicks
         options.output.write_text(json.dumps(result, indent=1) + "\n")
+    console.rule("ads")
+    result["ads"] = measure_ads()
+    options.output.write_text(json.dumps(result, indent=1) + "\n")
     console.print_json(json.dumps(result))
 
 

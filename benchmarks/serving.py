@@ -14,6 +14,8 @@ of publication and trials of new items, for lists of 20 and of 100 and with reas
 `engagement`: the same 500 candidates with an engagement beside them, as the multi-task job exports one: a whole request
 through the handler's code, what is known of the items in memory (`warm`), or to be read from a store in memory
 (`cold`). Times are the thread's own, so that a busy machine does not tell.
+`ads`: 100 ads with bids, and 1,000, through the handler's code, with the cross network as its job exports it and what
+is known of user and ads in memory; the thread's own times.
 `retrieval`: the best 150 of 100,000 items by the graph that the two-tower job exports, which searches in int8.
 `request`: a whole request but the network: validation, routing, history, two models, answer, log line.
 """
@@ -44,10 +46,12 @@ from onnx import TensorProto, helper, numpy_helper
 from twinloop import systems
 from twinloop.contracts.artefacts import ComponentManifest, Parity, release_schema
 from twinloop.contracts.embeddings import pack_embeddings
+from twinloop.contracts.hashing import Hashed
 from twinloop.contracts.history import HistoryEntry, pack
 from twinloop.contracts.system import Asked
 from twinloop.contracts.tally import Happening, Tally, mark_of
 from twinloop.errors import NotFoundError
+from twinloop.features.counting import marks_of
 from twinloop.features.outcomes import known_features
 from twinloop.features.schema import chosen, schema_hash
 from twinloop.features.stores import Entity, MemoryFeatureStore, MemoryOnlineStore
@@ -56,9 +60,16 @@ from twinloop.registry.registry import Registry
 from twinloop.serving.lambdas import answer
 from twinloop.serving.loading import load_models
 from twinloop.serving.service import make_app
+from twinloop.systems.ads.features import COUNTING as ADS
+from twinloop.systems.ads.features import HASHED
 from twinloop.systems.video.features import COUNTING
 from twinloop.systems.video.serve import VideoPredictor
 from twinloop.training.artefact import session
+from twinloop.training.calibration import IDENTITY
+from twinloop.training.click_graph import click_graph
+from twinloop.training.clicks import Rows
+from twinloop.training.cross_network import Learner
+from twinloop.training.cross_network import Shape as CrossShape
 from twinloop.training.events import Events
 from twinloop.training.multitask import Engagement
 from twinloop.training.multitask import Shape as MultitaskShape
@@ -71,6 +82,7 @@ from twinloop.training.watch_bins import fit_bins
 
 ROOT = Path(__file__).resolve().parents[1]
 ITEMS, NEW, LARGE, CANDIDATES, FEATURES = 1682, 500, 100_000, 150, 8
+ADS_KNOWN = 1000
 CONTEXT = tuple(feature.name for feature in systems.load("video").features)
 DAY = 86_400_000
 NOW_MS = 1_767_225_600_000
@@ -112,6 +124,7 @@ def main() -> None:
         "ranking_500": ranking,
         "recommendation_500": recommendation,
         "engagement_500": engaged,
+        "ads_100": ads,
         "retrieval_100k": retrieval,
         "request": request,
     }
@@ -245,15 +258,17 @@ def component(
     *,
     columns: tuple[str, ...] = (),
     known: tuple[str, ...] = (),
+    system: str = "video",
+    of: Hashed | None = None,
 ) -> dict[str, bytes]:
     """Return a component's files around a model that is asked with these features of the user."""
     manifest = ComponentManifest(
-        system="video",
+        system=system,
         component=name,
         rung="xgboost_trees",
         framework="benchmark",
         snapshot_id="benchmark",
-        schema_hash=schema_hash(chosen(systems.load("video").definitions, (*context, *known))),
+        schema_hash=schema_hash(chosen(systems.load(system).definitions, (*context, *known)), of),
         feature_versions={},
         seed=7,
         code_version="",
@@ -264,6 +279,7 @@ def component(
         feature_names=columns,
         context_names=context,
         known_names=known,
+        hashed=of,
         parity=Parity(max_abs_diff=0, rows=1),
         trained_seconds=0,
     )
@@ -302,9 +318,9 @@ def beside() -> dict[str, bytes]:
     return {"items.json.gz": gzip.compress(json.dumps(items).encode()), "embeddings.bin": pack_embeddings(vectors)}
 
 
-def promoted(store: ObjectStore, files: Mapping[str, Mapping[str, bytes]]) -> None:
+def promoted(store: ObjectStore, files: Mapping[str, Mapping[str, bytes]], system: str = "video") -> None:
     """Register the release and let it serve."""
-    registry = Registry(store, "video")
+    registry = Registry(store, system)
     components = {name: registry.register_component(name, parts) for name, parts in files.items()}
     schema = release_schema(ComponentManifest.model_validate_json(parts["manifest.json"]) for parts in files.values())
     draft = registry.draft_release(rung="b", snapshot_id="b", schema_hash=schema, components=components)
@@ -453,6 +469,76 @@ def _fill(store: MemoryFeatureStore) -> None:
         key: tuple[Entity, str] = ("item", f"i{place}")
         store.settle("video", key, Tally(), facts, COUNTING.layout("item"))
         store.count("video", key, _happened(400, 0), COUNTING.layout("item"))
+
+
+def ads() -> dict[str, Any]:
+    """Requests of ads, from the body to the answer and its log line."""
+    names = tuple(feature.name for feature in known_features(ADS))
+    count = 50_000
+    rows = Rows(
+        RNG.integers(0, HASHED.buckets, (count, len(HASHED.fields))),
+        RNG.gamma(1, 10, size=(count, len(names))).astype(np.float32),
+        (RNG.random(count) < 0.02).astype(np.float32),
+        np.arange(count),
+        np.arange(count),
+    )
+    # Every id has a vector of its own, as after many more showings than these; what it has learnt changes no time.
+    learner = Learner(rows, HASHED.buckets, CrossShape(least=0), seed=7)
+    model = click_graph(learner, IDENTITY, fields=len(HASHED.fields), known=len(names))
+    files = {"click": component("click", model, ("ids", "known"), ("click",), known=names, system="ads", of=HASHED)}
+    files["click"]["prior.json"] = json.dumps({"click": 0.02}).encode()
+    store, known = MemoryObjectStore(), MemoryFeatureStore()
+    promoted(store, files, system="ads")
+    _fill_ads(known)
+    app = make_app(systems.load("ads"), store, known, MemoryStream(), features=known)
+
+    def request_of(many: int) -> Callable[[], Any]:
+        asked = [{"ad": f"ad{place}", "bid": 0.5 + place / 100} for place in RNG.permutation(ADS_KNOWN)[:many].tolist()]
+        context = {"page": "home", "slot": "top", "device": "phone", "platform": "web"}
+        body = {"user_id": "u1", "ads": asked, "context": context}
+        event = EVENT | {"path": "/v1/ads/predictions", "body": json.dumps(body)}
+        return lambda: answer(event, lambda: app)
+
+    first = json.loads(request_of(100)()[0]["body"])
+    assert not first["degraded"], first
+    return {
+        "features": len(names),
+        "ids": len(HASHED.fields),
+        "click_mb": round(len(model) / 1e6, 1),
+        "ads_100": _percentiles(request_of(100), 1000, time.thread_time),
+        "ads_1000": _percentiles(request_of(1000), 100, time.thread_time),
+        "budget_p50_ms": 5,
+    }
+
+
+def _fill_ads(store: MemoryFeatureStore) -> None:
+    """Everything of a user with a full memory, and of every ad, up to the present: only that is kept in memory."""
+    now_ms = time.time_ns() // 1_000_000
+
+    def facts(place: int) -> dict[str, str | float]:
+        named = {"advertiser_id": f"a{place % 30}", "campaign_id": f"c{place % 80}", "category": f"t{place % 12}"}
+        return {**named, "daily_budget": 100.0}
+
+    def happened(count: int, *, marked: bool) -> list[Happening]:
+        drawn = zip(*(RNG.integers(0, most, count).tolist() for most in (40 * DAY, 2**62, ADS_KNOWN)), strict=True)
+        kinds = ("impression",) * 19 + ("click",)
+        return [
+            Happening(
+                now_ms - before,
+                key,
+                ADS.amounts({"type": kinds[key % len(kinds)], "bid": 0.5}),
+                marks_of(ADS, f"ad{place}", facts(place)) if marked else (),
+            )
+            for before, key, place in drawn
+        ]
+
+    user: tuple[Entity, str] = ("user", "u1")
+    store.settle("ads", user, Tally(), {"country": "de", "age_group": "25-34"}, ADS.layout("user"))
+    store.count("ads", user, happened(600, marked=True), ADS.layout("user"))
+    for place in range(ADS_KNOWN):
+        key: tuple[Entity, str] = ("item", f"ad{place}")
+        store.settle("ads", key, Tally(), facts(place), ADS.layout("item"))
+        store.count("ads", key, happened(100, marked=False), ADS.layout("item"))
 
 
 def _happened(count: int, marks: int) -> list[Happening]:

@@ -35,6 +35,10 @@ def handler(event: dict[str, Any], context: object) -> dict[str, Any]:
         return {"resumed": resumed}
     rung, run = Rung.model_validate(event["rung"]), (event["system"], event["execution"])
     stop = event["action"] == "stop"
-    job = launcher().stop(*run, rung) if stop else launcher().start(*run, rung, event["snapshot_key"], event["token"])
+    if stop:
+        job = launcher().stop(*run, rung)
+    else:
+        key, token, champion = event["snapshot_key"], event["token"], event.get("champion_key", "")
+        job = launcher().start(*run, rung, key, token, champion_key=champion)
     logger.info("job stopped" if stop else "job started", job=job)
     return {"job": job}

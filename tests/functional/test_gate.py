@@ -27,6 +27,7 @@ from twinloop.evaluation.ranking import ndcg_at_k, recall_at_k
 from twinloop.features.schema import schema_hash
 from twinloop.registry.overview import release_rows
 from twinloop.registry.registry import Registry
+from twinloop.serving.recommendations import RECOMMENDATIONS
 
 BUCKET, SNAPSHOT, ITEMS = "data", "a1b2c3d4", 12
 KEY = f"snapshots/toy/{SNAPSHOT}/"
@@ -67,6 +68,7 @@ TOY = System(
                         minimum_slice_cases=20),
     ),
     tables={}, features=(), strength_sql="NULL", predictor=ToyPredictor, judge=judge_case,
+    endpoint=RECOMMENDATIONS,
 )  # fmt: skip
 
 

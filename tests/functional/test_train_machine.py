@@ -101,7 +101,7 @@ class Loop:
                 raise self.unmaterialised.pop(0)
             return {"users": 1}
         rungs = [Rung.model_validate(rung).model_dump() for rung in self.rungs]
-        answer = {"system": event["system"], "snapshot_key": "snapshots/video/abc/", "rungs": rungs}
+        answer = {"system": event["system"], "snapshot_key": "snapshots/video/abc/", "champion_key": "", "rungs": rungs}
         return {**answer, "left_out": [{"rung": "multitask_ranker", "reason": "no impressions"}]}
 
     def train(self, event: Mapping[str, Any]) -> Any:
@@ -109,7 +109,7 @@ class Loop:
         run = event["system"], event["execution"], Rung.model_validate(event["rung"])
         if event["action"] == "stop":
             return {"job": launcher.stop(*run)}
-        return {"job": launcher.start(*run, event["snapshot_key"], event["token"])}
+        return {"job": launcher.start(*run, event["snapshot_key"], event["token"], champion_key=event["champion_key"])}
 
     def gate(self, event: Mapping[str, Any]) -> Any:
         if event["action"] == "promote":

@@ -13,6 +13,7 @@ from twinloop.contracts.system import Evaluation, System
 from twinloop.features.schema import schema_hash
 from twinloop.ports import ObjectStore
 from twinloop.registry.registry import Registry
+from twinloop.serving.recommendations import RECOMMENDATIONS
 from twinloop.systems.video.evaluate import Remote, cases
 from twinloop.systems.video.features import FEATURES, STRENGTH_SQL, strength
 from twinloop.systems.video.presets import PRESETS
@@ -35,6 +36,7 @@ SYSTEM = System(
     strength_sql=STRENGTH_SQL,
     predictor=VideoPredictor,
     judge=judge,
+    endpoint=RECOMMENDATIONS,
     strength=strength,
     evaluation=Evaluation(cases=cases, remote=Remote),
     presets={name: preset.purpose for name, preset in PRESETS.items()},

@@ -17,7 +17,7 @@ from twinloop.aws import executions
 from twinloop.commands.models import System
 from twinloop.commands.screen import console, plainly
 from twinloop.commands.target import Deployment, deployment
-from twinloop.errors import NotFoundError, TwinloopError, UnavailableError
+from twinloop.errors import BadInputError, NotFoundError, TwinloopError, UnavailableError
 
 _STEPS = {
     "Snapshot": "snapshot: lake to a point-in-time training set",
@@ -57,37 +57,49 @@ def learn(
     rung: Annotated[
         list[str] | None, typer.Option(help="Train only this rung and the trivial baseline; give it several times.")
     ] = None,
+    since: Annotated[
+        str | None,
+        typer.Option(help="`last`: go on from the champion with what came since, where its rung can; nothing else."),
+    ] = None,
 ) -> None:
     """Snapshot, train the ladder, judge, and promote what earned it."""
+    if since not in (None, "last"):
+        raise BadInputError(f"--since takes `last`, not {since!r}: a rung goes on from where its champion stopped")
     place = deployment()
     if not wait:
-        console.print(start(place, system, rung), soft_wrap=True)
+        console.print(start(place, system, rung, since=since), soft_wrap=True)
         return
-    result, _ = run(place, system, rung)
+    result, _ = run(place, system, rung, since=since)
     console.print(result["verdict"], soft_wrap=True)
     if result.get("report_key"):
         console.print(f"report: s3://{place.store.bucket}/{result['report_key']}", soft_wrap=True)
 
 
-def start(place: Deployment, system: str, rungs: Sequence[str] | None = None) -> str:
-    """Start the learning loop, with the whole ladder or only these rungs; returns the execution's ARN."""
-    chosen = {"rungs": list(rungs)} if rungs else {}
+def start(place: Deployment, system: str, rungs: Sequence[str] | None = None, *, since: str | None = None) -> str:
+    """Start the learning loop, with the whole ladder or only these rungs; returns the execution's ARN.
+
+    `since` "last": only what can go on from the champion.
+    """
+    chosen: dict[str, object] = {"rungs": list(rungs)} if rungs else {}
+    chosen |= {"since": since} if since else {}
     return executions.start(place.outputs["LearnStateMachine"], {"system": system, **chosen})
 
 
-def run(place: Deployment, system: str, rungs: Sequence[str] | None = None) -> tuple[dict[str, object], Progress]:
+def run(
+    place: Deployment, system: str, rungs: Sequence[str] | None = None, *, since: str | None = None
+) -> tuple[dict[str, object], Progress]:
     """Start the loop and follow it to its end; returns the gate's answer and what was seen on the way.
 
     Raises:
         TwinloopError: The execution failed; says at which step and why.
     """
-    since, arn = time.time(), start(place, system, rungs)
+    began, arn = time.time(), start(place, system, rungs, since=since)
     progress, prefix = Progress(), f"{place.name}-{system}-"
     if console.is_terminal:
         with Live(console=console, refresh_per_second=4) as live:
-            follow(arn, progress, job_prefix=prefix, since=since, show=lambda: live.update(_table(system, progress)))
+            follow(arn, progress, job_prefix=prefix, since=began, show=lambda: live.update(_table(system, progress)))
     else:
-        follow(arn, progress, job_prefix=prefix, since=since, show=_Lines(progress))
+        follow(arn, progress, job_prefix=prefix, since=began, show=_Lines(progress))
     ended = executions.describe(arn)
     if ended.output is None:
         step = next(reversed(progress.began), "the start")

@@ -4,18 +4,18 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from twinloop.commands.models import System
 from twinloop.commands.screen import console, plainly
-from twinloop.datasets.simulator.settings import VideoSettings, WorldSettings
+from twinloop.datasets.simulator.settings import AdsSettings, ApplicationSettings, VideoSettings, WorldSettings
 from twinloop.errors import BadInputError, NotFoundError
 
-SIMULATED = ("video",)
-_WORLD, _VIDEO = WorldSettings(), VideoSettings()
+SIMULATED: dict[str, type[ApplicationSettings]] = {"video": VideoSettings, "ads": AdsSettings}
+_WORLD, _VIDEO, _ADS = WorldSettings(), VideoSettings(), AdsSettings()
 
 
 @plainly
@@ -24,7 +24,7 @@ def simulate(
     folder: Annotated[Path, typer.Argument(help="A new folder: raw/ for `twinloop load`, truth.parquet beside it.")],
     *,
     users: Annotated[int, typer.Option(help="People, those who join later too.")] = _WORLD.users,
-    items: Annotated[int, typer.Option(help="Videos, those published later too.")] = _WORLD.items,
+    items: Annotated[int, typer.Option(help="Videos or ads, those published later too.")] = _WORLD.items,
     days: Annotated[int, typer.Option(help="How long it lasts.")] = _WORLD.days,
     events: Annotated[int, typer.Option(help="About how many events.")] = _VIDEO.events,
     seed: Annotated[int, typer.Option(help="The same options and seed write the same bytes.")] = _WORLD.seed,
@@ -38,18 +38,30 @@ def simulate(
         float, typer.Option(help="How long a person takes to other tastes and back.")
     ] = _WORLD.taste_turn_days,
     cold_users: Annotated[float, typer.Option(help="Share of users who join meanwhile.")] = _WORLD.cold_users,
-    cold_items: Annotated[float, typer.Option(help="Share of videos published meanwhile.")] = _WORLD.cold_items,
+    cold_items: Annotated[float, typer.Option(help="Share of videos or ads published meanwhile.")] = _WORLD.cold_items,
     popularity: Annotated[float, typer.Option(help="How uneven fame is (Zipf's exponent).")] = _WORLD.popularity,
-    slots: Annotated[int, typer.Option(help="Length of a list that is shown.")] = _VIDEO.slots,
+    slots: Annotated[
+        int | None,
+        typer.Option(help="Length of a list that is shown.", show_default=f"{_VIDEO.slots}; ads: {_ADS.slots}"),
+    ] = None,
     position_bias: Annotated[
         float, typer.Option(help="Place k, from 0, is looked at with probability (1+k)^-this.")
     ] = _VIDEO.position_bias,
-    click_rate: Annotated[float, typer.Option(help="Clicks an impression, without drift.")] = _VIDEO.click_rate,
+    click_rate: Annotated[
+        float | None,
+        typer.Option(
+            help="Clicks an impression, without drift.", show_default=f"{_VIDEO.click_rate}; ads: {_ADS.click_rate}"
+        ),
+    ] = None,
+    late: Annotated[
+        float | None,
+        typer.Option(help="Share of the clicks that come minutes later; of ads.", show_default=str(_ADS.late)),
+    ] = None,
     exploring: Annotated[float, typer.Option(help="Share of places filled at random.")] = _VIDEO.exploring,
     ranked: Annotated[float, typer.Option(help="Share of lists with the better ones first.")] = _VIDEO.ranked,
     form: Annotated[str, typer.Option("--format", help="jsonl.gz or parquet.")] = "jsonl.gz",
 ) -> None:
-    """Make up raw tables of people who watch videos. For tests, load and demos: nothing of it is real.
+    """Make up raw tables of people who watch videos, or see ads. For tests, load and demos: nothing of it is real.
 
     The true probabilities are known, so the best possible score is known too.
     """
@@ -73,32 +85,31 @@ def simulate(
             f"the last day ends on {world.end:%Y-%m-%d}, and events of the future are refused; "
             "begin earlier (--start) or simulate fewer --days"
         )
-    settings = VideoSettings(
+    chosen: dict[str, Any] = {"slots": slots, "click_rate": click_rate, "late": late}
+    if late is not None and system != "ads":
+        raise BadInputError(f"--late is of ads; what people do in {system} comes when it is reported")
+    settings = SIMULATED[system](
         events=events,
-        slots=slots,
         position_bias=position_bias,
-        click_rate=click_rate,
         exploring=exploring,
         ranked=ranked,
+        **{name: value for name, value in chosen.items() if value is not None},
     )
-    _make(folder, world, settings, form)
+    _make(system, folder, world, settings, form)
 
 
-def _make(folder: Path, world: WorldSettings, settings: VideoSettings, form: str) -> None:
-    from twinloop.datasets.simulator.run import simulate_video  # noqa: PLC0415 - it takes pyarrow
+def _make(system: str, folder: Path, world: WorldSettings, settings: ApplicationSettings, form: str) -> None:
+    from twinloop.datasets.simulator.run import simulate as write  # noqa: PLC0415 - it takes pyarrow
 
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     with Progress(*columns, console=console, transient=True) as progress:
         task = progress.add_task("events", total=settings.events)
-        made = simulate_video(folder, world, settings, kind=form, progress=lambda count: progress.advance(task, count))
+        made = write(folder, world, settings, kind=form, progress=lambda count: progress.advance(task, count))
     for table in ("users", "items", "events"):
         console.print(f"{folder / 'raw' / table}: {made.rows[table]:,} rows", soft_wrap=True)
     console.print(f"{folder / 'truth.parquet'}: {made.rows['truth']:,} impressions", soft_wrap=True)
     if made.best:
-        click, long_view = made.best.click, made.best.long_view
-        console.print(
-            f"the best possible: click AUC {click.auc:.4f}, NE {click.normalised_entropy:.4f}; "
-            f"long view AUC {long_view.auc:.4f}, NE {long_view.normalised_entropy:.4f}",
-            soft_wrap=True,
-        )
-    console.print(f"simulated, not real; `twinloop load video {folder / 'raw'}` takes it in", soft_wrap=True)
+        outcomes = {"click": made.best.click, "long view": made.best.long_view}
+        told = (f"{what} AUC {p.auc:.4f}, NE {p.normalised_entropy:.4f}" for what, p in outcomes.items() if p)
+        console.print(f"the best possible: {'; '.join(told)}", soft_wrap=True)
+    console.print(f"simulated, not real; `twinloop load {system} {folder / 'raw'}` takes it in", soft_wrap=True)

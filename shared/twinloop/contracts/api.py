@@ -20,23 +20,21 @@ class ApiRequest(Contract):
     model_config = ConfigDict(strict=True)
 
 
-class RecommendationsRequest(ApiRequest):
-    """Ask for items a user may like next."""
+class PredictionRequest(ApiRequest):
+    """What every system can be asked with; what a system is asked about comes beside it."""
 
-    user_id: Id
-    limit: int = Field(20, ge=1, le=100, description="How many items at most.")
     context: dict[Name, ShortText | bool | int | FiniteFloat | None] = Field(
         default_factory=dict,
         max_length=50,
-        description="Facts of the moment, such as the device or the country; they choose the list of users of whom "
-        "nothing is known, where the data showed that they tell something, are heard where clicks are predicted, as "
-        "far as impressions had the same facts in their own context, and are kept in the log.",
+        description="Facts of the moment, such as the device or the country; they are heard as far as what the models "
+        "learnt from had the same facts, and are kept in the log.",
     )
     preset: Name | None = Field(
-        None, description="Named settings of re-ranking; GET /v1/openapi.json lists them. By default the first of them."
+        None,
+        description="Named settings of the policy; the OpenAPI document lists them. By default the first of them.",
     )
     explore: bool = Field(
-        True, description="False: nothing is tried out in this list, for previews, tests and evaluations."
+        True, description="False: nothing is tried out in this answer, for previews, tests and evaluations."
     )
     time_ms: int | None = Field(
         None,
@@ -46,6 +44,23 @@ class RecommendationsRequest(ApiRequest):
         "What is known of the user is the history and the counters as they stand; features computed from them are "
         "those of this moment.",
     )
+
+
+class PredictionAnswer(Contract):
+    """What every answer says of where it comes from."""
+
+    model_version: str = Field(description="The release that answered.")
+    arm: Arm = Field(description="control: a fallback answered, the release before or the trivial baseline.")
+    prediction_id: str = Field(description="Send it back as request_id with the events that follow.")
+    degraded: bool = Field(description="True where a fallback answered, or something that the models ask for was away.")
+    preset: str | None = Field(None, description="The settings of the policy that were used, where the system has any.")
+
+
+class RecommendationsRequest(PredictionRequest):
+    """Ask for items a user may like next."""
+
+    user_id: Id
+    limit: int = Field(20, ge=1, le=100, description="How many items at most.")
     include: tuple[Literal["titles", "reasons"], ...] = Field(
         (), max_length=10, description="What else to tell of every item."
     )
@@ -76,18 +91,13 @@ class RecommendedItem(Contract):
     reasons: tuple[ReasonGiven, ...] | None = Field(None, description="With include=reasons: why, most telling first.")
 
 
-class RecommendationsAnswer(Contract):
+class RecommendationsAnswer(PredictionAnswer):
     """A list of items, best first, and who made it."""
 
     items: tuple[RecommendedItem, ...]
-    model_version: str = Field(description="The release that answered.")
-    arm: Arm = Field(description="control: a fallback answered, the release before or the list of popular items.")
-    prediction_id: str = Field(description="Send it back as request_id with the events that follow.")
-    degraded: bool = Field(description="True where a fallback answered.")
     cold: bool = Field(
         description="True where nothing usable is known of the user: everybody in their context gets this list."
     )
-    preset: str | None = Field(None, description="The settings of re-ranking that were used, where the system has any.")
 
 
 class FieldFault(Contract):

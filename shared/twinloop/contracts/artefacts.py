@@ -10,6 +10,7 @@ from typing import Any
 from pydantic import Field
 
 from twinloop.contracts.features import Feature
+from twinloop.contracts.hashing import Hashed
 from twinloop.contracts.model import Contract
 from twinloop.contracts.outcomes import OutcomesTold
 
@@ -56,14 +57,16 @@ class Parity(Contract):
 
 
 class ComponentManifest(Contract):
-    """One model file of a release: `retrieval`, `ranking`, `engagement`, or `model` where a system has only one."""
+    """One model file of a release: `retrieval`, `ranking`, `engagement`, `click`, or `model` where it is alone."""
 
     system: str
     component: str
     rung: str
     framework: str
     snapshot_id: str
-    schema_hash: str = Field(description="Of the definitions of `context_names`, then `known_names`, in their order.")
+    schema_hash: str = Field(
+        description="Of the definitions of `context_names`, then `known_names`, in their order, and of `hashed`."
+    )
     feature_versions: dict[str, str] = Field(description="Of `context_names` and `known_names`.")
     seed: int
     code_version: str
@@ -77,12 +80,13 @@ class ComponentManifest(Contract):
     )
     known_names: tuple[str, ...] = Field(
         (),
-        description="Features that the `known` tensor of an `engagement` holds, in order; see contracts/signature.py.",
+        description="Features that the `known` tensor of an `engagement` or a `click` holds, in order.",
     )
     situation: dict[str, tuple[str, ...]] = Field(
         default_factory=dict,
         description="Facts of a request's context that the `situation` tensor holds, in order, each with its values.",
     )
+    hashed: Hashed | None = Field(None, description="What the `ids` tensor of a `click` holds, in order.")
     parity: Parity
     trained_seconds: float = Field(ge=0)
 

@@ -111,3 +111,37 @@ class VideoEventRow(Contract):
 
 
 VIDEO_TABLES: dict[str, type[Contract]] = {"users": UserRow, "items": VideoItemRow, "events": VideoEventRow}
+
+
+class AdItemRow(Contract):
+    """An ad. What it may cost a day is `daily_budget` among its attributes; see `systems/ads/features.py`."""
+
+    item_id: Id
+    advertiser_id: Id | None = None
+    campaign_id: Id | None = None
+    attributes: dict[str, Any] | None = None
+    extra: str | None = None
+
+
+class AdEventRow(Contract):
+    """An ad that was shown, or a click on one.
+
+    An application that waits for what came of a showing may send one row, with `clicked` 0 or 1; then it sends no
+    event of the click beside it.
+    """
+
+    event_id: Id
+    type: Literal["impression", "click"]
+    time: EventTime
+    user_id: Id
+    item_id: Id
+    request_id: Id | None = None
+    position: Annotated[int, Field(ge=0, le=1_000_000)] | None = None
+    bid: Annotated[Amount, Field(le=1_000_000)] | None = None
+    clicked: Annotated[int, Field(ge=0, le=1)] | None = None
+    attributes: dict[str, Any] | None = None
+    context: dict[str, Any] | None = None
+    extra: str | None = None
+
+
+ADS_TABLES: dict[str, type[Contract]] = {"users": UserRow, "items": AdItemRow, "events": AdEventRow}

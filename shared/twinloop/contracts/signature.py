@@ -26,6 +26,11 @@ and gives
     click      float32[K]   probability of a click
     long_watch float32[K]   probability of a long watch
     watch_s    float32[K]   expected seconds of watching, not below 0
+`click` says of K items the probability of a click, calibrated. It takes, as far as the manifest's `inputs` name it:
+    ids      int64[K, F]    a column for each field of the manifest's `hashed`, as `features/hashing.py` computes them
+    known    float32[K, S]  as of `engagement`
+and gives
+    click    float32[K]
 The place at which an item was shown is known to training alone: no graph takes it.
 """
 
@@ -36,5 +41,6 @@ CANDIDATES = 150  # items that retrieval hands on
 HISTORY, TIMES, EXCLUDE, CONTEXT = "history", "times", "exclude", "context"
 ITEMS, SCORES, FEATURES, WATCH = "items", "scores", "features", "watch_s"
 KNOWN, AT, SITUATION, CLICK, LONG_WATCH = "known", "at", "situation", "click", "long_watch"
+IDS = "ids"
 
 RETRIEVAL, RANKING, ENGAGEMENT = "retrieval", "ranking", "engagement"

@@ -38,6 +38,9 @@ class Rung(Contract):
     hyperparameters: dict[str, str] = Field(default_factory=dict)
     instance_type: str = "ml.m5.large"
     max_runtime_s: int = Field(3600, gt=0, le=86400)
+    continues: bool = Field(
+        False, description="Its job can go on from the release that it left before: channel `champion` has that."
+    )
     needs: tuple[Literal["impressions"], ...] = Field(
         (),
         description="What it is trained on besides events. Where a snapshot's training part has none, no job starts.",

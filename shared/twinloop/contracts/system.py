@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from twinloop.contracts.artefacts import Case, ComponentManifest
+from twinloop.contracts.endpoint import Endpoint
 from twinloop.contracts.features import Counting, Feature
 from twinloop.contracts.history import History
 from twinloop.contracts.model import Contract
@@ -48,6 +49,14 @@ class Knowledge(Protocol):
 
         A feature that is not known, or has expired, is its default. Raises IntegrityError for a name that is no
         feature's.
+        """
+        ...
+
+    def texts(self, names: Sequence[str], item_ids: Sequence[str]) -> list[tuple[str | None, ...]]:
+        """Return text attributes, one tuple an item in the order of the names; None for what is not known.
+
+        Names are those of `Outcomes.texts`: `items.<name>` of each item, `users.<name>` of the user, which are the same
+        in every tuple. Raises IntegrityError for a name that is no attribute's.
         """
         ...
 
@@ -142,6 +151,7 @@ class Predictions:
     Attributes:
         ask: (predictor, case of one impression) -> label -> what the release predicts; empty where it predicts nothing.
             The request has `user_id`, `time_ms`, `item_id`, `history` (likes), `context` and `known`, a Knowledge.
+            Where the system has `Outcomes.texts`, `texts` has them by name.
         chances: Labels that are 0 or 1, and predicted as probabilities.
         amounts: Labels that are amounts, and predicted as their mean.
         guarded: Of `chances`: no release serves whose mean is off, as `GatePolicy.calibration_tolerance` has it.
@@ -168,7 +178,9 @@ class System:
         features: The feature definitions that snapshots hold and models are asked with.
         strength_sql: DuckDB expression over an event row: 1 positive, 0 seen without liking, NULL no evidence.
         predictor: Loaded components of one release by name -> an object with the system's own methods.
-        judge: (predictor, case) -> metrics of that case by name; higher is better for the gate's primary one.
+        judge: (predictor, case) -> metrics of that case by name; higher is better for the gate's primary one. A
+            system with `Outcomes.judged` is given bundles of impressions; see `evaluation/bundles.py`.
+        endpoint: How predictions are asked for over HTTP.
         strength: The rules of `strength_sql` over one event as a mapping; None means no evidence. Online histories
             are made with it; the default keeps none.
         evaluation: How labelled files become cases; None where the system cannot be asked about them.
@@ -184,12 +196,28 @@ class System:
     strength_sql: str
     predictor: Callable[[Mapping[str, Model]], Any]
     judge: Callable[[Any, Case], Mapping[str, float]]
+    endpoint: Endpoint
     strength: Callable[[Mapping[str, Any]], float | None] = _no_evidence
     evaluation: Evaluation | None = None
     counting: Counting | None = None
     presets: Mapping[str, str] = field(default_factory=dict)
     outcomes: Outcomes | None = None
     predictions: Predictions | None = None
+
+    def __post_init__(self) -> None:
+        """Raises ValueError where `outcomes` ask for what the rest of the system does not have."""
+        outcomes, attributes = self.outcomes, {} if self.counting is None else self.counting.attributes
+        if outcomes is None:
+            return
+        for name in outcomes.texts:
+            table, _, attribute = name.partition(".")
+            if attribute not in attributes.get(table, {}):
+                raise ValueError(f"{self.spec.name}: the text {name!r} is no attribute of what is counted")
+        if outcomes.judged and (self.counting is None or self.spec.split.strategy != "global"):
+            raise ValueError(
+                f"{self.spec.name} is judged by impressions: it needs counting, and one moment for everybody at which "
+                "parts begin (`split.strategy` global)"
+            )
 
     @property
     def definitions(self) -> tuple[Feature, ...]:

@@ -12,6 +12,7 @@ from twinloop.contracts.artefacts import Case, ComponentManifest, ReleaseManifes
 from twinloop.contracts.spec import Rung
 from twinloop.contracts.system import Model, System
 from twinloop.errors import BadInputError, IntegrityError, NotFoundError, UnavailableError
+from twinloop.evaluation.bundles import bundled
 from twinloop.evaluation.cases import CaseScores, read_cases
 from twinloop.evaluation.foretold import Foretold, foretell
 from twinloop.evaluation.messages import RungResult
@@ -19,7 +20,6 @@ from twinloop.evaluation.replay import replay
 from twinloop.evaluation.verdict import Candidate, Champion, FailedRung
 from twinloop.features.judged import (
     ITEMS_FILE,
-    MOST_SHOWN,
     SHOWN_FILE,
     USERS_FILE,
     ItemsAsOf,
@@ -29,7 +29,7 @@ from twinloop.features.judged import (
 )
 from twinloop.features.schema import chosen, schema_hash
 from twinloop.ports import ObjectStore
-from twinloop.registry.artefacts import Artefact, check_components, read_artefact
+from twinloop.registry.artefacts import Artefact, check_components, read_artefact, served_mb
 from twinloop.registry.registry import Registry
 
 CASES_FILE = "cases/test.jsonl.gz"
@@ -59,6 +59,8 @@ class Bench:
 def open_bench(store: ObjectStore, system: System, load: Load, snapshot_key: str) -> Bench:
     """Read a snapshot's manifest and test cases, with what was known at their moments where it says so; verify them.
 
+    Where a system is judged by impressions, its cases are bundles of those.
+
     Raises:
         NotFoundError: There is no such snapshot.
         IntegrityError: The cases are not those of the manifest.
@@ -72,14 +74,21 @@ def open_bench(store: ObjectStore, system: System, load: Load, snapshot_key: str
         raise BadInputError(f"{snapshot_key} is a snapshot of {snapshot.system}, not of {system.spec.name}")
     if not snapshot_key.endswith(f"/{snapshot.snapshot_id}/"):
         raise IntegrityError(f"{snapshot_key} holds the manifest of snapshot {snapshot.snapshot_id}")
+    shown: list[Case] = []
+    if system.outcomes is not None and any(entry.path == SHOWN_FILE for entry in snapshot.files):
+        body = _verified(store, snapshot, snapshot_key, SHOWN_FILE)
+        shown = with_values(read_cases(body, system.outcomes.most_judged))
+    if system.outcomes is not None and system.outcomes.judged:
+        if not shown:
+            raise BadInputError(
+                f"{snapshot_key} has no {SHOWN_FILE} to judge {system.spec.name} by; take a new snapshot"
+            )
+        return Bench(system, load, snapshot, bundled(shown), shown)
     cases = read_cases(_verified(store, snapshot, snapshot_key, CASES_FILE))
     if snapshot.known_features and system.counting is not None:
         items = ItemsAsOf(system.counting, _verified(store, snapshot, snapshot_key, ITEMS_FILE))
         users = read_users(_verified(store, snapshot, snapshot_key, USERS_FILE))
         cases = with_knowledge(cases, system.counting, users, items)
-    shown: list[Case] = []
-    if system.predictions is not None and any(entry.path == SHOWN_FILE for entry in snapshot.files):
-        shown = with_values(read_cases(_verified(store, snapshot, snapshot_key, SHOWN_FILE), MOST_SHOWN))
     return Bench(system, load, snapshot, cases, shown)
 
 
@@ -141,8 +150,7 @@ def judge_champion(bench: Bench, registry: Registry, version: str) -> tuple[Cham
     except Exception as error:  # noqa: BLE001 - whatever keeps the champion from serving, it must be told and replaced
         notes.append(f"The champion {version} cannot serve these cases and counts as absent: {told(error)}")
         return None, notes
-    size = sum(len(body) for files in components.values() for body in files.values()) / 2**20
-    return Champion(manifest.rung, version, scores, size, foretold), notes
+    return Champion(manifest.rung, version, scores, served_mb(components), foretold), notes
 
 
 def told(error: Exception) -> str:
@@ -169,7 +177,7 @@ def _schema(snapshot: SnapshotManifest, manifest: ComponentManifest) -> str:
     names = (*manifest.context_names, *manifest.known_names)
     known = {feature.name for feature in features}
     missing = [name for name in names if name not in known]
-    return f"without {missing[0]}" if missing else schema_hash(chosen(features, names))
+    return f"without {missing[0]}" if missing else schema_hash(chosen(features, names), manifest.hashed)
 
 
 def _short(text: str) -> str:

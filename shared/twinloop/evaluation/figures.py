@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from html import escape
 
-from twinloop.evaluation.plots import Point, Row, cost_plot, interval_plot
+from twinloop.evaluation.plots import Curve, Point, Row, cost_plot, interval_plot, reliability_plot
 from twinloop.evaluation.roles import role
 from twinloop.evaluation.verdict import Comparison, Judged, Verdict
 
@@ -12,7 +12,7 @@ _MOST_SLICES = 16
 
 
 def figures(verdict: Verdict) -> str:
-    """Return the figures as HTML: the metric, the gains, the slices, and quality over latency and size."""
+    """Return the figures as HTML: the metric, the gains, the slices, quality over cost, and how far chances hold."""
     primary = verdict.policy.primary
     parts = [
         _figure(
@@ -41,11 +41,24 @@ def figures(verdict: Verdict) -> str:
                 f"Gain over the {rival} in each slice{some}; the upright bar is the loss that is tolerated.",
             )
         )
-    for title, cost, attribute in (
-        ("Quality over latency", "latency p99, ms", "latency_p99_ms"),
-        ("Quality over size", "size, MB", "size_mb"),
-    ):
-        parts.append(_figure(title, cost_plot(_points(verdict, attribute), cost, primary), "Up and left is better."))
+    parts.append(
+        _figure(
+            "Quality over cost",
+            cost_plot(_points(verdict), "latency p50 of a case, ms", primary),
+            "Up and left is better; a point's area is what serving reads, in megabytes.",
+        )
+    )
+    curves = _curves(verdict)
+    for label in dict.fromkeys(label for curve in curves for label in curve):
+        drawn = [curve[label] for curve in curves if label in curve]
+        parts.append(
+            _figure(
+                f"Predicted and observed: {label}",
+                reliability_plot(drawn, f"predicted {label}", f"observed {label}"),
+                "Up to ten bins of as many impressions each; on the dashed line promises hold. Intervals are "
+                f"Wilson's, {verdict.policy.confidence:.0%}, as if impressions were independent. Axes: square roots.",
+            )
+        )
     return f'<div class="figures">{"".join(parts)}</div>'
 
 
@@ -85,17 +98,34 @@ def _slices(entry: Judged, verdict: Verdict) -> list[Row]:
     ]
 
 
-def _points(verdict: Verdict, attribute: str) -> list[Point]:
-    primary = verdict.policy.primary
-    points = [
-        Point(e.rung.name, getattr(e.measured, attribute), e.measured.metrics[primary], role(e, verdict))
-        for e in verdict.judged
-    ]
+def _points(verdict: Verdict) -> list[Point]:
+    models = [(e.rung.name, e.measured, role(e, verdict)) for e in verdict.judged]
     if verdict.champion:
-        measured = verdict.champion.measured
-        label = f"champion {verdict.champion.rung}"
-        points.append(Point(label, getattr(measured, attribute), measured.metrics[primary], "champion"))
-    return points
+        models.append((f"champion {verdict.champion.rung}", verdict.champion.measured, "champion"))
+    return [
+        Point(
+            f"{label}, {_size(measured.size_mb)}",
+            measured.latency_p50_ms,
+            measured.metrics[verdict.policy.primary],
+            kind,
+            measured.size_mb,
+        )
+        for label, measured, kind in models
+    ]
+
+
+def _size(megabytes: float) -> str:
+    return f"{megabytes:.1f} MB" if megabytes >= 1 else f"{megabytes * 1024:.1f} KB"
+
+
+def _curves(verdict: Verdict) -> list[dict[str, Curve]]:
+    """The chances by label of who is promoted or came nearest to it, and the champion's; more would hide each other."""
+    models = [(e.rung.name, e.measured, role(e, verdict)) for e in (_of_interest(verdict),) if e is not None]
+    if verdict.champion:
+        models.append((f"champion {verdict.champion.rung}", verdict.champion.measured, "champion"))
+    return [
+        {label: Curve(name, bins, kind) for label, bins in measured.reliable.items()} for name, measured, kind in models
+    ]
 
 
 def _figure(title: str, svg: str, caption: str) -> str:

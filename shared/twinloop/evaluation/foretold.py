@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from statistics import NormalDist
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,23 +14,32 @@ from twinloop.contracts.artefacts import Case
 from twinloop.contracts.system import Predictions
 from twinloop.errors import BadInputError
 from twinloop.evaluation.intervals import Interval
-from twinloop.evaluation.probability import auc, calibration_ratio, normalised_entropy
+from twinloop.evaluation.probability import auc, calibration_ratio, ece, log_loss, normalised_entropy
 from twinloop.evaluation.regression import mae, xauc
 
 _WORLDS = 200
+_BINS = 10
 _SEED = 20260101
 
 Floats = NDArray[np.float64]
 Metric = Callable[[Floats, Floats], float]
 
-_OF_CHANCES: dict[str, Metric] = {"auc": auc, "calibration": calibration_ratio, "ne": normalised_entropy}
+_OF_CHANCES: dict[str, Metric] = {
+    "logloss": log_loss,
+    "ne": normalised_entropy,
+    "auc": auc,
+    "calibration": calibration_ratio,
+    "ece": ece,
+}
 _OF_AMOUNTS: dict[str, Metric] = {"mae": mae, "xauc": xauc}
 
 # What a reader must know of each metric, by the end of its name.
 LEGEND = {
     "auc": "0.5 guesses, 1 orders perfectly",
     "calibration": "predicted / observed; 1 is right",
+    "logloss": "mean -[y ln p + (1 - y) ln(1 - p)]; less is better",
     "ne": "normalised entropy; 1 knows only the base rate, less is better",
+    "ece": "expected calibration error: mean |predicted - observed| over 15 bins of p; 0 is right",
     "mae": "mean absolute error, in the label's unit; less is better",
     "xauc": "AUC of amounts: 0.5 guesses, 1 orders perfectly",
 }
@@ -44,6 +54,7 @@ class Foretold:
         came: Label -> what became of each.
         said: Label -> what was predicted of it; the same labels.
         guarded: Labels whose calibration can veto.
+        slices: Slice -> its label of each impression, '' where it is in none; empty where impressions have no slices.
     """
 
     users: NDArray[np.int64]
@@ -52,6 +63,43 @@ class Foretold:
     chances: tuple[str, ...]
     amounts: tuple[str, ...]
     guarded: tuple[str, ...]
+    slices: Mapping[str, NDArray[np.str_]] = field(default_factory=dict)
+
+    def within(self) -> Iterator[tuple[str, str, Foretold]]:
+        """Yield every slice and label with the impressions that are in it, both sorted."""
+        for name in sorted(self.slices):
+            labels = self.slices[name]
+            for label in np.unique(labels[labels != ""]).tolist():
+                inside = labels == label
+                yield (
+                    name,
+                    label,
+                    replace(
+                        self,
+                        users=self.users[inside],
+                        came={key: values[inside] for key, values in self.came.items()},
+                        said={key: values[inside] for key, values in self.said.items()},
+                        slices={},
+                    ),
+                )
+
+
+class Bin(NamedTuple):
+    """Impressions of which about the same was predicted: the mean of that, and the share of which it came."""
+
+    predicted: float
+    observed: Interval
+    impressions: int
+
+
+@dataclass(frozen=True)
+class SliceMetrics:
+    """What was foretold of the impressions of one slice: the metrics that outcomes allow, as `summary` names them."""
+
+    slice: str
+    label: str
+    impressions: int
+    metrics: Mapping[str, float]
 
 
 def foretell(predictor: Any, shown: Sequence[Case], predictions: Predictions) -> Foretold | None:
@@ -78,7 +126,9 @@ def foretell(predictor: Any, shown: Sequence[Case], predictions: Predictions) ->
             raise BadInputError(f"a prediction of {label} is no {'probability' if most == 1 else 'amount'}")
     _, users = np.unique([str(case.request["user_id"]) for case in shown], return_inverse=True)
     chosen = predictions.chances, predictions.amounts, predictions.guarded
-    return Foretold(users.astype(np.int64), came, said, *chosen)
+    names = sorted({name for case in shown for name in case.slices})
+    slices = {name: np.array([case.slices.get(name, "") for case in shown], np.str_) for name in names}
+    return Foretold(users.astype(np.int64), came, said, *chosen, slices)
 
 
 def _came(shown: Sequence[Case], label: str, *, chance: bool) -> Floats:
@@ -90,6 +140,40 @@ def _came(shown: Sequence[Case], label: str, *, chance: bool) -> Floats:
     if not (np.isin(came, (0.0, 1.0)) if chance else np.isfinite(came)).all():
         raise BadInputError(f"an outcome {label} of the snapshot is {'neither 0 nor 1' if chance else 'no amount'}")
     return came
+
+
+def reliability(foretold: Foretold, label: str, confidence: float) -> tuple[Bin, ...]:
+    """Return a chance's impressions in up to ten bins of equal count by what was predicted, with Wilson's intervals.
+
+    Equal predictions are in one bin, so one who says the same of everything has one. The interval of a share k / n is
+    (k + z^2 / 2 +- z sqrt(k (n - k) / n + z^2 / 4)) / (n + z^2), Wilson 1927, as if impressions were independent.
+    """
+    came, said = foretold.came[label], foretold.said[label]
+    edges = np.unique(np.quantile(said, np.arange(1, _BINS) / _BINS, method="higher"))
+    places = np.searchsorted(edges, said, side="right")
+    z = NormalDist().inv_cdf((1 + confidence) / 2)
+    found = []
+    for place in np.unique(places):
+        inside = places == place
+        n, k = int(inside.sum()), float(came[inside].sum())
+        middle, half = (k + z**2 / 2) / (n + z**2), z * (k * (n - k) / n + z**2 / 4) ** 0.5 / (n + z**2)
+        share = Interval(k / n, max(0.0, middle - half), min(1.0, middle + half), confidence)
+        found.append(Bin(float(said[inside].mean()), share, n))
+    return tuple(found)
+
+
+def slice_metrics(foretold: Foretold) -> tuple[SliceMetrics, ...]:
+    """Return the metrics of chances within every slice, without intervals."""
+    found = []
+    for name, label, inside in foretold.within():
+        metrics = {
+            f"{of}_{metric}": value
+            for of in inside.chances
+            for metric, measure in _OF_CHANCES.items()
+            if (value := _or_none(measure, inside.came[of], inside.said[of])) is not None
+        }
+        found.append(SliceMetrics(name, label, len(inside.users), metrics))
+    return tuple(found)
 
 
 def summary(foretold: Foretold, confidence: float) -> dict[str, Interval]:

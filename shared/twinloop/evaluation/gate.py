@@ -15,7 +15,7 @@ from twinloop.contracts.spec import GatePolicy, Rung
 from twinloop.errors import BadInputError
 from twinloop.evaluation import words
 from twinloop.evaluation.cases import CaseScores
-from twinloop.evaluation.foretold import summary
+from twinloop.evaluation.foretold import reliability, slice_metrics, summary
 from twinloop.evaluation.guards import OBSERVED, PREDICTED, prediction_vetoes, serving_vetoes, slice_vetoes
 from twinloop.evaluation.intervals import Interval, mean_interval, paired_gain
 from twinloop.evaluation.slices import slice_gains, unmeasured
@@ -213,6 +213,8 @@ def _measurements(policy: GatePolicy, model: Candidate | Champion) -> Measuremen
         size_mb=model.size_mb,
         foretold=tuple(of_shown),
         impressions=len(foretold.users) if foretold else 0,
+        within=slice_metrics(foretold) if foretold else (),
+        reliable={of: reliability(foretold, of, policy.confidence) for of in foretold.chances} if foretold else {},
     )
 
 

@@ -13,6 +13,7 @@ from twinloop.evaluation.foretold import Foretold
 from twinloop.evaluation.intervals import ratio_interval
 from twinloop.evaluation.slices import SliceGain
 from twinloop.evaluation.verdict import Candidate, Veto
+from twinloop.features.judged import BUNDLE
 
 # A judge that returns both, per case the sum of predicted probabilities and the number of positives, has the
 # calibration of its system guarded.
@@ -25,10 +26,21 @@ def serving_vetoes(policy: GatePolicy, candidate: Candidate, data_age_days: floa
 
 
 def prediction_vetoes(policy: GatePolicy, foretold: Foretold | None) -> tuple[Veto, ...]:
-    """Return why a candidate may not tell its predictions: their mean is off, and by more than chance explains."""
+    """Return why a candidate may not tell its predictions: their mean is off, and by more than chance explains.
+
+    So it is overall, and within declared slices of as many impressions as make `minimum_slice_cases` bundles. The more
+    slices are looked at, the more chance may explain (Bonferroni): one of twenty would be off by it otherwise.
+    """
     if foretold is None:
         return ()
-    return tuple(veto for label in foretold.guarded for veto in _off(policy, foretold, label))
+    found = [veto for label in foretold.guarded for veto in _off(policy, foretold, label, policy.confidence)]
+    least = policy.minimum_slice_cases * BUNDLE
+    slices = [entry for entry in foretold.within() if entry[0] in policy.slices and len(entry[2].users) >= least]
+    for name, value, inside in slices:
+        confidence = 1 - (1 - policy.confidence) / len(slices)
+        for label in foretold.guarded:
+            found += _off(policy, inside, label, confidence, where=f"{name}={value}")
+    return tuple(found)
 
 
 def slice_vetoes(gains: Sequence[SliceGain], missing: Sequence[str], rival: str) -> tuple[Veto, ...]:
@@ -95,7 +107,7 @@ def _calibration(policy: GatePolicy, scores: CaseScores) -> Iterator[Veto]:
         )
 
 
-def _off(policy: GatePolicy, foretold: Foretold, label: str) -> Iterator[Veto]:
+def _off(policy: GatePolicy, foretold: Foretold, label: str, confidence: float, where: str = "") -> Iterator[Veto]:
     """The difference of sums against its own interval, which is the wider one of two.
 
     One is what outcomes vary by if the predictions are right (they are independent then), so that a handful of
@@ -103,17 +115,18 @@ def _off(policy: GatePolicy, foretold: Foretold, label: str) -> Iterator[Veto]:
     """
     came, said = foretold.came[label], foretold.said[label]
     predicted, observed = float(said.sum()), float(came.sum())
-    of_users = np.bincount(foretold.users, weights=said - came)
+    _, places = np.unique(foretold.users, return_inverse=True)
+    of_users = np.bincount(places, weights=said - came)
     users = len(of_users)
     variance = max(float((said * (1 - said)).sum()), float(users * of_users.var(ddof=1)) if users > 1 else 0.0)
-    chance = NormalDist().inv_cdf((1 + policy.confidence) / 2) * variance**0.5
+    chance = NormalDist().inv_cdf((1 + confidence) / 2) * variance**0.5
     ratio = predicted / observed if observed else float("inf")
     if abs(ratio - 1) <= policy.calibration_tolerance or abs(predicted - observed) <= chance:
         return
     times = f"{ratio:.3f} times the outcomes" if observed else "outcomes where none came"
     yield Veto(
-        f"{label} calibration",
-        f"its predictions of {label} promise {times} ({predicted:,.0f} predicted, {observed:,.0f} observed on "
-        f"{len(came):,} held-out impressions; chance explains {chance:,.0f}); "
-        f"1 +- {policy.calibration_tolerance:g} is tolerated",
+        f"{label} calibration{f' in {where}' if where else ''}",
+        f"its predictions of {label} {f'in the slice {where} ' if where else ''}promise {times} "
+        f"({predicted:,.0f} predicted, {observed:,.0f} observed on {len(came):,} held-out impressions; "
+        f"chance explains {chance:,.0f}); 1 +- {policy.calibration_tolerance:g} is tolerated",
     )

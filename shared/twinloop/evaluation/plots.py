@@ -7,18 +7,21 @@ it scales, and it takes the page's font.
 from __future__ import annotations
 
 import io
+import math
 import re
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
 from typing import Any
 
 import matplotlib as mpl
+import numpy as np
 from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
+from matplotlib.ticker import FixedLocator, MaxNLocator
 
+from twinloop.evaluation.foretold import Bin
 from twinloop.evaluation.intervals import Interval
 
 # Stand-in -> CSS variable. No colour of matplotlib's own may equal one of these.
@@ -51,6 +54,8 @@ _STYLE: Any = {
     "grid.linewidth": 0.6,
 }
 _LONGEST_LABEL = 34
+_LEAST_AREA, _MOST_AREA = 40.0, 900.0  # of a point, in square points
+_SHARES = 5  # parts of an axis of chances
 
 
 @dataclass(frozen=True)
@@ -65,11 +70,21 @@ class Row:
 
 @dataclass(frozen=True)
 class Point:
-    """One model in a scatter plot; `y` carries its interval."""
+    """One model in a scatter plot; `y` carries its interval, and the point's area goes with `size`."""
 
     label: str
     x: float
     y: Interval
+    role: str = "plain"
+    size: float = 0.0
+
+
+@dataclass(frozen=True)
+class Curve:
+    """One model's promises: bins of impressions by what it predicted."""
+
+    label: str
+    bins: Sequence[Bin]
     role: str = "plain"
 
 
@@ -95,30 +110,87 @@ def interval_plot(rows: Sequence[Row], axis: str, *, zero: bool = False) -> str:
 
 @mpl.rc_context(_STYLE)
 def cost_plot(points: Sequence[Point], cost: str, quality: str) -> str:
-    """Draw quality with its interval over a cost, on a logarithmic axis where costs differ by more than tenfold."""
-    figure, axes = _figure(2.7)
+    """Draw quality with its interval over a cost, on a logarithmic axis where costs differ by more than tenfold.
+
+    Areas are in proportion to the sizes, but for what would be too small to see.
+    """
+    figure, axes = _figure(3.1)
     costs = [point.x for point in points]
-    for point in points:
-        colour = ROLES[point.role]
-        axes.plot([point.x, point.x], [point.y.low, point.y.high], color=colour, linewidth=2.0, zorder=2)
-        axes.plot(point.x, point.y.mean, _MARKS[point.role], color=colour, markersize=7, zorder=3)
+    largest = max(point.size for point in points) or 1.0
+    areas = {point: max(_LEAST_AREA, _MOST_AREA * point.size / largest) for point in points}
+    for point in sorted(points, key=lambda point: -point.size):
+        colour, area = ROLES[point.role], areas[point]
+        axes.plot([point.x, point.x], [point.y.low, point.y.high], color=colour, linewidth=2.0, zorder=3)
+        axes.scatter([point.x], [point.y.mean], area, color=colour, alpha=0.35, linewidths=0, zorder=2)
+        axes.plot(point.x, point.y.mean, _MARKS[point.role], color=colour, markersize=5, zorder=4)
     if min(costs) > 0 and max(costs) > 10 * min(costs):
         axes.set_xscale("log")
         axes.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
         axes.xaxis.set_minor_formatter(lambda value, _: "")
         axes.set_xlim(min(costs) / 2, max(costs) * 4)
     else:
-        room = (max(costs) - min(costs)) or max(costs) or 1.0
-        axes.set_xlim(max(0.0, min(costs) - 0.15 * room), max(costs) + 0.45 * room)
-    _label(axes, points)
+        axes.set_xlim(0, 1.6 * (max(costs) or 1.0))  # from 0, so that what costs about the same looks it
+    _label(axes, {point: math.sqrt(area / math.pi) for point, area in areas.items()})
     axes.set_xlabel(cost)
     axes.set_ylabel(quality)
     axes.grid(axis="both")
     return _svg(figure, f"{quality} over {cost}: " + "; ".join(f"{p.label} {p.y} at {p.x:.3g}" for p in points))
 
 
-def _label(axes: Any, points: Sequence[Point]) -> None:
-    """Write each name to the right of its point, moved up where two would overlap."""
+@mpl.rc_context(_STYLE)
+def reliability_plot(curves: Sequence[Curve], predicted: str, observed: str) -> str:
+    """Draw what came, with its interval, over what was predicted; on the diagonal promises hold.
+
+    Both axes are in square roots: most chances are small, and none may be too small to be drawn.
+    """
+    figure, axes = _figure(3.6)
+    most = max(max(one.predicted, one.observed.high) for curve in curves for one in curve.bins)
+    most = min(1.0, 1.08 * most) or 1.0
+    axes.plot([0, most], [0, most], color=FAINT, linewidth=0.9, linestyle=(0, (3, 2)), zorder=1)
+    for curve in curves:
+        colour, x = ROLES[curve.role], [one.predicted for one in curve.bins]
+        for one in curve.bins:
+            interval = [one.observed.low, one.observed.high]
+            axes.plot([one.predicted] * 2, interval, color=colour, linewidth=1.6, alpha=0.55, zorder=2)
+        axes.plot(x, [one.observed.mean for one in curve.bins], color=colour, linewidth=1.0, zorder=3)
+        axes.plot(
+            x,
+            [one.observed.mean for one in curve.bins],
+            _MARKS[curve.role],
+            color=colour,
+            markersize=5,
+            zorder=4,
+            label=_short(curve.label),
+        )
+    for set_scale, set_limits in ((axes.set_xscale, axes.set_xlim), (axes.set_yscale, axes.set_ylim)):
+        set_scale("function", functions=(_root, np.square))
+        set_limits(0, most)
+    for axis in (axes.xaxis, axes.yaxis):
+        axis.set_major_locator(FixedLocator(_shares(most)))
+        axis.set_major_formatter(lambda value, _: f"{value:.3g}")
+    axes.set_xlabel(predicted)
+    axes.set_ylabel(observed)
+    axes.grid(axis="both")
+    axes.legend(loc="upper left", frameon=False, fontsize=8.5, labelcolor=INK)
+    told = "; ".join(
+        f"{curve.label}: " + ", ".join(f"{one.predicted:.3g} came as {one.observed}" for one in curve.bins)
+        for curve in curves
+    )
+    return _svg(figure, f"{observed} over {predicted}: {told}")
+
+
+def _root(values: Any) -> Any:
+    """The square root, of what lies below 0 as of 0: matplotlib asks for a little more than the axis."""
+    return np.sqrt(np.maximum(values, 0))
+
+
+def _shares(most: float) -> list[float]:
+    """Round numbers from 0 to `most` that lie about evenly on an axis of square roots."""
+    return sorted({float(f"{most * (place / _SHARES) ** 2:.1g}") for place in range(_SHARES + 1)})
+
+
+def _label(axes: Any, points: Mapping[Point, float]) -> None:
+    """Write each name to the right of its point, which is so many points wide, moved up where two would overlap."""
     low, high = axes.get_ylim()
     step = (high - low) * 0.075
     taken = low - step
@@ -128,7 +200,7 @@ def _label(axes: Any, points: Sequence[Point]) -> None:
         axes.annotate(
             _short(point.label),
             (point.x, height),
-            xytext=(8, 0),
+            xytext=(points[point] + 4, 0),
             textcoords="offset points",
             va="center",
             color=INK,

@@ -86,6 +86,14 @@ def _measured(measured: Measurements) -> dict[str, Any]:
         "latency_p99_ms": measured.latency_p99_ms,
         "size_mb": measured.size_mb,
         "impressions": measured.impressions,
+        "within": [asdict(entry) for entry in measured.within],
+        "reliability": {
+            label: [
+                {"predicted": one.predicted, "observed": _interval(one.observed), "impressions": one.impressions}
+                for one in bins
+            ]
+            for label, bins in measured.reliable.items()
+        },
     }
 
 

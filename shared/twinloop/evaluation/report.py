@@ -143,7 +143,26 @@ def _foretold(verdict: Verdict) -> str:
         f"On {count:,} held-out impressions, each asked for alone with what was known just before it, and not where in "
         "the list it stood. Intervals resample users, whose impressions go together."
     )
-    return f'{_rows(heads, rows)}<p class="faint">{told}</p>'
+    return f'{_rows(heads, rows)}<p class="faint">{told}</p>{_within(verdict)}'
+
+
+def _within(verdict: Verdict) -> str:
+    """The metrics of chances in every slice that impressions are in; nothing where they have no slices."""
+    models = [entry for entry in _predicting(verdict) if entry[2].measured.within]
+    if not models:
+        return ""
+    names = list(dict.fromkeys(name for *_, m in models for one in m.measured.within for name in one.metrics))
+    rows = [
+        [
+            f'<th class="{kind}">{escape(label)}</th>',
+            f'<td class="text">{escape(one.slice)} = {escape(one.label)}</td>',
+            f"<td>{one.impressions:,}</td>",
+            *(f"<td>{one.metrics[name]:.4f}</td>" if name in one.metrics else "<td></td>" for name in names),
+        ]
+        for label, kind, model in models
+        for one in model.measured.within
+    ]
+    return f"<h3>In slices</h3>{_table(['', 'slice', 'impressions', *names], rows)}"
 
 
 def _guards(verdict: Verdict) -> str:

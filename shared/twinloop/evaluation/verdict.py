@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from twinloop.contracts.spec import GatePolicy, Rung
 from twinloop.evaluation.cases import CaseScores
-from twinloop.evaluation.foretold import Foretold
+from twinloop.evaluation.foretold import Bin, Foretold, SliceMetrics
 from twinloop.evaluation.intervals import Interval
 from twinloop.evaluation.slices import SliceGain
 
@@ -82,6 +82,7 @@ class Measurements:
     """What the report shows of any model, champion or candidate.
 
     `metrics` are those of the cases, and of the `impressions` whose outcomes it foretold; `foretold` names the latter.
+    `within` are those of the slices that impressions are in; `reliable` has the bins of each chance, by label.
     """
 
     metrics: Mapping[str, Interval]
@@ -90,6 +91,8 @@ class Measurements:
     size_mb: float
     foretold: tuple[str, ...] = ()
     impressions: int = 0
+    within: tuple[SliceMetrics, ...] = ()
+    reliable: Mapping[str, tuple[Bin, ...]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

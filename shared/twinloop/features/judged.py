@@ -19,7 +19,8 @@ import json
 import zipfile
 import zlib
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,13 +28,13 @@ from numpy.typing import NDArray
 from twinloop.contracts.artefacts import Case
 from twinloop.contracts.features import Counting
 from twinloop.errors import BadInputError, IntegrityError
-from twinloop.features.knowledge import About, UserKnowledge, about, of_item
+from twinloop.features.knowledge import About, Objects, UserKnowledge, about, of_item
 from twinloop.features.stores import Known
 
 USERS_FILE, ITEMS_FILE = "cases/known.jsonl.gz", "items/known.npz"
 SHOWN_FILE = "cases/impressions.jsonl.gz"
 MOST_JUDGED = 5_000  # cases that the gate replays
-MOST_SHOWN = 5_000
+BUNDLE = 20  # impressions of a case, where a system is judged by impressions
 MOST_MOMENTS = 16
 MOST_BYTES = 32_000_000
 
@@ -74,6 +75,10 @@ class ItemsAsOf:
         if moment >= 0:
             found.values[here] = self._values[moment, places[here]]
         return found, False
+
+    def texts(self, item_ids: Sequence[str]) -> tuple[Objects, bool]:
+        """Raise IntegrityError: the file has none."""
+        raise IntegrityError(f"no case of a list knows texts of its items, and {len(item_ids)} were asked about")
 
 
 def packed_user(case_id: str, known: Known) -> dict[str, object]:
@@ -117,6 +122,7 @@ class KnownThen:
 
     values: Mapping[str, float | None]
     degraded: bool = False
+    known_texts: Mapping[str, str | None] = field(default_factory=dict)
 
     def tensor(self, names: Sequence[str], item_ids: Sequence[str], at_ms: int) -> NDArray[np.float32]:
         """Return the values, float32[items, names]; there is one item, and one moment."""
@@ -127,10 +133,18 @@ class KnownThen:
         row = [np.nan if self.values[name] is None else self.values[name] for name in names]
         return np.array([row] * len(item_ids), np.float32).reshape(len(item_ids), len(names))
 
+    def texts(self, names: Sequence[str], item_ids: Sequence[str]) -> list[tuple[str | None, ...]]:
+        """Return the texts, the same for every id; there is one item."""
+        missing = [name for name in names if name not in self.known_texts]
+        if missing:
+            raise IntegrityError(f"no model can be asked with {missing[0]!r}: no impression of the snapshot has it")
+        return [tuple(self.known_texts[name] for name in names)] * len(item_ids)
+
 
 def with_values(shown: Iterable[Case]) -> list[Case]:
     """Return cases of impressions whose request has what was known, as `known`, a Knowledge. Lives in memory only."""
-    return [
-        case.model_copy(update={"request": {**case.request, "known": KnownThen(case.request.get("known") or {})}})
-        for case in shown
-    ]
+    return [case.model_copy(update={"request": {**case.request, "known": _known_then(case.request)}}) for case in shown]
+
+
+def _known_then(request: Mapping[str, Any]) -> KnownThen:
+    return KnownThen(request.get("known") or {}, known_texts=request.get("texts") or {})

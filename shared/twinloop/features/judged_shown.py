@@ -19,9 +19,9 @@ import duckdb
 from twinloop.contracts.artefacts import Case
 from twinloop.contracts.features import Counting
 from twinloop.contracts.history import POSITIVE
-from twinloop.contracts.outcomes import Outcomes
+from twinloop.contracts.outcomes import Outcomes, text_column
 from twinloop.features.files import write_json_lines
-from twinloop.features.judged import MOST_SHOWN, SHOWN_FILE
+from twinloop.features.judged import SHOWN_FILE
 from twinloop.features.lake import quoted
 from twinloop.features.outcomes import known_features
 
@@ -49,6 +49,7 @@ def write_shown(
         "item_id",
         "time_ms",
         *(f"context_{name}" for name in outcomes.context),
+        *(text_column(name) for name in outcomes.texts),
         *(f"label_{name}" for name in outcomes.labels),
         *known,
     ]
@@ -58,7 +59,7 @@ def write_shown(
         SELECT {_ID} AS case_id, {", ".join(map(quoted, names))} FROM read_parquet(?)
         WHERE time_ms >= (SELECT time_ms FROM judged_from) ORDER BY sha256({_ID}) LIMIT ?
         """,
-        [str(impressions), MOST_SHOWN],
+        [str(impressions), outcomes.most_judged],
     )
     return {SHOWN_FILE: write_json_lines(folder / SHOWN_FILE, _lines(connection, outcomes, known))}
 
@@ -72,17 +73,21 @@ def _lines(connection: duckdb.DuckDBPyConnection, outcomes: Outcomes, known: lis
         for row in mine:
             end = bisect_left(moments, row["time_ms"])
             told = {name: json.loads(row[f"context_{name}"] or "null") for name in outcomes.context}
+            request = {
+                "user_id": user_id,
+                "time_ms": row["time_ms"],
+                "item_id": row["item_id"],
+                "history": [list(like) for like in likes[max(end - MOST_LIKES, 0) : end]],
+                "context": {name: value for name, value in told.items() if value is not None},
+                "known": {name: _number(row[name]) for name in known},
+            }
+            if outcomes.texts:
+                request["texts"] = {name: row[text_column(name)] for name in outcomes.texts}
             case = Case(
                 case_id=row["case_id"],
-                request={
-                    "user_id": user_id,
-                    "time_ms": row["time_ms"],
-                    "item_id": row["item_id"],
-                    "history": [list(like) for like in likes[max(end - MOST_LIKES, 0) : end]],
-                    "context": {name: value for name, value in told.items() if value is not None},
-                    "known": {name: _number(row[name]) for name in known},
-                },
+                request=request,
                 truth={name: row[f"label_{name}"] for name in outcomes.labels},
+                slices={} if outcomes.slices_of is None else dict(outcomes.slices_of(request)),
             )
             yield case.model_dump()
 

@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,13 +26,22 @@ FRESH_S = 30.0
 PRESENT_MS = 5_000  # so near the clock's time a moment is the present: a request may wait that long for its stores
 
 Floats32 = NDArray[np.float32]
+Objects = NDArray[Any]
 
 
 class About(NamedTuple):
-    """What is known of items: values float32[items, features of items], marks int64[items, marks]."""
+    """What is known of items.
+
+    Attributes:
+        values: float32[items, features of items].
+        marks: int64[items, marks].
+        texts: str or None, [items, attributes of items], in the order of `Counting.attributes`; None also for what is a
+            number.
+    """
 
     values: Floats32
     marks: Ints
+    texts: Objects
 
 
 class ItemsKnown(Protocol):
@@ -40,6 +49,10 @@ class ItemsKnown(Protocol):
 
     def about(self, item_ids: Sequence[str], at_ms: int) -> tuple[About, bool]:
         """Return what is known of items at a moment, in their order, and whether some of it are only defaults."""
+        ...
+
+    def texts(self, item_ids: Sequence[str]) -> tuple[Objects, bool]:
+        """Return `About.texts` of items at present, and whether some of it is missing for want of an answer."""
         ...
 
 
@@ -55,7 +68,17 @@ def about(counting: Counting, items: Mapping[str, Known], at_ms: int) -> About:
     values = np.empty((len(items), len(features)), np.float32)
     for column, feature in enumerate(features):
         values[:, column] = found[feature.name].values
-    return About(values, item_marks(counting, items))
+    return About(values, item_marks(counting, items), _texts(counting, items))
+
+
+def _texts(counting: Counting, items: Mapping[str, Known]) -> Objects:
+    names = tuple(counting.attributes.get("items", {}))
+    texts = np.empty((len(items), len(names)), object)
+    for row, item in enumerate(items.values()):
+        for column, name in enumerate(names):
+            value = item.attributes.get(name)
+            texts[row, column] = value if isinstance(value, str) else None
+    return texts
 
 
 class ItemCache:
@@ -92,6 +115,7 @@ class ItemCache:
         width = len(of_item(counting))
         self._values = np.empty((most, width), np.float32)
         self._marks = np.empty((most, len(counting.marks)), np.int64)
+        self._texts = np.empty((most, len(counting.attributes.get("items", {}))), object)
         self._read_s = np.full(most, -np.inf)
         self._slots: dict[str, int] = {}  # those read longest ago first
         self._lock = threading.Lock()
@@ -109,16 +133,22 @@ class ItemCache:
         with self._lock:
             slots = np.fromiter((self._slots.get(item_id, -1) for item_id in item_ids), np.int64, len(item_ids))
             missing = np.flatnonzero((slots < 0) | (now_s - self._read_s[slots] > self._fresh_s)).tolist()
-            found = About(self._values[slots], self._marks[slots])  # copies
+            found = About(self._values[slots], self._marks[slots], self._texts[slots])  # copies
         if not missing:
             return found, False
         wanted = list(dict.fromkeys(item_ids[place] for place in missing))
         fresh, lost = self._ask(wanted, at_ms)
-        found.values[missing], found.marks[missing] = _in_order(fresh, wanted, [item_ids[place] for place in missing])
+        asked = _in_order(fresh, wanted, [item_ids[place] for place in missing])
+        found.values[missing], found.marks[missing], found.texts[missing] = asked
         if lost is not None:
             with self._lock:
                 self._keep(wanted, fresh, lost, now_s)
         return found, lost is None or bool(lost)
+
+    def texts(self, item_ids: Sequence[str]) -> tuple[Objects, bool]:
+        """Return items' texts; those whose features were just asked for are not read again."""
+        found, lost = self.about(item_ids, self._now_ms())
+        return found.texts, lost
 
     def _ask(self, item_ids: Sequence[str], at_ms: int) -> tuple[About, set[str] | None]:
         """Return what the store says, and whose counters are defaults since they cannot be read; None: everybody's."""
@@ -146,6 +176,7 @@ class ItemCache:
         sound = [place for place, item_id in enumerate(item_ids) if item_id not in damaged][-len(self._read_s) :]
         slots = [self._slot(item_ids[place]) for place in sound]
         self._values[slots], self._marks[slots] = fresh.values[sound], fresh.marks[sound]
+        self._texts[slots] = fresh.texts[sound]
         self._read_s[slots] = now_s
 
     def _slot(self, item_id: str) -> int:
@@ -161,7 +192,7 @@ def _in_order(known: About, of: Sequence[str], wanted: Sequence[str]) -> About:
     """Return what is known of `of` for each of the items wanted, which may name one twice."""
     where = {item_id: place for place, item_id in enumerate(of)}
     places = [where[item_id] for item_id in wanted]
-    return About(known.values[places], known.marks[places])
+    return About(known.values[places], known.marks[places], known.texts[places])
 
 
 @dataclass
@@ -196,6 +227,36 @@ class UserKnowledge:
             place = self._places.get(feature.name)
             tensor[:, column] = found[feature.name].values if place is None else known.values[:, place]
         return tensor
+
+    def texts(self, names: Sequence[str], item_ids: Sequence[str]) -> list[tuple[str | None, ...]]:
+        """Return text attributes, one tuple an item; those of the latest row, whatever the moment."""
+        places = [self._text_place(name) for name in names]
+        own = {} if self.user is None else self.user.attributes
+        texts = np.empty((len(item_ids), len(names)), object)
+        asked = any(place is not None for place in places)
+        of_items, lost = self._texts(item_ids) if asked else (texts, False)
+        self.degraded |= lost
+        for column, (name, place) in enumerate(zip(names, places, strict=True)):
+            if place is None:
+                value = own.get(name.removeprefix("users."))
+                texts[:, column] = value if isinstance(value, str) else None
+                self.degraded |= self.user is None
+            else:
+                texts[:, column] = of_items[:, place]
+        return list(map(tuple, texts.tolist()))
+
+    def _texts(self, item_ids: Sequence[str]) -> tuple[Objects, bool]:
+        if self.items is not None:
+            return self.items.texts(item_ids)
+        return _texts(self.counting, dict.fromkeys(item_ids, Known())), True
+
+    def _text_place(self, name: str) -> int | None:
+        """The column of an attribute of items; None for one of the user."""
+        table, _, attribute = name.partition(".")
+        names = tuple(self.counting.attributes.get(table, {}))
+        if attribute not in names:
+            raise IntegrityError(f"no model can be asked with the text {name!r}: it is no attribute of users or items")
+        return names.index(attribute) if table == "items" else None
 
     def _about(self, item_ids: Sequence[str], at_ms: int) -> tuple[About, bool]:
         if self.items is not None:

@@ -14,8 +14,10 @@ import duckdb
 import pyarrow as pa
 
 from twinloop.contracts.features import Counting, Feature
-from twinloop.contracts.outcomes import Outcomes
+from twinloop.contracts.outcomes import Outcomes, text_column
+from twinloop.contracts.spec import Split
 from twinloop.contracts.system import System
+from twinloop.errors import BadInputError
 from twinloop.features import lake
 from twinloop.features.counted import asof, make_happened
 from twinloop.features.splits import PART_SQL, move_to_requests
@@ -35,8 +37,8 @@ def impression_schema(outcomes: Outcomes, counting: Counting) -> pa.Schema:
     numbers = [*outcomes.item_facts, *(f"label_{name}" for name in outcomes.labels)]
     numbers += [feature.name for feature in known_features(counting)]
     first = [("user_id", pa.string()), ("item_id", pa.string()), ("time_ms", pa.int64()), ("position", pa.int32())]
-    context = [(f"context_{name}", pa.string()) for name in outcomes.context]
-    return pa.schema([*first, *context, *((name, pa.float32()) for name in numbers)])
+    texts = [f"context_{name}" for name in outcomes.context] + [text_column(name) for name in outcomes.texts]
+    return pa.schema([*first, *((name, pa.string()) for name in texts), *((name, pa.float32()) for name in numbers)])
 
 
 def load_impressions(connection: duckdb.DuckDBPyConnection, system: System, folder: Path) -> bool:
@@ -48,6 +50,9 @@ def load_impressions(connection: duckdb.DuckDBPyConnection, system: System, fold
     A user's parts are where their positives are, so the lists of a part were chosen by what came of them, and say
     nothing true about how often something comes. Predictions are judged, therefore, by all impressions since one moment
     for everybody, `judged_from(time_ms)`: the last ones, as many as the test's share. They are test, whatever else is.
+
+    A system that is judged by impressions has only such parts: validation is the share before them, train all earlier
+    ones. `events` may be empty then, and there are no `boundaries`.
 
     Args:
         connection: With the tables `events`, `items`, `users` and `boundaries`.
@@ -64,11 +69,14 @@ def load_impressions(connection: duckdb.DuckDBPyConnection, system: System, fold
     lake.load_once(connection, system, folder, [*named, "context"] if outcomes.context else named)
     make_happened(connection, counting, events="once")
     _load_shown(connection, outcomes)
-    move_to_requests(connection, outcomes)
+    _check_texts(connection, outcomes)
+    if not outcomes.judged:
+        move_to_requests(connection, outcomes)
     connection.execute("DROP TABLE once")
     edge = _sample_edge(connection, outcomes.most)
     sampled = "" if edge is None else f"AND {_HASH} <= {edge}::UBIGINT"
     judged = _make_judged_from(connection, system.spec.split.test, sampled)
+    parted = _part_by_time(connection, system.spec.split, judged, sampled) if outcomes.judged else _PART_BY_USER
     # Events of one user, item and moment are one impression.
     context = "".join(f", max(context_{name}) AS context_{name}" for name in outcomes.context)
     connection.execute(f"""
@@ -77,11 +85,7 @@ def load_impressions(connection: duckdb.DuckDBPyConnection, system: System, fold
             SELECT user_id, item_id, time_ms, max(position) AS position{context}
             FROM shown WHERE waited {sampled} GROUP BY user_id, item_id, time_ms
         ),
-        parted AS (
-            SELECT events.*, CASE WHEN events.time_ms >= {judged} THEN 'test' ELSE {PART_SQL} END AS part,
-                {_next("test")} AS test_ms, {_next("validation")} AS validation_ms
-            FROM places AS events LEFT JOIN boundaries USING (user_id)
-        )
+        parted AS ({parted.format(judged=judged)})
         SELECT * EXCLUDE (test_ms, validation_ms) FROM parted WHERE CASE part
             WHEN 'test' THEN true
             WHEN 'validation' THEN time_ms + {outcomes.window_ms} < least(test_ms, {judged})
@@ -106,6 +110,8 @@ def impressions(connection: duckdb.DuckDBPyConnection, system: System, *, memory
     features = known_features(counting)
     load_item_values(connection, counting, [f for f in features if f.entity == "item"], memory_mb=memory_mb)
     facts = [f"coalesce(item_facts.v_{of}, 0)::DOUBLE AS {name}" for name, of in outcomes.item_facts.items()]
+    facts += [f"{_fact_of(name)} AS {text_column(name)}" for name in outcomes.texts]
+    of_users = any(name.startswith("users.") for name in outcomes.texts)
     labels = [f"coalesce(came.l{n}, 0) AS label_{name}" for n, name in enumerate(outcomes.labels)]
     for first, last in _ranges(connection, "user_id", "impressions", rows):
         for table in ("happened", "shown", "said", "impressions"):
@@ -115,7 +121,7 @@ def impressions(connection: duckdb.DuckDBPyConnection, system: System, *, memory
             CREATE OR REPLACE TEMP TABLE my_labels AS
             SELECT {", ".join(["my_impressions.*", *facts, *labels])} FROM my_impressions
             LEFT JOIN ({_came(outcomes)}) AS came USING (user_id, item_id, time_ms)
-            LEFT JOIN item_facts USING (item_id)
+            LEFT JOIN item_facts USING (item_id) {"LEFT JOIN user_facts USING (user_id)" if of_users else ""}
         """)
         others = [feature for feature in features if feature.entity != "item"]
         valued = asof(connection, counting, labels="my_labels", happened="my_happened", features=others)
@@ -128,20 +134,58 @@ def impressions(connection: duckdb.DuckDBPyConnection, system: System, *, memory
 
 def _make_judged_from(connection: duckdb.DuckDBPyConnection, share: float, sampled: str) -> int:
     """Make `judged_from`: the moment since which that share of the impressions came; returns it."""
-    connection.execute(
-        f"""
-        CREATE TABLE judged_from AS
-        SELECT coalesce(quantile_disc(time_ms, ?::DOUBLE), 0) AS time_ms FROM shown WHERE waited {sampled}
-        """,
-        [1 - share],
-    )
-    found = connection.execute("SELECT time_ms FROM judged_from").fetchone()
+    since = _since(connection, 1 - share, sampled)
+    connection.execute("CREATE TABLE judged_from AS SELECT ?::BIGINT AS time_ms", [since])
+    return since
+
+
+def _since(connection: duckdb.DuckDBPyConnection, share: float, sampled: str) -> int:
+    """The moment before which that share of the impressions came."""
+    found = connection.execute(
+        f"SELECT coalesce(quantile_disc(time_ms, ?::DOUBLE), 0) FROM shown WHERE waited {sampled}", [share]
+    ).fetchone()
     return int(found[0]) if found else 0
+
+
+def _part_by_time(connection: duckdb.DuckDBPyConnection, split: Split, judged: int, sampled: str) -> str:
+    """The query of the impressions with their parts, which begin for everybody at the same moments."""
+    # Rounded, because 1 - .2 - .1 is a hair above .7.
+    validated = _since(connection, round(1 - split.test - split.validation, 9), sampled)
+    return f"""
+        SELECT *, CASE WHEN time_ms >= {judged} THEN 'test' WHEN time_ms >= {validated} THEN 'validation'
+            ELSE 'train' END AS part, {judged}::BIGINT AS test_ms, {validated}::BIGINT AS validation_ms FROM places
+    """
+
+
+def _check_texts(connection: duckdb.DuckDBPyConnection, outcomes: Outcomes) -> None:
+    """Refuse an attribute that is no text in the lake: online it would not be known as one."""
+    kinds = {
+        f"{table}s.{row[0].removeprefix('v_')}": str(row[1])
+        for table in ("item", "user")
+        for row in connection.execute(f"DESCRIBE {table}_facts").fetchall()
+    }
+    for name in outcomes.texts:
+        if kinds[name] != "VARCHAR":
+            raise BadInputError(f"the attribute {name} is no text in the lake, but {kinds[name]}")
+
+
+def _fact_of(name: str) -> str:
+    """The column of an attribute, `items.<name>` or `users.<name>`."""
+    table, _, attribute = name.partition(".")
+    return f"{table[:4]}_facts.v_{attribute}"
 
 
 def _next(part: str) -> str:
     """The moment at which a user's part begins."""
     return f"(boundaries.{part}_start)[1]"
+
+
+# The query of the impressions with the parts of their users, but for the last ones, which are judged.
+_PART_BY_USER = f"""
+    SELECT events.*, CASE WHEN events.time_ms >= {{judged}} THEN 'test' ELSE {PART_SQL} END AS part,
+        {_next("test")} AS test_ms, {_next("validation")} AS validation_ms
+    FROM places AS events LEFT JOIN boundaries USING (user_id)
+"""
 
 
 def _load_shown(connection: duckdb.DuckDBPyConnection, outcomes: Outcomes) -> None:

@@ -12,6 +12,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from twinloop.contracts.features import Feature
+from twinloop.contracts.hashing import Hashed
 from twinloop.errors import IntegrityError
 
 INTERACTION_COLUMNS = {"user_id": "string", "item_id": "string", "time_ms": "int64", "strength": "float32"}
@@ -32,13 +33,20 @@ def interaction_columns(features: Iterable[Feature]) -> dict[str, str]:
 _FIRST = frozenset({"name", "entity", "kind", "window_days", "length", "default", "time_to_live_days", "version"})
 
 
-def schema_hash(features: Iterable[Feature]) -> str:
-    """Return a hash of the definitions in their order and of the columns they become; words for people do not count."""
+def schema_hash(features: Iterable[Feature], hashed: Hashed | None = None) -> str:
+    """Return a hash of the definitions in their order and of the columns they become; words for people do not count.
+
+    Args:
+        features: The definitions.
+        hashed: The ids that a model is asked with besides, if any.
+    """
     features = tuple(features)
-    facts = {
+    facts: dict[str, Any] = {
         "features": [_definition(feature) for feature in features],
         "columns": list(interaction_columns(features).items()),
     }
+    if hashed is not None:
+        facts["hashed"] = hashed.model_dump(mode="json")
     return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
 
 

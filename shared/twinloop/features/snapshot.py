@@ -23,6 +23,7 @@ from twinloop.errors import AlreadyExistsError, BadInputError
 from twinloop.features import lake
 from twinloop.features.cases import MOST_CASES, cases
 from twinloop.features.files import ParquetFile, file_entry, write_json_lines
+from twinloop.features.judged import BUNDLE, SHOWN_FILE
 from twinloop.features.offline import asof_sql
 from twinloop.features.outcomes import impression_schema, impressions, known_features, load_impressions
 from twinloop.features.schema import feature_versions, interaction_columns, schema_hash
@@ -39,6 +40,7 @@ _ARROW = {
 # A chunk of users holds about this many events and elements of their lists; it bounds the memory, not the result.
 _CHUNK_ENTRIES = 5_000_000
 _BATCH_ROWS = 20_000
+_CASES = "cases/test.jsonl.gz"
 
 
 @dataclass(frozen=True)
@@ -95,29 +97,32 @@ def build_snapshot(
         )
     with lake.open_database(work / "duckdb", memory_mb=resources.memory_mb, threads=resources.threads) as connection:
         lake.load_events(connection, system, work / "lake" / "events")
-        first, last = _time_range(connection)
-        make_boundaries(connection, system.spec.split)
+        judged = system.outcomes is not None and system.outcomes.judged
+        if not judged:
+            first, last = _time_range(connection)
+            make_boundaries(connection, system.spec.split)
         rows = {}
         for table in ("items", "users"):
             lake.load_entities(connection, table, tables[table], work / "lake" / table)
             rows[f"{table}/{table}.parquet"] = _write_table(connection, table, tables[table], folder)
         shown = _write_impressions(connection, system, folder, work / "lake" / "events", resources.memory_mb)
         rows |= shown  # before interactions: parts begin when lists were asked for
-        rows |= _write_interactions(connection, system, folder)
-        chunks = user_chunks(connection)
-        for part in ("validation", "test"):
-            path = f"cases/{part}.jsonl.gz"
-            spec = system.spec
-            lines = cases(connection, part, chunks, length=spec.history_length, segments=spec.segments, most=MOST_CASES)
-            rows[path] = write_json_lines(folder / path, lines)
-        if shown and rows[path] and system.counting is not None and system.outcomes is not None:
+        if judged:
+            first, last = _time_range(connection, judged=True)
+        else:
+            rows |= _write_interactions(connection, system, folder)
+            rows |= _write_cases(connection, system, folder)
+        if shown and (judged or rows[_CASES]) and system.counting is not None and system.outcomes is not None:
             from twinloop.features.judged_shown import write_shown  # noqa: PLC0415 - they use what uses this module
             from twinloop.features.judged_write import write_judged  # noqa: PLC0415
 
             held_out = folder / "test" / "impressions.parquet"
             rows |= write_shown(connection, system.outcomes, system.counting, folder, held_out)
-            rows |= write_judged(connection, system.counting, folder, folder / path, memory_mb=resources.memory_mb)
-    _check_enough(system, rows, minimum_cases)
+            if not judged:
+                rows |= write_judged(
+                    connection, system.counting, folder, folder / _CASES, memory_mb=resources.memory_mb
+                )
+    (_check_enough_shown if judged else _check_enough)(system, rows, minimum_cases)
     draft = SnapshotManifest(
         snapshot_id="",
         system=system.spec.name,
@@ -163,8 +168,10 @@ def publish(objects: ObjectStore, manifest: SnapshotManifest, folder: Path) -> S
     return SnapshotManifest.model_validate_json(objects.read(key).body)
 
 
-def _time_range(connection: duckdb.DuckDBPyConnection) -> tuple[datetime, datetime]:
-    row = connection.execute("SELECT min(time_ms), max(time_ms) FROM events").fetchone()
+def _time_range(connection: duckdb.DuckDBPyConnection, *, judged: bool = False) -> tuple[datetime, datetime]:
+    """When the first and the last event came that say something: of what was shown, where that is what is judged."""
+    events = "(SELECT time_ms FROM shown UNION ALL SELECT time_ms FROM said)" if judged else "events"
+    row = connection.execute(f"SELECT min(time_ms), max(time_ms) FROM {events}").fetchone()
     if row is None or row[0] is None:
         raise BadInputError(
             "no event of the lake says anything about an item (only impressions?); "
@@ -225,12 +232,29 @@ def _write_interactions(connection: duckdb.DuckDBPyConnection, system: System, f
     return {f"{part}/interactions.parquet": file.rows for part, file in files.items()}
 
 
+def _write_cases(connection: duckdb.DuckDBPyConnection, system: System, folder: Path) -> dict[str, int]:
+    """Write the cases of lists of validation and test; returns rows by path."""
+    spec, chunks, rows = system.spec, user_chunks(connection), {}
+    for part in PARTS[1:]:
+        path = f"cases/{part}.jsonl.gz"
+        lines = cases(connection, part, chunks, length=spec.history_length, segments=spec.segments, most=MOST_CASES)
+        rows[path] = write_json_lines(folder / path, lines)
+    return rows
+
+
 def _write_impressions(
     connection: duckdb.DuckDBPyConnection, system: System, folder: Path, events: Path, memory_mb: int
 ) -> dict[str, int]:
     """Write the three parts' impressions; returns rows by path, none where nothing was shown."""
     outcomes, counting = system.outcomes, system.counting
-    if outcomes is None or counting is None or not load_impressions(connection, system, events):
+    if outcomes is None or counting is None:
+        return {}
+    if not load_impressions(connection, system, events):
+        if outcomes.judged:
+            raise BadInputError(
+                f"the lake has no impression of {system.spec.name!r} that was waited for {outcomes.window_minutes:g} "
+                "minutes; load more data: events that show items to users, and what came of them"
+            )
         return {}
     schema = impression_schema(outcomes, counting)
     with ExitStack() as stack:
@@ -269,7 +293,7 @@ def _short(path: str) -> str:
 def _check_enough(system: System, rows: dict[str, int], minimum_cases: int) -> None:
     """Refuse a snapshot that nothing could be learnt or judged from."""
     split = system.spec.split
-    judged = rows["cases/test.jsonl.gz"]
+    judged = rows[_CASES]
     if judged < minimum_cases:
         raise BadInputError(
             f"only {judged} users can be judged, at least {minimum_cases} are needed; load more data: "
@@ -277,6 +301,20 @@ def _check_enough(system: System, rows: dict[str, int], minimum_cases: int) -> N
         )
     if not rows["train/interactions.parquet"]:
         raise BadInputError("no event is left to train on; load more data: events from before the test's time")
+
+
+def _check_enough_shown(system: System, rows: dict[str, int], minimum_cases: int) -> None:
+    """The same of a system that is judged by impressions, of which `BUNDLE` make a case."""
+    judged, needed = rows[SHOWN_FILE], minimum_cases * BUNDLE
+    if judged < needed:
+        raise BadInputError(
+            f"only {judged} impressions can be judged, at least {needed} are needed; load more data: "
+            f"the last {system.spec.split.test:.0%} of what was shown are judged"
+        )
+    if not rows["train/impressions.parquet"]:
+        raise BadInputError(
+            "no impression is left to train on; load more data: impressions from before the test's time"
+        )
 
 
 def chosen_rungs(system: System, names: Sequence[str] | None) -> tuple[Rung, ...]:
@@ -294,15 +332,40 @@ def chosen_rungs(system: System, names: Sequence[str] | None) -> tuple[Rung, ...
     return tuple(rung for rung in ladder if rung.name in names or rung.complexity == trivial)
 
 
+@dataclass(frozen=True)
+class GoingOn:
+    """What learning goes on from: the champion's rung, and the prefix of its files."""
+
+    rung: str
+    key: str
+
+
+def going_on(rungs: Sequence[Rung], rung: str, key: str) -> GoingOn:
+    """Return what learning goes on from; raises BadInputError where none of the rungs can go on from it."""
+    able = [entry.name for entry in rungs if entry.continues]
+    if rung not in able:
+        raise BadInputError(
+            f"the champion is {rung}, and {', '.join(able) or 'no rung'} can go on, each from its own; learn from "
+            "everything instead"
+        )
+    return GoingOn(rung, key)
+
+
 def snapshot_answer(
-    system: System, manifest: SnapshotManifest, rungs: Sequence[Rung], *, named: Sequence[str] = ()
+    system: System,
+    manifest: SnapshotManifest,
+    rungs: Sequence[Rung],
+    *,
+    named: Sequence[str] = (),
+    champion: GoingOn | None = None,
 ) -> dict[str, Any]:
     """Return what the learn state machine goes on with: where the snapshot is and which rungs to train on it.
 
     A rung that needs what the snapshot does not have is among those left out, which the gate tells of with the reason.
+    So is one that cannot go on from the champion, where learning is to; but not the trivial baseline.
 
     Raises:
-        BadInputError: Such a rung was asked for by name.
+        BadInputError: A rung that needs what is not there was asked for by name.
     """
     lacking = {rung.name: [what for what in rung.needs if not manifest.rows.get(f"train/{what}")] for rung in rungs}
     reasons = {name: f"the snapshot has no {' and no '.join(missing)}" for name, missing in lacking.items() if missing}
@@ -311,10 +374,15 @@ def snapshot_answer(
             raise BadInputError(
                 f"{name} cannot be trained: {reasons[name]} to train on; load such events, or ask for other rungs"
             )
+    if champion is not None:
+        trivial = min(rung.complexity for rung in system.spec.rungs)
+        others = [rung.name for rung in rungs if rung.name != champion.rung and rung.complexity != trivial]
+        reasons = dict.fromkeys(others, f"learning went on from the champion, which is {champion.rung}") | reasons
     return {
         "system": system.spec.name,
         "snapshot_id": manifest.snapshot_id,
         "snapshot_key": snapshot_key(system.spec.name, manifest.snapshot_id),
+        "champion_key": champion.key if champion is not None else "",
         "rungs": [rung.model_dump(mode="json") for rung in rungs if rung.name not in reasons],
         "left_out": [{"rung": name, "reason": f"not trained, as {reason}"} for name, reason in reasons.items()],
         "rows": manifest.rows,

@@ -22,7 +22,7 @@ from twinloop.errors import BadInputError, IntegrityError, TooLargeError
 from twinloop.registry import names
 
 REQUIRED = ("manifest.json", "metrics.json", "model.onnx")
-_SUFFIXES = (".onnx", ".json", ".json.gz", ".txt", ".bin")
+_SUFFIXES = (".onnx", ".json", ".json.gz", ".txt", ".bin", ".npz")  # an .npz is kept here, and opened only by jobs
 _MEGABYTE = 1024 * 1024
 
 
@@ -57,7 +57,7 @@ class Artefact:
     @property
     def size_mb(self) -> float:
         """Megabytes of everything that serving would read."""
-        return sum(len(body) for files in self.components.values() for body in files.values()) / _MEGABYTE
+        return served_mb(self.components)
 
     @property
     def parity(self) -> float:
@@ -79,6 +79,16 @@ def read_artefact(archive: bytes, limits: Limits | None = None) -> Artefact:
         IntegrityError: A component is incomplete, its manifest is not valid, or the components do not belong together.
     """
     return check_components(_unpack(archive, limits or Limits()))
+
+
+def served_mb(components: Mapping[str, Mapping[str, bytes]]) -> float:
+    """Return the megabytes of what serving reads of a release."""
+    served = (len(body) for files in components.values() for name, body in files.items() if _served(name))
+    return sum(served) / _MEGABYTE
+
+
+def _served(name: str) -> bool:
+    return not name.endswith(names.UNSERVED)
 
 
 def check_components(components: Mapping[str, Mapping[str, bytes]]) -> Artefact:

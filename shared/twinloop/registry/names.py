@@ -17,6 +17,8 @@ ALIASES: tuple[str, ...] = get_args(Alias)
 MOVABLE = ("champion", "challenger", "shadow")
 RELEASE = "release"
 CHECKSUMS = "checksums.json"
+UNSERVED = ("metrics.json", ".npz")
+"""Endings of files that serving never reads: what was measured, and what a job goes on learning from."""
 
 _SYSTEM = re.compile(SYSTEM_NAME)
 _MODEL = re.compile(r"[a-z][a-z0-9_]{0,40}")

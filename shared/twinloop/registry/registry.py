@@ -71,13 +71,13 @@ class Registry:
         return self._component(component).read(version)
 
     def read_components(
-        self, components: Mapping[str, str], *, leave_out: frozenset[str] = frozenset()
+        self, components: Mapping[str, str], *, leave_out: tuple[str, ...] = ()
     ) -> dict[str, dict[str, bytes]]:
         """Return several components as {component: {file: content}} without the files to leave out, verified.
 
         Args:
             components: Component name -> version, as a release's manifest has them.
-            leave_out: Names of files that the caller does not need.
+            leave_out: Endings of names of files that the caller does not need.
 
         Raises:
             NotFoundError, IntegrityError: A component is not whole.
@@ -88,9 +88,9 @@ class Registry:
         }
         return all_at_once(calls)
 
-    def read_sound_files(self, component: str, version: str) -> dict[str, bytes]:
+    def read_sound_files(self, component: str, version: str, *, leave_out: tuple[str, ...] = ()) -> dict[str, bytes]:
         """Return the verified files of a component and leave out damaged ones: for what needs only some of them."""
-        return self._component(component).read_sound(version)
+        return self._component(component).read_sound(version, leave_out=leave_out)
 
     def draft_release(
         self, *, rung: str, snapshot_id: str, schema_hash: str, components: Mapping[str, str]
@@ -168,6 +168,25 @@ class Registry:
     def alias(self, name: str) -> AliasState | None:
         """Return where an alias points, or None where it points nowhere."""
         return self._aliases.state(name)
+
+    def champion_component(self) -> tuple[str, str]:
+        """Return the champion's rung and the prefix of its files, for a job that goes on from there.
+
+        Raises:
+            NotFoundError: There is no champion.
+            BadInputError: It consists of several components, of which no job goes on from all.
+        """
+        state = self.alias("champion")
+        if state is None:
+            raise NotFoundError(f"{self.system} has no champion to go on from; learn from everything first")
+        manifest = self.release(state.version)
+        if len(manifest.components) > 1:
+            raise BadInputError(
+                f"the champion {state.version} has the components {', '.join(sorted(manifest.components))}; learning "
+                "goes on from releases of one"
+            )
+        [(component, version)] = manifest.components.items()
+        return manifest.rung, f"{names.model_root(self.system, component)}versions/{names.check_version(version)}/"
 
     def move_alias(self, name: str, to: str | None, *, why: str, by: str, expected: str | Unset | None = UNSET) -> Move:
         """Point an alias to a whole release (or, for challenger and shadow, nowhere) by compare-and-swap.

@@ -93,22 +93,24 @@ class Versions:
             entries.append(_entry(name, stored))
         self._write_once(prefix + names.CHECKSUMS, Checksums(files=tuple(entries)).model_dump_json().encode())
 
-    def read(self, version: str, *, leave_out: frozenset[str] = frozenset()) -> dict[str, bytes]:
-        """Return the version's files but those to leave out, each verified.
+    def read(self, version: str, *, leave_out: tuple[str, ...] = ()) -> dict[str, bytes]:
+        """Return the version's files but those whose names end so, each verified.
 
         Raises:
             NotFoundError: There is no such version, or it was never finished.
             IntegrityError: A file is gone, or its bytes are not those that were registered.
         """
         prefix = self._prefix(version)
-        entries = [entry for entry in self._checksums(version).files if entry.path not in leave_out]
+        entries = [entry for entry in self._checksums(version).files if not entry.path.endswith(leave_out)]
         return all_at_once({entry.path: partial(self._read_file, prefix, entry) for entry in entries})
 
-    def read_sound(self, version: str) -> dict[str, bytes]:
+    def read_sound(self, version: str, *, leave_out: tuple[str, ...] = ()) -> dict[str, bytes]:
         """Return those of the version's files that are what was registered; raises as `read` where none can be told."""
         prefix = self._prefix(version)
         sound: dict[str, bytes] = {}
         for entry in self._checksums(version).files:
+            if entry.path.endswith(leave_out):
+                continue
             with contextlib.suppress(IntegrityError):
                 sound[entry.path] = self._read_file(prefix, entry)
         return sound

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping
+from typing import Any, TypeVar
 
 from pydantic import ValidationError
 
-from twinloop.contracts.api import RecommendationsAnswer, RecommendationsRequest
+from twinloop.contracts.api import PredictionAnswer, PredictionRequest
+from twinloop.contracts.endpoint import Endpoint
 from twinloop.errors import NotFoundError, TwinloopError
 from twinloop.serving.http import Request, Response, json_body
 from twinloop.serving.problems import InvalidRequestError, MethodNotAllowedError, faults_of, problem_of
@@ -16,6 +18,7 @@ _LOGGER = logging.getLogger(__name__)
 OPENAPI_PATH = "/v1/openapi.json"
 
 Call = Callable[[Request], Response]
+Body = TypeVar("Body", bound=PredictionRequest)
 
 
 class App:
@@ -48,20 +51,20 @@ def guarded(call: Callable[[], Response], *, logger: logging.Logger = _LOGGER) -
         return problem_of(error)
 
 
-def recommendations(recommend: Callable[[RecommendationsRequest], RecommendationsAnswer]) -> Call:
-    """Return the call behind POST /v1/<system>/recommendations."""
+def predictions(endpoint: Endpoint, answer: Callable[[Any], PredictionAnswer]) -> Call:
+    """Return the call behind POST /v1/<system>/<verb>."""
 
     def call(request: Request) -> Response:
-        answer = recommend(parsed(request))
-        counts = {"Degraded": int(answer.degraded), "Cold": int(answer.cold), f"Arm_{answer.arm}": 1}
-        return Response(200, answer.model_dump_json(exclude_none=True).encode(), counts=counts)
+        told = answer(parsed(request, endpoint.request))
+        counts = {"Degraded": int(told.degraded), f"Arm_{told.arm}": 1, **endpoint.counts(told)}
+        return Response(200, told.model_dump_json(exclude_none=True).encode(), counts=counts)
 
     return call
 
 
-def parsed(request: Request) -> RecommendationsRequest:
+def parsed(request: Request, contract: type[Body]) -> Body:
     """Return the body as its contract; raises BadInputError with every fault by field."""
     try:
-        return RecommendationsRequest.model_validate_json(json_body(request))
+        return contract.model_validate_json(json_body(request))
     except ValidationError as error:
         raise InvalidRequestError(faults_of(error)) from error

@@ -121,7 +121,7 @@ def load_models(
 def check_features(manifest: ComponentManifest, features: Sequence[Feature]) -> None:
     """Raise IntegrityError where a model is asked with features that are not defined as they were for its training."""
     names = (*manifest.context_names, *manifest.known_names)
-    expected = schema_hash(chosen(features, names))
+    expected = schema_hash(chosen(features, names), manifest.hashed)  # ids are hashed as the manifest says
     if manifest.schema_hash != expected:
         raise IntegrityError(
             f"the model was trained on feature schema {manifest.schema_hash[:12]}, this code serves {expected[:12]} "

@@ -8,7 +8,7 @@ from typing import Any
 from pydantic.json_schema import models_json_schema
 
 import twinloop
-from twinloop.contracts.api import EventsAnswer, EventsRequest, Problem, RecommendationsAnswer, RecommendationsRequest
+from twinloop.contracts.api import EventsAnswer, EventsRequest, Problem
 from twinloop.contracts.model import Contract
 from twinloop.contracts.system import System
 from twinloop.serving.http import JSON_TYPE
@@ -29,14 +29,15 @@ _REFUSALS = {
 def document(system: System) -> dict[str, Any]:
     """Return the OpenAPI 3.1 document of one system's API."""
     event: type[Contract] = system.tables["events"]
-    requests = [(model, "validation") for model in (RecommendationsRequest, EventsRequest, event)]
-    answers = [(model, "serialization") for model in (RecommendationsAnswer, EventsAnswer, Problem)]
+    endpoint = system.endpoint
+    requests = [(model, "validation") for model in (endpoint.request, EventsRequest, event)]
+    answers = [(model, "serialization") for model in (endpoint.answer, EventsAnswer, Problem)]
     _, definitions = models_json_schema([*requests, *answers], ref_template=_REF)  # type: ignore[list-item]
     schemas = definitions["$defs"]
     # Each event is checked by itself and may have fields of its own, which its row keeps in `extra`.
     schemas[event.__name__]["additionalProperties"] = True
     schemas[EventsRequest.__name__]["properties"]["events"]["items"] = _ref(event)
-    preset = schemas[RecommendationsRequest.__name__]["properties"]["preset"]
+    preset = schemas[endpoint.request.__name__]["properties"]["preset"]
     preset["enum"] = [*system.presets, None]
     preset["description"] = " ".join([preset["description"], *(f"`{n}`: {why}" for n, why in system.presets.items())])
     name = system.spec.name
@@ -47,9 +48,9 @@ def document(system: System) -> dict[str, Any]:
             f"/v1/{name}/{system.spec.verb}": {
                 "post": _operation(
                     f"{name}_{system.spec.verb}",
-                    "Items the user may like next, best first.",
-                    RecommendationsRequest,
-                    ("200", RecommendationsAnswer),
+                    endpoint.summary,
+                    endpoint.request,
+                    ("200", endpoint.answer),
                 )
             },
             f"/v1/{name}/events": {

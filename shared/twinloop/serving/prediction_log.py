@@ -8,8 +8,7 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any, Protocol
 
-from twinloop.contracts.api import RecommendationsAnswer, RecommendationsRequest
-from twinloop.contracts.system import Ranked
+from twinloop.contracts.api import PredictionAnswer, PredictionRequest
 from twinloop.serving.breaker import Breaker
 from twinloop.serving.presets import Chosen
 
@@ -27,47 +26,35 @@ class LineStream(Protocol):
 
 def record(
     system: str,
-    request: RecommendationsRequest,
-    answer: RecommendationsAnswer,
-    ranked: Ranked,
+    request: PredictionRequest,
+    answer: PredictionAnswer,
+    told: Mapping[str, Any],
     chosen: Chosen,
     *,
+    subject: str,
     at: datetime,
-    history_events: int,
     shadow: Mapping[str, Any] | None,
     milliseconds: float,
 ) -> dict[str, Any]:
-    """Return what is logged of an answer.
+    """Return what is logged of an answer: `told` is what the system says of it.
 
     `preset.drawn`: the policy chose the preset, with `preset.propensity`; otherwise the request named it, or asked for
-    nothing to be tried. `p_click`, `watch_s`: of each item, null where the release predicts none. `propensities`: of
-    each item at its place, given the preset; null where nothing was left to chance. `tried`: the places, from 0, whose
-    items are being tried out.
+    nothing to be tried.
     """
     return {
         "prediction_id": answer.prediction_id,
         "time": at.astimezone(UTC).isoformat(timespec="milliseconds"),
         "system": system,
-        "user_id": request.user_id,
+        "user_id": subject,
         "context": request.context,
         "arm": answer.arm,
         "model_version": answer.model_version,
         "degraded": answer.degraded,
-        "cold": answer.cold,
-        "history_events": history_events,
-        "items": [[item.item_id, item.score] for item in answer.items],
-        "p_click": _rounded(ranked.p_click),
-        "watch_s": _rounded(ranked.watch_s),
         "preset": {"name": chosen.name, "propensity": chosen.propensity, "drawn": chosen.drawn},
-        "propensities": None if ranked.propensities is None else [round(p, 9) for p in ranked.propensities],
-        "tried": [place for place, tried in enumerate(ranked.tried) if tried],
+        **told,
         "shadow": shadow,
         "milliseconds": round(milliseconds, 3),
     }
-
-
-def _rounded(predicted: Sequence[float | None]) -> list[float | None] | None:
-    return [None if value is None else round(value, 6) for value in predicted] or None
 
 
 class PredictionLog:

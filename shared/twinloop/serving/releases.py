@@ -12,10 +12,9 @@ from twinloop.contracts.artefacts import release_schema
 from twinloop.contracts.features import Feature
 from twinloop.contracts.system import Model
 from twinloop.errors import IntegrityError
+from twinloop.registry.names import UNSERVED
 from twinloop.registry.registry import Registry
 from twinloop.serving.loading import load_assets, load_models
-
-_NOT_SERVED = frozenset({"metrics.json"})
 
 
 @dataclass(frozen=True)
@@ -53,7 +52,7 @@ class ReleaseLoader:
         runtime = threading.Thread(target=importlib.import_module, args=("onnxruntime",), daemon=True)
         runtime.start()
         manifest = self._registry.release(version)
-        files = self._registry.read_components(manifest.components, leave_out=_NOT_SERVED)
+        files = self._registry.read_components(manifest.components, leave_out=UNSERVED)
         runtime.join()
         models = load_models(files, features=self._features)
         found = release_schema(model.manifest for model in models.values())
@@ -70,5 +69,5 @@ class ReleaseLoader:
         Raises NotFoundError, IntegrityError, UnavailableError where not even that can be read.
         """
         components = self._registry.release(version).components
-        files = {name: self._registry.read_sound_files(name, of) for name, of in components.items()}
+        files = {name: self._registry.read_sound_files(name, of, leave_out=UNSERVED) for name, of in components.items()}
         return LoadedRelease(version, self._predictor(load_assets(files)), whole=False)

@@ -11,11 +11,11 @@ from datetime import UTC, datetime
 from twinloop.contracts.system import System
 from twinloop.ports import ObjectStore
 from twinloop.registry.registry import Registry
-from twinloop.serving.app import OPENAPI_PATH, App, recommendations
+from twinloop.serving.answering import Answering, milliseconds
+from twinloop.serving.app import OPENAPI_PATH, App, predictions
 from twinloop.serving.http import Request, Response
 from twinloop.serving.prediction_log import LineStream, PredictionLog
 from twinloop.serving.reading import FeatureReader, HistoryReader, Reader
-from twinloop.serving.recommender import Recommender, milliseconds
 from twinloop.serving.releases import ReleaseLoader
 from twinloop.serving.slots import Slots
 
@@ -26,7 +26,7 @@ def make_app(
     system: System,
     objects: ObjectStore,
     store: HistoryReader | None,
-    predictions: LineStream | None,
+    stream: LineStream | None,
     *,
     features: FeatureReader | None = None,
     challenger_share: float = 0.1,
@@ -37,18 +37,18 @@ def make_app(
     now: Callable[[], datetime] = lambda: datetime.now(UTC),
     logger: logging.Logger = _LOGGER,
 ) -> App:
-    """Return the app that answers for a system that recommends items.
+    """Return the app that answers for a system.
 
     Args:
         system: Whose predictions.
         objects: Where its registry is.
-        store: The users' histories; None answers everybody with popular items.
-        predictions: Where answers are logged; None logs none.
+        store: The users' histories; None knows nobody.
+        stream: Where answers are logged; None logs none.
         features: Counters and attributes of users and items, for releases that ask for them; without it these are asked
             with defaults, and their answers are marked as degraded.
         challenger_share: Share of the users who see a challenger.
         preset_mix: Share of the requests that get one of all presets by chance.
-        explore: Whether lists may hold items to be tried out.
+        explore: Whether answers may leave anything to chance.
         look_every_s: How often the aliases are looked at.
         new_id: A fresh prediction id.
         now: The moment, with a time zone.
@@ -58,9 +58,10 @@ def make_app(
     registry = Registry(objects, name)
     loader = ReleaseLoader(registry, system.predictor, system.definitions)
     slots = Slots(registry, loader, look_every_s=look_every_s, logger=logger)
-    log = PredictionLog(predictions, name, logger=logger)
-    recommender = Recommender(
+    log = PredictionLog(stream, name, logger=logger)
+    answering = Answering(
         name,
+        system.endpoint,
         slots,
         Reader(name, store, features, system.counting, now_ms=lambda: milliseconds(now()), logger=logger),
         log,
@@ -72,10 +73,12 @@ def make_app(
         now=now,
         logger=logger,
     )
+    told = {"GET": lambda request: _openapi(request, system)}
     return App(
         {
-            f"/v1/{name}/{system.spec.verb}": {"POST": recommendations(recommender.recommend)},
-            OPENAPI_PATH: {"GET": lambda request: _openapi(request, system)},
+            f"/v1/{name}/{system.spec.verb}": {"POST": predictions(system.endpoint, answering.answer)},
+            f"/v1/{name}/openapi.json": told,
+            OPENAPI_PATH: told,
         }
     )
 

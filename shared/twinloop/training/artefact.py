@@ -9,15 +9,16 @@ import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import onnxruntime as ort
 from numpy.typing import NDArray
 
 from twinloop import __version__
-from twinloop.contracts.artefacts import ComponentManifest, Parity
+from twinloop.contracts.artefacts import ComponentManifest, Parity, SnapshotManifest
 from twinloop.contracts.embeddings import pack_embeddings
+from twinloop.contracts.hashing import Hashed
 from twinloop.errors import IntegrityError
 from twinloop.features.schema import chosen, feature_versions, schema_hash
 from twinloop.training import catalogue, segments
@@ -37,7 +38,7 @@ class Component:
     """A trained model on its way out.
 
     Attributes:
-        name: `retrieval`, `ranking` or `engagement`.
+        name: `retrieval`, `ranking`, `engagement` or `click`.
         framework: What fitted it.
         model: The ONNX file.
         parity: See `prove_parity`.
@@ -47,6 +48,7 @@ class Component:
         known_names: The features of impressions that it is asked with, in the order of the `known` tensor.
         situation: The facts of the moment that it is asked with, in the order of the `situation` tensor, with their
             values.
+        hashed: The ids that it is asked with, if any.
     """
 
     name: str
@@ -58,6 +60,16 @@ class Component:
     context_names: Sequence[str] = ()
     known_names: Sequence[str] = ()
     situation: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    hashed: Hashed | None = None
+
+
+class LearntFrom(Protocol):
+    """What a model was learnt from: a snapshot, in whatever form a job read it."""
+
+    @property
+    def manifest(self) -> SnapshotManifest:
+        """The snapshot's."""
+        ...
 
 
 def session(model: bytes) -> ort.InferenceSession:
@@ -91,7 +103,7 @@ def prove_parity(pairs: Iterable[tuple[NDArray[Any], NDArray[Any]]], *, toleranc
     return Parity(max_abs_diff=worst, rows=rows, tolerance=tolerance)
 
 
-def write_component(job: Job, snapshot: Snapshot, config: JobConfig, component: Component) -> None:
+def write_component(job: Job, snapshot: LearntFrom, config: JobConfig, component: Component) -> None:
     """Write the component's folder under /opt/ml/model."""
     folder = job.model_dir / component.name
     folder.mkdir(parents=True, exist_ok=True)
@@ -104,7 +116,7 @@ def write_component(job: Job, snapshot: Snapshot, config: JobConfig, component: 
         rung=job.rung,
         framework=component.framework,
         snapshot_id=snapshot.manifest.snapshot_id,
-        schema_hash=schema_hash(asked),
+        schema_hash=schema_hash(asked, component.hashed),
         feature_versions=feature_versions(asked),
         seed=config.seed,
         code_version=os.environ.get(CODE_VERSION_VARIABLE, __version__),
@@ -116,6 +128,7 @@ def write_component(job: Job, snapshot: Snapshot, config: JobConfig, component: 
         context_names=tuple(component.context_names),
         known_names=tuple(component.known_names),
         situation={name: tuple(values) for name, values in component.situation.items()},
+        hashed=component.hashed,
         parity=component.parity,
         trained_seconds=round(job.seconds, 3),
     )

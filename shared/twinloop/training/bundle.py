@@ -15,7 +15,7 @@ from pathlib import Path
 _PACKAGE = Path(__file__).resolve().parents[1]
 # What a job imports; the rest of the package belongs to functions and the command line.
 _ROOMS = ("contracts", "evaluation", "training")
-_MODULES = ("__init__.py", "errors.py", "features/__init__.py", "features/schema.py", "py.typed")
+_MODULES = ("__init__.py", "errors.py", "features/__init__.py", "features/hashing.py", "features/schema.py", "py.typed")
 
 
 def build_source_bundle(job: Path) -> bytes:

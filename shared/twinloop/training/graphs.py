@@ -24,6 +24,7 @@ class Graph:
         self._constants: dict[str, onnx.TensorProto] = {}
         self._inputs: list[onnx.ValueInfoProto] = []
         self._outputs: list[onnx.ValueInfoProto] = []
+        self._opsets = {"": OPSET}
 
     def input(self, name: str, dtype: int, shape: list[str | int]) -> str:
         self._inputs.append(helper.make_tensor_value_info(name, dtype, shape))
@@ -55,12 +56,41 @@ class Graph:
         self._nodes.append(helper.make_node(kind, list(inputs), names, **attributes))
         return names
 
+    def embed(self, model: bytes, **inputs: str) -> dict[str, str]:
+        """Take in another model's nodes; returns what its outputs are called here.
+
+        Args:
+            model: The other one, of operators that mean the same in this graph's opset.
+            inputs: What is here given to each of its inputs.
+        """
+        other = onnx.load_from_string(model)
+        self._opsets |= {
+            entry.domain: entry.version for entry in other.opset_import if entry.domain not in ("", "ai.onnx")
+        }
+        names = dict(inputs)
+        for tensor in other.graph.initializer:
+            names[tensor.name] = f"c{len(self._constants)}"
+            self._constants[names[tensor.name]] = renamed = onnx.TensorProto()
+            renamed.CopyFrom(tensor)
+            renamed.name = names[tensor.name]
+        for node in other.graph.node:
+            copy = onnx.NodeProto()
+            copy.CopyFrom(node)
+            for n, output in enumerate(node.output):
+                names[output] = f"v{len(self._nodes)}_{n}"
+            copy.ClearField("name")
+            copy.input[:] = [names[name] if name else "" for name in node.input]
+            copy.output[:] = [names[name] for name in node.output]
+            self._nodes.append(copy)
+        return {output.name: names[output.name] for output in other.graph.output}
+
     def serialise(self) -> bytes:
         """Check the graph and return its bytes; the same graph gives the same bytes."""
         graph = helper.make_graph(
             self._nodes, self._name, self._inputs, self._outputs, initializer=list(self._constants.values())
         )
-        model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", OPSET)], producer_name="twinloop")
+        opsets = [helper.make_opsetid(domain, version) for domain, version in self._opsets.items()]
+        model = helper.make_model(graph, opset_imports=opsets, producer_name="twinloop")
         model.ir_version = IR_VERSION
         onnx.checker.check_model(model)
         return bytes(model.SerializeToString(deterministic=True))

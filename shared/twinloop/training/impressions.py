@@ -102,7 +102,7 @@ def read_impressions(snapshot: Snapshot) -> Shown:
     manifest, folder = snapshot.manifest, snapshot.folder
     features = tuple(feature for feature in manifest.known_features if feature.kind != "last_n")
     if folder is None or not (folder / "train" / FILE).exists():
-        raise _nothing(manifest.snapshot_id)
+        raise nothing_shown(manifest.snapshot_id)
     vocabularies = pa.array(snapshot.user_ids, pa.string()), pa.array(snapshot.items.ids, pa.string())
     facts = manifest.outcomes.context if manifest.outcomes is not None else ()
     situation = _situation(folder / "train" / FILE, facts)
@@ -110,13 +110,14 @@ def read_impressions(snapshot: Snapshot) -> Shown:
         _impressions(folder / part / FILE, features, situation, vocabularies) for part in ("train", "validation")
     )
     if not len(train):
-        raise _nothing(manifest.snapshot_id)
+        raise nothing_shown(manifest.snapshot_id)
     first = min(int(part.times.min()) for part in (train, validation) if len(part))
     lessons = _lessons(folder / "train" / "interactions.parquet", vocabularies, first)
     return Shown(features, situation, train, validation, lessons, snapshot.everything)
 
 
-def _nothing(snapshot_id: str) -> BadInputError:
+def nothing_shown(snapshot_id: str) -> BadInputError:
+    """Return the error of a snapshot that has no impression to train on."""
     return BadInputError(
         f"this rung learns from impressions; snapshot {snapshot_id} has none to train on: send events of type "
         "'impression' with what users then did, or leave this rung out"

@@ -38,6 +38,12 @@ class Job:
         return folder
 
     @property
+    def champion(self) -> Path | None:
+        """The folder of the `champion` channel: the component that learning is to go on from; None: from the start."""
+        folder = self.base / "input" / "data" / "champion"
+        return folder if folder.is_dir() else None
+
+    @property
     def model_dir(self) -> Path:
         """What is put here becomes model.tar.gz."""
         return self.base / "model"

@@ -91,8 +91,12 @@ class Launcher:
     waiting: WaitingTasks
     bundles: SourceBundles
 
-    def start(self, system: str, execution: str, rung: Rung, snapshot_key: str, token: str) -> str:
+    def start(
+        self, system: str, execution: str, rung: Rung, snapshot_key: str, token: str, *, champion_key: str = ""
+    ) -> str:
         """Start the rung's job on the snapshot and return its name; a job that cannot be started fails its task.
+
+        A rung that can go on does so from the champion's component at `champion_key`, where that is given.
 
         The name derives from the execution and the rung, never from the token, of which every attempt has a new one:
         a second attempt finds the job of the first, and waits for that. The token is kept before the job starts, so
@@ -108,6 +112,7 @@ class Launcher:
                 snapshot_key=snapshot_key,
                 rung=rung,
                 source=self.bundles.publish(rung.name),
+                champion_key=champion_key,
             )
             self.waiting.keep(job, task)
             found = self.jobs.create(request)
@@ -174,9 +179,19 @@ def job_name(stack: str, system: str, rung: str, run: str) -> str:
 
 
 def training_job_request(
-    *, settings: TrainingSettings, job: str, system: str, snapshot_key: str, rung: Rung, source: str
+    *,
+    settings: TrainingSettings,
+    job: str,
+    system: str,
+    snapshot_key: str,
+    rung: Rung,
+    source: str,
+    champion_key: str = "",
 ) -> dict[str, Any]:
-    """Return the CreateTrainingJob request: script mode in the framework's container, one instance, one channel."""
+    """Return the CreateTrainingJob request: script mode in the framework's container, one instance.
+
+    Channels are the snapshot, and for a rung that goes on the champion's component.
+    """
     try:
         image = settings.images[rung.framework]
     except KeyError as error:
@@ -189,28 +204,23 @@ def training_job_request(
         "sagemaker_program": json.dumps("train.py"),
         "sagemaker_submit_directory": json.dumps(source),
     }
+    channels = {"snapshot": snapshot_key} | ({"champion": champion_key} if champion_key and rung.continues else {})
     return {
         "TrainingJobName": job,
         "RoleArn": settings.role,
         "AlgorithmSpecification": {"TrainingImage": image, "TrainingInputMode": "File"},
         "HyperParameters": hyperparameters,
-        "InputDataConfig": [
-            {
-                "ChannelName": "snapshot",
-                "DataSource": {
-                    "S3DataSource": {
-                        "S3DataType": "S3Prefix",
-                        "S3Uri": f"s3://{settings.bucket}/{snapshot_key}",
-                        "S3DataDistributionType": "FullyReplicated",
-                    }
-                },
-            }
-        ],
+        "InputDataConfig": [_channel(name, f"s3://{settings.bucket}/{key}") for name, key in channels.items()],
         "OutputDataConfig": {"S3OutputPath": f"s3://{settings.bucket}/jobs/"},
         "ResourceConfig": {"InstanceType": rung.instance_type, "InstanceCount": 1, "VolumeSizeInGB": 30},
         "StoppingCondition": {"MaxRuntimeInSeconds": rung.max_runtime_s},
         "Tags": [{"Key": "project", "Value": "twinloop"}, {"Key": "system", "Value": system}],
     }
+
+
+def _channel(name: str, prefix: str) -> dict[str, Any]:
+    source = {"S3DataType": "S3Prefix", "S3Uri": prefix, "S3DataDistributionType": "FullyReplicated"}
+    return {"ChannelName": name, "DataSource": {"S3DataSource": source}}
 
 
 def _key(address: str) -> str:

@@ -22,12 +22,11 @@ from twinloop.evaluation.regression import mae, xauc
 from twinloop.training.averaging import Averaged
 from twinloop.training.events import Floats32, Ints
 from twinloop.training.impressions import Impressions, Shown
+from twinloop.training.standard import EDGE, LARGEST
 from twinloop.training.taste import Content, Histories, Past, Taste, TasteShape, hidden, learn_taste
 from twinloop.training.watch_bins import BINS, WatchBins, fit_bins
 
 PLACES = 64  # the last one is for all further down
-LARGEST = 1e9  # a greater value of a feature counts as this
-EDGE = 5.0  # in standard deviations
 FACT = 4  # numbers that a fact of the moment is told by
 _TASKS, _LOGITS = 3, 2 + BINS
 _TOGETHER = 4_096

@@ -25,7 +25,8 @@ from twinloop.contracts.signature import (
 from twinloop.training.events import Floats32
 from twinloop.training.graphs import Graph
 from twinloop.training.impressions import Shown
-from twinloop.training.multitask import EDGE, LARGEST, Asker, Batch, Engagement, Learner, situation_offsets
+from twinloop.training.multitask import Asker, Batch, Engagement, Learner, situation_offsets
+from twinloop.training.standard import standardised
 from twinloop.training.taste import AGE_EDGES, Histories, table
 from twinloop.training.watch_bins import WatchBins
 
@@ -62,7 +63,7 @@ def engagement_graph(
         axis=-1,
         epsilon=_EPSILON,
     )
-    parts = [_standard(g, state), norm, liking]
+    parts = [standardised(g, KNOWN, state["standard.mean"], state["standard.scale"]), norm, liking]
     if facts is not None and len(facts):
         g.input(SITUATION, TensorProto.INT64, [len(facts)])
         parts.append(_facts(g, state, facts, items))
@@ -88,21 +89,6 @@ def _linear(g: Graph, state: dict[str, NDArray[Any]], name: str, x: str) -> str:
 
 def _columns(g: Graph, x: str, begin: int, end: int) -> str:
     return g.op("Slice", x, g.constant([begin]), g.constant([end]), g.constant([1]))
-
-
-def _standard(g: Graph, state: dict[str, NDArray[Any]]) -> str:
-    """Return float32[K, 2 S]; see multitask.Standard."""
-    nan = g.op("IsNaN", KNOWN)
-    # Not every kernel passes NaN through Min and Max, so it is taken out first and counts as nothing at the end.
-    zero = g.constant(0.0, np.float32)
-    plain = g.op("Where", nan, zero, KNOWN)
-    plain = g.op("Clip", plain, g.constant(-LARGEST, np.float32), g.constant(LARGEST, np.float32))
-    logarithm = g.op("Log", g.op("Add", g.constant(1.0, np.float32), g.op("Abs", plain)))
-    both = g.op("Concat", plain, g.op("Mul", g.op("Sign", plain), logarithm), axis=1)
-    centred = g.op("Sub", both, g.constant(state["standard.mean"]))
-    scaled = g.op("Mul", centred, g.constant(state["standard.scale"]))
-    edged = g.op("Clip", scaled, g.constant(-EDGE, np.float32), g.constant(EDGE, np.float32))
-    return g.op("Where", g.op("Concat", nan, nan, axis=1), zero, edged)
 
 
 def _facts(g: Graph, state: dict[str, NDArray[Any]], offsets: NDArray[np.int64], items: str) -> str:

@@ -85,7 +85,7 @@ def read_snapshot(folder: Path) -> Snapshot:
     Raises:
         BadInputError: A file or column is missing or broken, or there is not one positive event to learn from.
     """
-    manifest = _manifest(folder)
+    manifest = read_manifest(folder)
     names = context_names(manifest)
     splits = {name: _positives(folder / name / "interactions.parquet", names) for name in ("train", "validation")}
     both = pa.concat_tables(splits.values())
@@ -132,7 +132,8 @@ def _moments(rows: pa.Table, user_ids: pa.Array, names: tuple[str, ...]) -> Mome
     return Moments(names, users[fresh], times[fresh], values)
 
 
-def _manifest(folder: Path) -> SnapshotManifest:
+def read_manifest(folder: Path) -> SnapshotManifest:
+    """Return a snapshot's manifest; raises BadInputError where there is none that can be read."""
     path = folder / "manifest.json"
     if not path.exists():
         raise BadInputError(f"{folder} is no snapshot: it has no manifest.json")

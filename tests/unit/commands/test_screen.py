@@ -66,7 +66,7 @@ def test_reasons_and_moves_are_shown_as_they_are(monkeypatch: pytest.MonkeyPatch
 def test_verdicts_are_shown_as_they_are(monkeypatch: pytest.MonkeyPatch) -> None:
     place = MemoryDeployment()
     monkeypatch.setattr(learn, "deployment", lambda: place)
-    monkeypatch.setattr(learn, "run", lambda where, system, rungs: ({"verdict": WILD}, learn.Progress()))
+    monkeypatch.setattr(learn, "run", lambda where, system, rungs, since: ({"verdict": WILD}, learn.Progress()))
     assert CliRunner().invoke(app, ["learn", "video"]).output == f"{WILD}\n"
 
 

@@ -40,6 +40,19 @@ def test_it_writes_a_folder_and_says_what_to_do_with_it(tmp_path: Path) -> None:
     }
 
 
+def test_ads_are_simulated_with_what_is_their_own(tmp_path: Path) -> None:
+    options = ("--users", 100, "--items", 60, "--days", 2, "--events", 3000, "--click-rate", 0.05, "--late", 0.5)
+    code, output = run("ads", tmp_path / "it", *options)
+    assert code == 0, output
+    assert f"twinloop load ads {tmp_path / 'it' / 'raw'}" in output
+    assert "the best possible: click AUC 0." in output
+    assert "long view" not in output
+    facts = json.loads((tmp_path / "it" / "simulation.json").read_text(encoding="utf-8"))
+    assert facts["system"] == "ads"
+    told = facts["settings"]
+    assert (told["slots"], told["click_rate"], told["late"], told["late_minutes"]) == (3, 0.05, 0.5, 20.0)
+
+
 def test_help_says_what_it_is_for() -> None:
     code, output = run("--help")
     assert code == 0
@@ -49,7 +62,8 @@ def test_help_says_what_it_is_for() -> None:
 @pytest.mark.parametrize(
     ("arguments", "reason"),
     [
-        (("ads", "it"), "no simulator of 'ads'; known: video"),
+        (("search", "it"), "no simulator of 'search'; known: video, ads"),
+        (("video", "it", "--late", 0.5), "--late is of ads"),
         (("video", "it", "--click-rate", 5), "click_rate lies between"),
         (("video", "it", "--days", 3000), "events of the future are refused"),
         (("video", "it", "--format", "csv"), "the format is one of jsonl.gz, parquet"),

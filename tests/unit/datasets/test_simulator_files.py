@@ -17,7 +17,7 @@ from twinloop import systems
 from twinloop.datasets.simulator.best import best_possible
 from twinloop.datasets.simulator.json_lines import json_lines
 from twinloop.datasets.simulator.parts import Parts
-from twinloop.datasets.simulator.run import simulate_video
+from twinloop.datasets.simulator.run import simulate
 from twinloop.datasets.simulator.settings import VideoSettings, WorldSettings
 from twinloop.errors import BadInputError
 from twinloop.ingest.process import ingest
@@ -37,7 +37,7 @@ def made(tmp_path_factory):
     found = {}
     for kind in FORMATS:
         folder = tmp_path_factory.mktemp("simulated") / "it"
-        report = simulate_video(folder, WORLD, VIDEO, kind=kind)
+        report = simulate(folder, WORLD, VIDEO, kind=kind)
         found[kind] = SimpleNamespace(folder=folder, report=report, lake=lake(folder / "raw"))
     return found
 
@@ -125,7 +125,7 @@ def test_the_truth_stands_apart_and_is_of_the_impressions(made):
 
 @pytest.mark.parametrize("kind", FORMATS)
 def test_the_same_settings_write_the_same_bytes(made, kind, tmp_path):
-    simulate_video(tmp_path / "it", WORLD, VIDEO, kind=kind)
+    simulate(tmp_path / "it", WORLD, VIDEO, kind=kind)
     for path in sorted(made[kind].folder.rglob("*")):
         if path.is_file():
             assert (tmp_path / "it" / path.relative_to(made[kind].folder)).read_bytes() == path.read_bytes(), path
@@ -134,15 +134,15 @@ def test_the_same_settings_write_the_same_bytes(made, kind, tmp_path):
 def test_a_folder_that_holds_something_is_left_alone(tmp_path):
     (tmp_path / "notes.txt").write_text("mine", encoding="utf-8")
     with pytest.raises(BadInputError, match="not an empty folder"):
-        simulate_video(tmp_path, WORLD, VIDEO)
+        simulate(tmp_path, WORLD, VIDEO)
     with pytest.raises(BadInputError, match="not an empty folder"):
-        simulate_video(tmp_path / "notes.txt", WORLD, VIDEO)
+        simulate(tmp_path / "notes.txt", WORLD, VIDEO)
     assert [path.name for path in tmp_path.iterdir()] == ["notes.txt"]
 
 
 def test_an_unknown_format_is_refused(tmp_path):
     with pytest.raises(BadInputError, match=r"one of jsonl\.gz, parquet, not 'csv'"):
-        simulate_video(tmp_path / "it", WORLD, VIDEO, kind="csv")
+        simulate(tmp_path / "it", WORLD, VIDEO, kind="csv")
 
 
 def test_a_part_is_full_where_rows_end(tmp_path):
@@ -256,11 +256,11 @@ def test_objects_and_times_in_lines():
 PEAK = """
 import sys, tempfile
 from pathlib import Path
-from twinloop.datasets.simulator.run import simulate_video
+from twinloop.datasets.simulator.run import simulate
 from twinloop.datasets.simulator.settings import VideoSettings, WorldSettings
 with tempfile.TemporaryDirectory() as folder:
     world = WorldSettings(users=20_000, items=2_000, days=2)
-    simulate_video(Path(folder, "it"), world, VideoSettings(events=int(sys.argv[1])), kind="parquet")
+    simulate(Path(folder, "it"), world, VideoSettings(events=int(sys.argv[1])), kind="parquet")
 # Not getrusage's: that begins at the size of the process that forked this one.
 print(next(int(line.split()[1]) for line in open("/proc/self/status") if line.startswith("VmHWM")) / 1024)
 """

@@ -12,7 +12,7 @@ from twinloop.contracts.spec import GatePolicy, Rung
 from twinloop.contracts.system import Predictions
 from twinloop.errors import BadInputError
 from twinloop.evaluation.cases import CaseScores
-from twinloop.evaluation.foretold import LEGEND, Foretold, foretell, summary
+from twinloop.evaluation.foretold import LEGEND, Foretold, foretell, reliability, slice_metrics, summary
 from twinloop.evaluation.gate import judge
 from twinloop.evaluation.guards import prediction_vetoes
 from twinloop.evaluation.record import release_metrics, verdict_record
@@ -57,7 +57,10 @@ def test_metrics_are_those_computed_by_hand():
     assert found["watch_s_mae"].mean == pytest.approx((1 + 1 + 3 + 4) / 4)
     # Five pairs have different amounts; 9 beats all three, 4 beats neither 0.
     assert found["watch_s_xauc"].mean == pytest.approx(3 / 5)
-    assert list(found) == ["click_auc", "click_calibration", "click_ne", "watch_s_mae", "watch_s_xauc"]
+    assert found["click_logloss"].mean == pytest.approx(losses.mean())
+    assert found["click_ece"].mean == pytest.approx((0.2 + 0.6 + 0.2 + 0.6) / 4)  # each in a bin of its own
+    of_click = ["click_logloss", "click_ne", "click_auc", "click_calibration", "click_ece"]
+    assert list(found) == [*of_click, "watch_s_mae", "watch_s_xauc"]
     assert {name.rpartition("_")[2] for name in found} == set(LEGEND)
     assert {interval.confidence for interval in found.values()} == {0.9}
 
@@ -88,8 +91,9 @@ def test_a_users_impressions_are_one_piece_of_evidence():
 
 
 def test_what_the_outcomes_do_not_allow_is_not_there():
-    assert summary(observed([0, 0], [0.1, 0.2]), 0.95) == {}
-    assert list(summary(observed([1, 1], [0.1, 0.2]), 0.95)) == ["click_calibration"]
+    always = ["click_logloss", "click_ece"]
+    assert sorted(summary(observed([0, 0], [0.1, 0.2]), 0.95)) == sorted(always)
+    assert sorted(summary(observed([1, 1], [0.1, 0.2]), 0.95)) == sorted([*always, "click_calibration"])
     one = summary(observed([1, 0, 1], [0.1, 0.2, 0.3], [0, 0, 0]), 0.95)["click_auc"]
     assert one.low == one.mean == one.high
 
@@ -167,6 +171,70 @@ def test_a_few_users_who_differ_prove_nothing():
     assert len(vetoes(clicks, said)) == 1
 
 
+def sliced(said_in, many=4000, small=100):
+    """Impressions of which a quarter came, in two large slices and a small one; what is predicted in each."""
+    labels = np.array(["a"] * many + ["b"] * many + ["c"] * small)
+    clicks = (np.arange(len(labels)) % 4 == 0).astype(float)
+    said = np.array([said_in[label] for label in labels])
+    return replace(observed(clicks, said), slices={"device": labels, "other": labels})
+
+
+SLICED = POLICY.model_copy(update={"slices": ("device",), "minimum_slice_cases": 10})
+
+
+def test_a_declared_slice_is_guarded_where_it_is_large_enough():
+    fine = {"a": 0.25, "b": 0.25, "c": 0.9}
+    assert prediction_vetoes(SLICED, sliced(fine)) == ()
+    (veto,) = prediction_vetoes(SLICED.model_copy(update={"minimum_slice_cases": 5}), sliced(fine))
+    assert veto.guard == "click calibration in device=c"
+    off = sliced({"a": 0.2, "b": 0.3, "c": 0.25})  # right on the whole
+    vetoes = prediction_vetoes(SLICED, off)
+    assert [veto.guard for veto in vetoes] == [f"click calibration in device={label}" for label in "ab"]
+    assert "of click in the slice device=a promise 0.800 times the outcomes (800 predicted, 1,000" in vetoes[0].reason
+    assert not any(veto.of_slice for veto in vetoes)
+    assert prediction_vetoes(SLICED.model_copy(update={"slices": ()}), off) == ()
+
+
+def test_of_many_slices_chance_explains_more():
+    """Predictions are right, and every slice is looked at by itself: hardly ever is one of forty refused."""
+    random = np.random.default_rng(8)
+    refused = 0
+    for _ in range(40):
+        chances = random.uniform(0.02, 0.1, 40 * 400)
+        clicks = (random.random(len(chances)) < chances).astype(float)
+        labels = np.repeat(np.arange(40), 400).astype(str)
+        found = replace(observed(clicks, chances), slices={"device": labels})
+        refused += bool(prediction_vetoes(SLICED, found))
+    assert refused <= 6  # 5 percent are to be expected
+
+
+def test_bins_hold_as_many_impressions_and_equal_predictions_one():
+    clicks, chances, _ = random_clicks()
+    bins = reliability(observed(clicks, chances), "click", 0.95)
+    assert [one.impressions for one in bins] == [200] * 10
+    for one in bins:
+        assert one.observed.low < one.observed.mean < one.observed.high
+    inside = sum(one.observed.low <= one.predicted <= one.observed.high for one in bins)
+    assert inside >= 8
+    (alone,) = reliability(observed([1, 0, 0, 0], [0.25] * 4), "click", 0.95)
+    assert (alone.predicted, alone.observed.mean, alone.impressions) == (0.25, 0.25, 4)
+    assert (alone.observed.low, alone.observed.high) == pytest.approx((0.0456, 0.6994), abs=1e-4)  # Wilson, by hand
+    (nothing,) = reliability(observed([0] * 10, [0.1] * 10), "click", 0.95)
+    assert nothing.observed.low == 0 < nothing.observed.high
+
+
+def test_metrics_of_slices_are_those_of_their_impressions_alone():
+    found = {
+        entry.label: entry
+        for entry in slice_metrics(sliced({"a": 0.25, "b": 0.5, "c": 0.1}))
+        if entry.slice == "device"
+    }
+    assert {label: entry.impressions for label, entry in found.items()} == {"a": 4000, "b": 4000, "c": 100}
+    assert found["b"].metrics["click_calibration"] == pytest.approx(2)
+    assert found["a"].metrics["click_ne"] == pytest.approx(1)
+    assert slice_metrics(observed([1, 0], [0.5, 0.5])) == ()
+
+
 def test_where_nothing_came_only_a_promise_is_vetoed():
     assert vetoes([0] * 500, [0.0] * 500) == ()
     assert vetoes([0] * 5, [0.1] * 5) == ()
@@ -239,6 +307,11 @@ def test_figures_of_predictions_are_recorded_and_shown():
     assert [name for name in names if f"<th>{name}</th>" in told and name not in of_cases] == list(names)
     assert "popularity" not in told  # which predicts nothing
     assert "On 2,000 held-out impressions" in told
+    assert "In slices" not in told  # these impressions have none
+    assert page.count("<svg") == 4  # the metric, gains, cost, and how far the chance holds
+    assert "Predicted and observed: click" in page
+    assert "Predicted and observed: watch_s" not in page
+    assert sum(one["impressions"] for one in metrics["reliability"]["click"]) == 2000
     assert "4.000" in told
     alone = judge(
         POLICY, RUNGS, [Candidate(RUNGS[0], "v0", CaseScores(("1",), {"ndcg": np.ones(1)}, {}, np.ones(1)), 1, 1, 0)]

@@ -10,9 +10,10 @@ import pytest
 from twinloop.contracts.artefacts import SnapshotManifest
 from twinloop.contracts.spec import GatePolicy, Rung
 from twinloop.evaluation.cases import CaseScores
+from twinloop.evaluation.foretold import Bin
 from twinloop.evaluation.gate import judge
 from twinloop.evaluation.intervals import Interval
-from twinloop.evaluation.plots import Point, Row, cost_plot, interval_plot
+from twinloop.evaluation.plots import Curve, Point, Row, cost_plot, interval_plot, reliability_plot
 from twinloop.evaluation.report import Occasion, render
 from twinloop.evaluation.verdict import Candidate, Champion, FailedRung
 
@@ -90,7 +91,7 @@ def test_every_kind_of_verdict_is_a_whole_page(champion, candidates):
     assert found.lead in text
     assert all(entry.standing in text for entry in found.judged)
     assert "out of memory" in text
-    assert read.tags.count("svg") == ((5 if candidates else 3) if champion or candidates else 0)
+    assert read.tags.count("svg") == ((4 if candidates else 2) if champion or candidates else 0)
 
 
 def test_it_needs_nothing_but_itself():
@@ -127,3 +128,8 @@ def test_figures_stand_extreme_values():
     assert "<svg" in interval_plot([Row("a" * 200, flat, margin=0.0)], "gain", zero=True)
     assert "<svg" in cost_plot([Point("a", 0.0, flat)], "ms", "ndcg")
     assert "<svg" in cost_plot([Point("a", 1e-6, flat), Point("b", 1e6, flat, "champion")], "ms", "ndcg")
+    sizes = [Point("a", 1.0, flat, size=0.0), Point("b", 1.0, flat, size=1e6)]
+    assert "<svg" in cost_plot(sizes, "ms", "ndcg")
+    for share in (0.0, 1e-9, 1.0):
+        curve = Curve("a" * 200, [Bin(share, Interval(share, share, share, 0.95), 1)], "champion")
+        assert "<svg" in reliability_plot([curve, curve], "said", "came")

@@ -7,6 +7,7 @@ import hashlib
 import io
 import json
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -26,7 +27,7 @@ from twinloop.features.materialise import materialise
 from twinloop.features.outcomes import known_features
 from twinloop.features.stores import MemoryFeatureStore
 from twinloop.serving.loading import load_models
-from twinloop.systems.video.features import COUNTING
+from twinloop.systems.video.features import COUNTING, OUTCOMES
 from twinloop.systems.video.serve import VideoPredictor
 
 NAMES = tuple(feature.name for feature in known_features(COUNTING))
@@ -193,9 +194,9 @@ def test_held_out_impressions_are_told_as_serving_would_have_been_asked(bench):
 def test_no_more_impressions_are_held_out_than_the_gate_asks_about_and_always_the_same(monkeypatch, bench):
     _, store, manifest = bench
     every = {case.case_id: case for case in lines_of(store, manifest)}
-    monkeypatch.setattr(judged_shown, "MOST_SHOWN", 3)
     monkeypatch.setattr(judged_shown, "MOST_LIKES", 2)
-    few = [lines_of(*taken(rows, items=ITEMS)) for rows in (liking_new(), liking_new()[::-1])]
+    system = replace(VIDEO, outcomes=replace(OUTCOMES, most_judged=3))
+    few = [lines_of(*taken(rows, system=system, items=ITEMS)) for rows in (liking_new(), liking_new()[::-1])]
     assert few[0] == few[1]
     least = sorted(every, key=lambda case_id: hashlib.sha256(case_id.encode()).hexdigest())[:3]
     assert {case.case_id for case in few[0]} == set(least)

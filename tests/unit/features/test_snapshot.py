@@ -25,9 +25,10 @@ from twinloop.evaluation.cases import read_cases
 from twinloop.evaluation.messages import LeftOut, parse
 from twinloop.features.materialise import materialise
 from twinloop.features.schema import schema_hash
-from twinloop.features.snapshot import Resources, chosen_rungs, content_id, make_snapshot, snapshot_answer
+from twinloop.features.snapshot import Resources, chosen_rungs, content_id, going_on, make_snapshot, snapshot_answer
 from twinloop.features.stores import MemoryOnlineStore
 from twinloop.ports import MemoryObjectStore
+from twinloop.serving.recommendations import RECOMMENDATIONS
 from twinloop.systems import load
 from twinloop.systems.video.features import FEATURES, STRENGTH_SQL, strength
 
@@ -73,6 +74,7 @@ def system(length: int = 200, **split: object) -> System:
         strength_sql=STRENGTH_SQL,
         predictor=lambda models: models,
         judge=lambda predictor, case: {},
+        endpoint=RECOMMENDATIONS,
         strength=strength,
     )
 
@@ -310,6 +312,22 @@ def test_the_answer_carries_the_rungs():
     assert answer["snapshot_key"] == f"snapshots/video/{answer['snapshot_id']}/"
     assert [rung["name"] for rung in answer["rungs"]] == ["popularity"]
     assert answer["left_out"] == []
+
+
+def test_learning_goes_on_from_the_champion_with_its_own_rung_and_the_baseline():
+    manifest = make_snapshot(system(), lake(twelve_users()), now=NOW)
+    manifest = manifest.model_copy(update={"rows": {"train/impressions": 5}})
+    ads = load("ads")
+    champion = going_on(ads.spec.rungs, "logistic", "registry/ads/click/versions/v/")
+    answer = snapshot_answer(ads, manifest, ads.spec.rungs, champion=champion)
+    assert answer["champion_key"] == "registry/ads/click/versions/v/"
+    assert [rung["name"] for rung in answer["rungs"]] == ["base_rate", "logistic"]
+    reason = "not trained, as learning went on from the champion, which is logistic"
+    assert answer["left_out"] == [{"rung": name, "reason": reason} for name in ("click_trees", "cross_network")]
+    assert snapshot_answer(ads, manifest, ads.spec.rungs)["champion_key"] == ""
+    for rungs, rung in ((ads.spec.rungs, "click_trees"), (load("video").spec.rungs, "ease"), ((), "logistic")):
+        with pytest.raises(BadInputError, match=f"the champion is {rung}, and .* can go on, each from its own"):
+            going_on(rungs, rung, "key")
 
 
 @pytest.mark.parametrize("rows", [None, 0, 7])

@@ -18,7 +18,7 @@ from shown import ITEMS, MINUTE, NOW, START_MS, VIDEO, Row, background, busy, im
 
 from twinloop.contracts.artefacts import Case, SnapshotManifest
 from twinloop.contracts.spec import Split
-from twinloop.datasets.simulator.run import simulate_video
+from twinloop.datasets.simulator.run import simulate
 from twinloop.datasets.simulator.settings import VideoSettings, WorldSettings
 from twinloop.features.judged import ITEMS_FILE, SHOWN_FILE, USERS_FILE, ItemsAsOf, read_users
 from twinloop.features.knowledge import UserKnowledge
@@ -268,7 +268,7 @@ def check_judged(store: MemoryObjectStore, manifest: SnapshotManifest, shown: li
 def simulated(folder: Path, *, users: int, events: int) -> tuple[MemoryObjectStore, list[Row]]:
     """A lake of two simulated weeks, and what happened in it; the truth is beside it in the folder."""
     world = WorldSettings(users=users, items=150, days=14, seed=3)
-    simulate_video(folder, world, VideoSettings(events=events), kind="parquet")
+    simulate(folder, world, VideoSettings(events=events), kind="parquet")
     rows = [
         event | {"context": json.dumps(event["context"]), "rating": None}
         for file in (folder / "raw" / "events").glob("*.parquet")

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 from cfnlint.decode import cfn_yaml
 
+from twinloop import systems
 from twinloop.aws import training_jobs
 from twinloop.aws.serving import ServeSettings
 
@@ -161,7 +162,7 @@ def test_no_policy_allows_everything(resources: dict[str, Any]) -> None:
 
 def test_functions_reach_only_their_own_items_of_the_table(resources: dict[str, Any]) -> None:
     """Tokens of waiting executions lie beside users' histories."""
-    mine = {"TrainFunction": "job#*", "ServeVideoFunction": "video#*"}
+    mine = {"TrainFunction": "job#*", "ServeVideoFunction": "video#*", "ServeAdsFunction": "ads#*"}
     found = 0
     for name, entry in of_type(resources, "AWS::Serverless::Function").items():
         for statement in allowed(entry):
@@ -172,7 +173,7 @@ def test_functions_reach_only_their_own_items_of_the_table(resources: dict[str, 
                 whole = {"Get", "BatchGet", "Put", "Delete"}  # no scan, no query: what is read is named
                 assert actions <= {f"dynamodb:{action}Item" for action in whole}, name
                 found += 1
-    assert found == 4
+    assert found == 5
 
 
 def test_a_job_can_write_its_model_and_no_jobs_code(resources: dict[str, Any]) -> None:
@@ -193,11 +194,64 @@ def test_a_job_can_write_its_model_and_no_jobs_code(resources: dict[str, Any]) -
     assert reach("TrainFunction", "s3:PutObject", bundle)
 
 
-def test_a_missing_alias_is_not_found_instead_of_forbidden(resources: dict[str, Any]) -> None:
+SERVED = {"video": "ServeVideoFunction", "ads": "ServeAdsFunction"}
+
+
+@pytest.mark.parametrize("system", SERVED)
+def test_a_missing_alias_is_not_found_instead_of_forbidden(resources: dict[str, Any], system: str) -> None:
     """S3 says which of the two by the right to list; a request for an object has no prefix to hold against it."""
-    statements = allowed(resources["ServeVideoFunction"])
+    statements = allowed(resources[SERVED[system]])
     conditions = [entry["Condition"] for entry in statements if "s3:ListBucket" in listed(entry["Action"])]
-    assert conditions == [{"StringLikeIfExists": {"s3:prefix": "registry/video/*"}}]
+    assert conditions == [{"StringLikeIfExists": {"s3:prefix": f"registry/{system}/*"}}]
+
+
+@pytest.mark.parametrize("system", SERVED)
+def test_a_system_serves_its_own_releases_at_its_own_path(resources: dict[str, Any], system: str) -> None:
+    function = resources[SERVED[system]]["Properties"]
+    assert function["CodeUri"] == "functions/serve"
+    assert function["Environment"]["Variables"]["TWINLOOP_SYSTEM"] == system
+    paths = {event["Properties"]["Path"] for event in function["Events"].values()}
+    assert f"/v1/{system}/{systems.load(system).spec.verb}" in paths
+    [read] = [entry for entry in allowed(resources[SERVED[system]]) if "s3:GetObject" in listed(entry["Action"])]
+    assert read["Resource"] == {"Fn::Sub": f"${{DataBucket.Arn}}/registry/{system}/*"}
+    [sent] = [entry for entry in allowed(resources[SERVED[system]]) if "firehose:PutRecord" in listed(entry["Action"])]
+    stream = sent["Resource"]["Fn::GetAtt"][0]
+    assert function["Environment"]["Variables"]["TWINLOOP_PREDICTION_STREAM"] == {"Ref": stream}
+    written = resources[stream]["Properties"]["ExtendedS3DestinationConfiguration"]["Prefix"]
+    assert written.startswith(f"predictions/{system}/")
+    others = {entry["Properties"]["LoggingConfig"]["LogGroup"]["Ref"] for entry in functions(resources).values()}
+    assert len(others) == len(functions(resources)), "two functions share a log group"
+
+
+def test_events_of_every_system_reach_the_lake(resources: dict[str, Any]) -> None:
+    online = resources["OnlineFunction"]
+    sent = [entry for entry in allowed(online) if "firehose:PutRecord" in listed(entry["Action"])]
+    streams = {arn["Fn::GetAtt"][0] for entry in sent for arn in listed(entry["Resource"])}
+    name = online["Properties"]["Environment"]["Variables"]["TWINLOOP_RAW_STREAM"]["Fn::Sub"]
+    properties = [resources[stream]["Properties"] for stream in streams]
+    found = {entry["DeliveryStreamName"]["Fn::Sub"]: entry for entry in properties}
+    assert set(found) == {name.replace("{system}", system) for system in SERVED}
+    for system in SERVED:
+        to = found[name.replace("{system}", system)]["ExtendedS3DestinationConfiguration"]
+        assert to["Prefix"].startswith(f"raw/{system}/events/live/")
+
+
+def test_each_system_has_a_switch_for_what_runs_by_itself(template: dict[str, Any]) -> None:
+    resources = template["Resources"]
+    events = [
+        event["Properties"]
+        for name in ("EtlFunction", "LearnStateMachine")
+        for event in resources[name]["Properties"]["Events"].values()
+        if event["Type"] == "ScheduleV2"
+    ]
+    switches = {(json.loads(event["Input"])["system"], event["State"]["Ref"]) for event in events}
+    assert len(events) == 2 * len(SERVED)
+    assert switches == {("video", "ScheduleState"), ("ads", "AdsScheduleState")}
+    assert {template["Parameters"][switch]["Default"] for _, switch in switches} == {"DISABLED"}
+
+
+def functions(resources: dict[str, Any]) -> dict[str, Any]:
+    return of_type(resources, "AWS::Serverless::Function")
 
 
 def allowed(entry: dict[str, Any]) -> list[dict[str, Any]]:
@@ -294,23 +348,25 @@ def test_verdicts_and_alarms_reach_whoever_asks_for_them(template: dict[str, Any
     assert template["Outputs"]["AlarmsTopic"]["Value"] == {"Ref": "Alarms"}
 
 
-def test_what_is_left_to_chance_can_be_set_and_is_read_as_it_was_meant(template):
+@pytest.mark.parametrize("system", SERVED)
+def test_what_is_left_to_chance_can_be_set_and_is_read_as_it_was_meant(template, system):
     """Parameters reach `serve` under the names that its settings read, and bounds and defaults agree."""
-    given = template["Resources"]["ServeVideoFunction"]["Properties"]["Environment"]["Variables"]
+    given = template["Resources"][SERVED[system]]["Properties"]["Environment"]["Variables"]
     variables = {"CHALLENGER_SHARE": "ChallengerShare", "PRESET_MIX": "PresetMix", "EXPLORE": "Explore"}
     found = {name: str(given[f"TWINLOOP_{name}"]["Fn::Sub"]) for name in variables}
     assert found == {name: f"${{{parameter}}}" for name, parameter in variables.items()}
     defaults = {f"TWINLOOP_{n}": str(template["Parameters"][p]["Default"]) for n, p in variables.items()}
-    settings = ServeSettings.from_environment({"TWINLOOP_SYSTEM": "video", "TWINLOOP_BUCKET": "b", **defaults})
-    assert settings == ServeSettings("video", "b")
+    settings = ServeSettings.from_environment({"TWINLOOP_SYSTEM": system, "TWINLOOP_BUCKET": "b", **defaults})
+    assert settings == ServeSettings(system, "b")
     for parameter in ("ChallengerShare", "PresetMix"):
         bounds = template["Parameters"][parameter]
         assert (bounds["MinValue"], bounds["MaxValue"]) == (0, 1)
     assert template["Parameters"]["Explore"]["AllowedValues"] == [0, 1]
 
 
-def test_serve_may_read_many_items_at_once_and_write_none(template):
-    policies = template["Resources"]["ServeVideoFunction"]["Properties"]["Policies"]
+@pytest.mark.parametrize("system", SERVED)
+def test_serve_may_read_many_items_at_once_and_write_none(template, system):
+    policies = template["Resources"][SERVED[system]]["Properties"]["Policies"]
     allowed = [statement for policy in policies for statement in policy["Statement"]]
     actions = [set(s["Action"]) for s in allowed if any(str(a).startswith("dynamodb:") for a in s["Action"])]
     assert actions == [{"dynamodb:GetItem", "dynamodb:BatchGetItem"}]

@@ -24,6 +24,7 @@ class World:
 
     objects: MemoryObjectStore = field(default_factory=MemoryObjectStore)
     system: object = field(default_factory=lambda: systems.load("video"))
+    name: str = "video"
 
     def deliver(self, key, body, *, modified=NOON, limits=DEFAULTS, etag=None):
         body = body if isinstance(body, bytes) else body.encode()
@@ -32,11 +33,11 @@ class World:
         )
 
     def deliver_stream(self, key, stream, *, modified=NOON, limits=DEFAULTS, etag="1"):
-        raw = RawObject(f"raw/video/{key}", etag, modified, 0, stream)
+        raw = RawObject(f"raw/{self.name}/{key}", etag, modified, 0, stream)
         return ingest(raw, self.system, self.objects, limits)
 
     def rows(self, table="events"):
-        keys = [key for key in self.objects.keys(f"lake/video/{table}/") if key.endswith(".parquet")]
+        keys = [key for key in self.objects.keys(f"lake/{self.name}/{table}/") if key.endswith(".parquet")]
         parts = [pq.read_table(io.BytesIO(self.objects.read(key).body)) for key in keys]
         return pa.concat_tables(parts).to_pylist() if parts else []
 

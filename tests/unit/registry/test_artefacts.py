@@ -74,6 +74,13 @@ def test_components_are_read(prefix):
     assert 0.001 < artefact.size_mb < 0.01
 
 
+def test_what_only_jobs_read_is_kept_and_costs_serving_nothing():
+    files = component("click")
+    artefact = read_artefact(pack(files | {"click/ftrl.npz": b"n" * 5_000_000}))
+    assert artefact.components["click"]["ftrl.npz"] == b"n" * 5_000_000
+    assert artefact.size_mb == read_artefact(pack(files)).size_mb < 0.01
+
+
 @pytest.mark.parametrize(
     "name",
     ["../retrieval/model.onnx", "/etc/passwd.json", "model.onnx", "retrieval/a/b.json", "retrieval/../x.json",

@@ -7,6 +7,7 @@ import pytest
 
 from twinloop.errors import BadInputError, IntegrityError, NotFoundError, UnavailableError
 from twinloop.ports import MemoryObjectStore
+from twinloop.registry.names import UNSERVED
 from twinloop.registry.registry import Registry
 
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
@@ -218,3 +219,25 @@ def test_sound_files_are_read_beside_a_damaged_one(registry, store):
     assert registry.read_sound_files("retrieval", version) == {"items.json.gz": FILES["items.json.gz"]}
     with pytest.raises(NotFoundError):
         registry.read_sound_files("retrieval", "20260301T120000-00000000")
+
+
+def test_learning_goes_on_from_the_files_of_the_champions_one_component(store, registry):
+    with pytest.raises(NotFoundError, match="video has no champion to go on from"):
+        registry.champion_component()
+    registry.promote(registry.register_release(release_of(registry), {}), why="w", by="t")
+    rung, prefix = registry.champion_component()
+    assert rung == "ease"
+    assert {key.removeprefix(prefix) for key in store.keys(prefix)} == {*FILES, "checksums.json"}
+    components = {name: registry.register_component(name, FILES) for name in ("retrieval", "ranking")}
+    draft = registry.draft_release(rung="trees", snapshot_id="s", schema_hash="h", components=components)
+    registry.promote(registry.register_release(draft, {}), why="w", by="t")
+    with pytest.raises(BadInputError, match="has the components ranking, retrieval; learning goes on from releases of"):
+        registry.champion_component()
+
+
+def test_files_are_left_out_by_how_they_end(registry):
+    version = registry.register_component("click", {**FILES, "metrics.json": b"{}", "ftrl.npz": b"n"})
+    whole = registry.read_components({"click": version})["click"]
+    assert set(whole) == {*FILES, "metrics.json", "ftrl.npz"}
+    assert set(registry.read_components({"click": version}, leave_out=UNSERVED)["click"]) == set(FILES)
+    assert set(registry.read_sound_files("click", version, leave_out=UNSERVED)) == set(FILES)

@@ -265,6 +265,7 @@ def test_the_openapi_document_is_valid_and_tells_of_everything():
     status, document, _ = send(None, path="/v1/openapi.json", method="GET")
     assert status == 200
     OpenAPIV31SpecValidator(document).validate()
+    assert send(None, path="/v1/video/openapi.json", method="GET")[1] == document
     assert set(document["paths"]) == {PATH, "/v1/video/events"}
     fields = document["components"]["schemas"]["RecommendationsRequest"]["properties"]
     assert set(fields) == {"user_id", "limit", "context", "time_ms", "include", "exclude", "preset", "explore"}

@@ -99,6 +99,20 @@ def begin(
     return launcher.start("video", execution, rung, "snapshots/video/abc/", token)
 
 
+def test_a_rung_that_can_go_on_is_given_the_champion() -> None:
+    world = World()
+    launcher = Launcher(SETTINGS, world, world, world)
+    able = RUNG.model_copy(update={"continues": True})
+    for execution, rung, key in (("1", able, "registry/ads/click/versions/v/"), ("2", RUNG, "r/"), ("3", able, "")):
+        launcher.start("ads", execution, rung, "snapshots/ads/abc/", "t", champion_key=key)
+    channels = [
+        {entry["ChannelName"]: entry["DataSource"]["S3DataSource"]["S3Uri"] for entry in request["InputDataConfig"]}
+        for request in world.requests
+    ]
+    snapshot = {"snapshot": "s3://bucket/snapshots/ads/abc/"}
+    assert channels == [snapshot | {"champion": "s3://bucket/registry/ads/click/versions/v/"}, snapshot, snapshot]
+
+
 def completed(job: str) -> dict[str, Any]:
     return {
         "TrainingJobName": job,

@@ -17,7 +17,8 @@ from twinloop.evaluation.probability import auc, calibration_ratio, log_loss, no
 
 _MOST = 1_000_000
 _SLICES = ("cold_user", "cold_item")
-_COLUMNS = ("clicked", "p_click", "long_view", "p_long_view", "watch_s", "expected_watch_s")
+_CLICK, _LONG_VIEW = ("clicked", "p_click"), ("long_view", "p_long_view")
+_WATCHED = ("watch_s", "expected_watch_s")
 
 
 @dataclass(frozen=True)
@@ -39,20 +40,20 @@ class Best:
         impressions: How many there are.
         judged: How many of them the scores are of; every n-th where there are very many.
         click: Of clicks.
-        long_view: Of clicks that led to watching half or more.
+        long_view: Of clicks that led to watching half or more; None where nothing is watched.
         watch_s: Expected watch seconds an impression (0 where nobody clicks): mean, and mean absolute and root mean
-            squared error. The expected value has the least squared error, not the least absolute one.
+            squared error. The expected value has the least squared error, not the least absolute one. None likewise.
     """
 
     impressions: int
     judged: int
     click: Probability
-    long_view: Probability
-    watch_s: dict[str, float]
+    long_view: Probability | None = None
+    watch_s: dict[str, float] | None = None
 
     def as_dict(self) -> dict[str, Any]:
         """Return plain values, for JSON."""
-        return asdict(self)
+        return {name: value for name, value in asdict(self).items() if value is not None}
 
 
 def best_possible(
@@ -71,27 +72,28 @@ def best_possible(
         BadInputError: There is no such file or slice, or too little happened in it.
     """
     if not truth.is_file():
-        raise BadInputError(f"{truth}: there is no such file; `twinloop simulate video DIR` writes DIR/truth.parquet")
+        raise BadInputError(f"{truth}: there is no such file; `twinloop simulate SYSTEM DIR` writes DIR/truth.parquet")
     if only is not None and only not in _SLICES:
         raise BadInputError(f"only {' or '.join(_SLICES)}, not {only!r}")
     chosen = _Chosen(since, until, only)
     count = sum(int(keep.sum()) for keep, _ in chosen.pieces(truth, ()))
-    thin = _every(max(1, -(-count // most)), chosen.pieces(truth, _COLUMNS))
+    watched = "watch_s" in pq.read_schema(truth).names
+    columns = (*_CLICK, *_LONG_VIEW, *_WATCHED) if watched else _CLICK
+    thin = _every(max(1, -(-count // most)), chosen.pieces(truth, columns), columns)
+    click, judged = _probability(thin, *_CLICK), len(thin["clicked"])
+    if not watched:
+        return Best(count, judged, click)
     error = thin["watch_s"] - thin["expected_watch_s"]
-    return Best(
-        impressions=count,
-        judged=len(thin["clicked"]),
-        click=_probability(thin["clicked"], thin["p_click"]),
-        long_view=_probability(thin["long_view"], thin["p_long_view"]),
-        watch_s={
-            "mean": float(thin["watch_s"].mean()),
-            "mae": float(np.abs(error).mean()),
-            "rmse": float(np.sqrt((error**2).mean())),
-        },
-    )
+    watch_s = {
+        "mean": float(thin["watch_s"].mean()),
+        "mae": float(np.abs(error).mean()),
+        "rmse": float(np.sqrt((error**2).mean())),
+    }
+    return Best(count, judged, click, _probability(thin, *_LONG_VIEW), watch_s)
 
 
-def _probability(outcomes: Array, probabilities: Array) -> Probability:
+def _probability(thin: dict[str, Array], outcome: str, probability: str) -> Probability:
+    outcomes, probabilities = thin[outcome], thin[probability]
     if not 0 < outcomes.sum() < len(outcomes):
         raise BadInputError("scores need clicks and impressions without; simulate more events, or ask for more time")
     return Probability(
@@ -127,9 +129,9 @@ class _Chosen:
                 yield keep, {name: piece.column(name).to_numpy(zero_copy_only=False) for name in columns}
 
 
-def _every(step: int, pieces: Iterable[tuple[Array, dict[str, Array]]]) -> dict[str, Array]:
+def _every(step: int, pieces: Iterable[tuple[Array, dict[str, Array]]], names: Sequence[str]) -> dict[str, Array]:
     """Return every n-th of the chosen rows, so that a long file takes no more memory than a short one."""
-    found: dict[str, list[Array]] = {name: [np.empty(0)] for name in _COLUMNS}
+    found: dict[str, list[Array]] = {name: [np.empty(0)] for name in names}
     passed = 0
     for keep, columns in pieces:
         rows = np.flatnonzero(keep)

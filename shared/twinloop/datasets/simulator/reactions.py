@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from twinloop.datasets.simulator.people import Array
-from twinloop.datasets.simulator.settings import VideoSettings
+from twinloop.datasets.simulator.settings import ApplicationSettings
 from twinloop.datasets.simulator.things import MEDIAN_SECONDS
 from twinloop.datasets.simulator.vocabulary import LIKES_LENGTH
 from twinloop.datasets.simulator.world import World
@@ -66,7 +66,7 @@ class Outcomes:
 class Reactions:
     """How an application's people react to impressions."""
 
-    def __init__(self, world: World, settings: VideoSettings) -> None:
+    def __init__(self, world: World, settings: ApplicationSettings) -> None:
         self._world, self._settings = world, settings
         self._lengths = np.log(world.items.duration_s / MEDIAN_SECONDS).astype(np.float32)
         self._bias = 0.0

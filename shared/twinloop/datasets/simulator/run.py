@@ -7,13 +7,16 @@ from collections.abc import Callable, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from types import ModuleType
+from typing import Any
 
 import pyarrow as pa
 
-from twinloop.datasets.simulator import video_tables
+from twinloop.datasets.simulator import ads_tables, video_tables
+from twinloop.datasets.simulator.ads import AdsApplication
 from twinloop.datasets.simulator.best import Best, best_possible
 from twinloop.datasets.simulator.parts import Parts
-from twinloop.datasets.simulator.settings import VideoSettings, WorldSettings
+from twinloop.datasets.simulator.settings import AdsSettings, ApplicationSettings, WorldSettings
 from twinloop.datasets.simulator.video import VideoApplication
 from twinloop.errors import BadInputError
 
@@ -37,28 +40,34 @@ class Made:
     best: Best | None
 
 
-def simulate_video(
+def simulate(
     folder: Path,
     world: WorldSettings,
-    settings: VideoSettings,
+    settings: ApplicationSettings,
     *,
     kind: str = "jsonl.gz",
     progress: Callable[[int], None] = lambda events: None,
 ) -> Made:
-    """Write a simulated video application to a folder, `progress` being told how many events came.
+    """Write a simulated application to a folder, `progress` being told how many events came.
 
-    Memory depends on users and items, not on events. The same settings write the same bytes.
+    The settings say which: those of video, or of ads. Memory depends on users and items, not on events. The same
+    settings write the same bytes.
 
     Raises:
         BadInputError: The folder holds something already, or a setting is out of bounds.
     """
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise BadInputError(f"{folder} is not an empty folder; simulated data does not mix with other data")
-    application = VideoApplication(world, settings)
-    raw, people = folder / "raw", application.world
+    application: Any  # each has the tables of its own
+    tables_of: ModuleType
+    if isinstance(settings, AdsSettings):
+        system, application, tables_of = "ads", AdsApplication(world, settings), ads_tables
+    else:
+        system, application, tables_of = "video", VideoApplication(world, settings), video_tables
+    raw = folder / "raw"
     rows = {
-        "users": _write(raw, "users", kind, video_tables.users(people)),
-        "items": _write(raw, "items", kind, video_tables.items(people)),
+        "users": _write(raw, "users", kind, tables_of.users(application)),
+        "items": _write(raw, "items", kind, tables_of.items(application)),
     }
     with (
         Parts(raw / "events", "events", kind) as events,
@@ -67,8 +76,8 @@ def simulate_video(
     ):
         under_way: Future[None] | None = None
         for piece in application.pieces():
-            tables = ((events, video_tables.events), (truth, video_tables.truth))
-            made = [(parts, table(piece, people, application.mark)) for parts, table in tables]
+            tables = ((events, tables_of.events), (truth, tables_of.truth))
+            made = [(parts, table(piece, application)) for parts, table in tables]
             if under_way is not None:
                 under_way.result()
             under_way = pool.submit(_add, made)  # compressing one piece while the next one comes to be
@@ -80,7 +89,7 @@ def simulate_video(
         raise BadInputError("nothing happened: nobody was there, or too few events were asked for")
     (folder / "truth-00000.parquet").rename(folder / "truth.parquet")
     made_of = Made(rows, _best(folder / "truth.parquet"))
-    _describe(folder, world, settings, made_of)
+    _describe(folder, system, world, settings, made_of)
     return made_of
 
 
@@ -103,14 +112,14 @@ def _best(truth: Path) -> Best | None:
         return None
 
 
-def _describe(folder: Path, world: WorldSettings, settings: VideoSettings, made: Made) -> None:
+def _describe(folder: Path, system: str, world: WorldSettings, settings: ApplicationSettings, made: Made) -> None:
     facts = {
         "simulated": True,
-        "system": "video",
+        "system": system,
         "world": {**asdict(world), "start": world.start.isoformat()},
         "settings": asdict(settings),
         "rows": made.rows,
         "best_possible": made.best.as_dict() if made.best else None,
     }
     (folder / "simulation.json").write_text(json.dumps(facts, indent=1) + "\n", encoding="utf-8")
-    (folder / "README.md").write_text(_NOTICE.format(system="video", folder=folder.name), encoding="utf-8")
+    (folder / "README.md").write_text(_NOTICE.format(system=system, folder=folder.name), encoding="utf-8")

@@ -70,8 +70,8 @@ class WorldSettings:
 
 
 @dataclass(frozen=True)
-class VideoSettings:
-    """What a video application shows to the world's people, and how they take it.
+class ApplicationSettings:
+    """What an application shows to the world's people, and how they take it.
 
     Attributes:
         events: About how many events there are; within a few percent.
@@ -93,9 +93,34 @@ class VideoSettings:
         within("events", self.events, 100, 10_000_000_000)
         within("slots", self.slots, 1, 25)
         within("position_bias", self.position_bias, 0, 3)
-        within("click_rate", self.click_rate, 0.005, 0.5)
+        within("click_rate", self.click_rate, 0.0005, 0.5)
         within("exploring", self.exploring, 0, 1)
         within("ranked", self.ranked, 0, 1)
+
+
+@dataclass(frozen=True)
+class VideoSettings(ApplicationSettings):
+    """A video application: lists of videos."""
+
+
+@dataclass(frozen=True)
+class AdsSettings(ApplicationSettings):
+    """An application with some places for ads on each of its pages.
+
+    Attributes:
+        late: Share of the clicks that come minutes after the ad was shown instead of seconds.
+        late_minutes: How late those are, on average (exponential).
+    """
+
+    slots: int = 3
+    click_rate: float = 0.02
+    late: float = 0.1
+    late_minutes: float = 20.0
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        within("late", self.late, 0, 1)
+        within("late_minutes", self.late_minutes, 0, 10_000)
 
 
 def within(name: str, value: float, least: float, greatest: float) -> None:
@@ -104,7 +129,7 @@ def within(name: str, value: float, least: float, greatest: float) -> None:
         raise BadInputError(f"{name} lies between {least:,} and {greatest:,}, not at {value:,}")
 
 
-def fingerprint(*settings: WorldSettings | VideoSettings) -> str:
+def fingerprint(*settings: WorldSettings | ApplicationSettings) -> str:
     """Return eight hex digits that tell settings apart; ids of events begin with them."""
     told = json.dumps([asdict(entry) for entry in settings], default=str, sort_keys=True)
     return hashlib.sha256(told.encode()).hexdigest()[:8]

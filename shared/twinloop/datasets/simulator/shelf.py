@@ -7,13 +7,13 @@ from dataclasses import dataclass
 import numpy as np
 
 from twinloop.datasets.simulator.people import DAY_MS, FAVOURITES, Array
-from twinloop.datasets.simulator.settings import VideoSettings
+from twinloop.datasets.simulator.settings import ApplicationSettings
 from twinloop.datasets.simulator.visits import Requests
 from twinloop.datasets.simulator.vocabulary import TAGS
 from twinloop.datasets.simulator.world import World
 
 NOTHING = -1
-_REMEMBERED = 64  # impressions of a user
+REMEMBERED = 64  # impressions of a user
 _TRIES = 4
 _BY_TASTE = 0.5  # of the places that are not explored
 _NEW_BOOST, _NEW_DAYS = 3.0, 2.0
@@ -29,14 +29,20 @@ class Lists:
 
 
 class Shelf:
-    """The application's own choice of what to show. It is no recommender, and leaves much to be learned."""
+    """The application's own choice of what to show. It is no recommender, and leaves much to be learned.
 
-    def __init__(self, world: World, settings: VideoSettings) -> None:
+    Args:
+        world: Whose people and things.
+        settings: How it chooses.
+        remembered: Impressions of a user that are not shown again, at most a quarter of the items; 0 forgets all.
+    """
+
+    def __init__(self, world: World, settings: ApplicationSettings, remembered: int = REMEMBERED) -> None:
         self._world, self._settings = world, settings
         items = world.items
         self._by_tag = np.argsort(items.tags[:, 0], kind="stable")
         self._tag_ends = np.cumsum(np.bincount(items.tags[:, 0], minlength=len(TAGS)))
-        length = min(_REMEMBERED, world.settings.items // 4)
+        length = min(remembered, world.settings.items // 4)
         self._seen = np.full((world.settings.users, length), NOTHING, np.int32)
         self._next = np.zeros(world.settings.users, np.int32)
 
@@ -107,6 +113,8 @@ class Shelf:
 
     def _remember(self, users: Array, item: Array) -> None:
         length, slots = self._seen.shape[1], item.shape[1]
+        if not length:
+            return
         places = (self._next[users][:, None] + np.arange(slots)) % length
         self._seen[users[:, None], places] = item
         self._next[users] = (self._next[users] + slots) % length

@@ -10,8 +10,8 @@ import numpy as np
 
 from twinloop.datasets.simulator.people import Array
 from twinloop.datasets.simulator.reactions import Impressions, Outcomes, Reactions, Truth
-from twinloop.datasets.simulator.settings import VideoSettings, WorldSettings, fingerprint
-from twinloop.datasets.simulator.shelf import NOTHING, Shelf
+from twinloop.datasets.simulator.settings import ApplicationSettings, WorldSettings, fingerprint
+from twinloop.datasets.simulator.shelf import NOTHING, REMEMBERED, Shelf
 from twinloop.datasets.simulator.visits import Requests, requests_of_day, weight_of_day
 from twinloop.datasets.simulator.vocabulary import DEVICES
 from twinloop.datasets.simulator.world import World
@@ -52,16 +52,29 @@ class Piece:
 
 
 class VideoApplication:
-    """People of a world watch its items. Deterministic: the same settings give the same stream."""
+    """People of a world watch its items. Deterministic: the same settings give the same stream.
 
-    def __init__(self, world: WorldSettings, settings: VideoSettings) -> None:
+    Another application is this one with other `types` of events, of which the first shows an item, and other reasons
+    for them (`followed`).
+
+    Attributes:
+        types: What events there are.
+        remembered: Impressions of a user that are not shown again.
+        after_click: Events that a click brings about, itself included; a first guess, for the number of requests.
+    """
+
+    types: tuple[str, ...] = TYPES
+    remembered = REMEMBERED
+    after_click = 2.2
+
+    def __init__(self, world: WorldSettings, settings: ApplicationSettings) -> None:
         self.world, self.settings = World(world), settings
         self.mark = fingerprint(world, settings)
 
     @cached_property
     def reactions(self) -> Reactions:
         """How people react, at the click rate of the settings: found out on lists of day 0 that do not count."""
-        reactions, shelf = Reactions(self.world, self.settings), Shelf(self.world, self.settings)
+        reactions, shelf = Reactions(self.world, self.settings), self._shelf()
         rng = self.world.rng_of_day(-1)
         shelf.open_day(0)
         requests = requests_of_day(self.world, 0, _PILOT, len(DEVICES), rng)
@@ -72,10 +85,10 @@ class VideoApplication:
 
     def pieces(self) -> Iterator[Piece]:
         """Yield the stream, in memory that does not depend on its length."""
-        world, shelf, reactions = self.world, Shelf(self.world, self.settings), self.reactions
+        world, shelf, reactions = self.world, self._shelf(), self.reactions
         days = range(world.settings.days)
         to_come = sum(weight_of_day(world, day) for day in days)
-        events, requests, rate = 0, 0, self.settings.slots * (1 + 2.2 * self.settings.click_rate)
+        events, requests, rate = 0, 0, self.settings.slots * (1 + self.after_click * self.settings.click_rate)
         for day in days:
             shelf.open_day(day)
             weight = weight_of_day(world, day)
@@ -91,6 +104,19 @@ class VideoApplication:
                 if len(piece.events.number):
                     yield piece
             rate = events / requests if requests and events else rate
+
+    def followed(self, outcomes: Outcomes, rng: np.random.Generator) -> tuple[tuple[Array, Array], ...]:
+        """Return after which impressions something happened, and when, for each of the types but the first."""
+        del rng
+        return (
+            (outcomes.clicked, outcomes.click_time),
+            (outcomes.clicked, outcomes.end_time),
+            (outcomes.liked, outcomes.end_time + 500),
+            (outcomes.hidden, outcomes.click_time),
+        )
+
+    def _shelf(self) -> Shelf:
+        return Shelf(self.world, self.settings, self.remembered)
 
     def _shown(self, shelf: Shelf, requests: Requests, first: int, day: int, rng: np.random.Generator) -> Impressions:
         lists = shelf.lists(requests, rng)
@@ -111,14 +137,14 @@ class VideoApplication:
         outcomes = reactions.outcomes(shown, truth, rng)
         happened = [
             (np.arange(len(shown.item)), shown.time_ms),
-            *((np.flatnonzero(which), when) for which, when in _followed(outcomes)),
+            *((np.flatnonzero(which), when) for which, when in self.followed(outcomes, rng)),
         ]
         row = np.concatenate([rows for rows, _ in happened])
         time_ms = np.concatenate([times[rows] for rows, times in happened])
-        kind = np.repeat(np.arange(len(TYPES), dtype=np.int8), [len(rows) for rows, _ in happened])
+        kind = np.repeat(np.arange(len(self.types), dtype=np.int8), [len(rows) for rows, _ in happened])
         order = np.lexsort((kind, shown.position[row], time_ms))
         row, time_ms, kind = row[order], time_ms[order], kind[order]
-        watched = kind == TYPES.index("watch")
+        watched = kind == TYPES.index("watch")  # none, where an application has fewer types
         events = Events(
             number=np.arange(first, first + len(row)),
             type=kind,
@@ -132,16 +158,6 @@ class VideoApplication:
             duration_s=np.where(watched, self.world.items.duration_s[shown.item[row]], np.nan),
         )
         number = np.empty(len(shown.item), np.int64)
-        is_impression = kind == TYPES.index("impression")
+        is_impression = kind == 0
         number[row[is_impression]] = events.number[is_impression]
         return Piece(events, number, shown, truth, outcomes)
-
-
-def _followed(outcomes: Outcomes) -> tuple[tuple[Array, Array], ...]:
-    """Return who did what after an impression, and when, in the order of TYPES."""
-    return (
-        (outcomes.clicked, outcomes.click_time),
-        (outcomes.clicked, outcomes.end_time),
-        (outcomes.liked, outcomes.end_time + 500),
-        (outcomes.hidden, outcomes.click_time),
-    )

@@ -21,6 +21,7 @@ def __getattr__(name: str) -> System:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     from twinloop.contracts.events import VIDEO_TABLES  # noqa: PLC0415 - see above
     from twinloop.contracts.system import Evaluation, Predictions, System  # noqa: PLC0415
+    from twinloop.serving.recommendations import RECOMMENDATIONS  # noqa: PLC0415
     from twinloop.systems.video.features import COUNTING, FEATURES, OUTCOMES, STRENGTH_SQL, strength  # noqa: PLC0415
     from twinloop.systems.video.presets import PRESETS  # noqa: PLC0415
     from twinloop.systems.video.spec import SPEC  # noqa: PLC0415
@@ -32,6 +33,7 @@ def __getattr__(name: str) -> System:
         strength_sql=STRENGTH_SQL,
         predictor=_predictor,
         judge=_judge,
+        endpoint=RECOMMENDATIONS,
         strength=strength,
         evaluation=Evaluation(cases=_cases, remote=_remote),
         presets={name: preset.purpose for name, preset in PRESETS.items()},

@@ -49,6 +49,9 @@ class _Told:
         del names, item_ids, at_ms
         return self.values
 
+    def texts(self, names: Sequence[str], item_ids: Sequence[str]) -> list[tuple[str | None, ...]]:
+        return [(None,) * len(names)] * len(item_ids)
+
 
 def reasons(predictor: VideoPredictor, ranked: Ranked, of: Explained) -> tuple[tuple[Reason, ...], ...]:
     """Return the reasons of each item of a list, the most telling first; at least one."""

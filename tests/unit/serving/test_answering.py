@@ -16,9 +16,10 @@ from twinloop.errors import BadInputError, IntegrityError, UnavailableError
 from twinloop.features.schema import schema_hash
 from twinloop.features.stores import MemoryOnlineStore
 from twinloop.ports import MemoryObjectStore
+from twinloop.serving.answering import Answering
 from twinloop.serving.prediction_log import PredictionLog
 from twinloop.serving.reading import Reader
-from twinloop.serving.recommender import Recommender
+from twinloop.serving.recommendations import RECOMMENDATIONS
 from twinloop.serving.releases import ReleaseLoader
 from twinloop.serving.routing import in_challenger
 from twinloop.serving.slots import Slots
@@ -54,7 +55,7 @@ class BrokenStore:
 
 
 class House:
-    """A recommender with everything around it in memory."""
+    """A system's predictions with everything around it in memory."""
 
     def __init__(self, share=0.5, features=None):
         self.objects, self.store, self.lines = MemoryObjectStore(), MemoryOnlineStore(), Lines()
@@ -68,8 +69,9 @@ class House:
     def build(self):
         loader = ReleaseLoader(tiny_system.registry(self.objects), tiny_system.SYSTEM.predictor, self.features)
         slots = Slots(tiny_system.registry(self.objects), loader, look_every_s=0, patience_s=5)
-        self.recommender = Recommender(
+        self.answering = Answering(
             "video",
+            RECOMMENDATIONS,
             slots,
             Reader("video", self.store),
             PredictionLog(self.lines, "video"),
@@ -87,7 +89,7 @@ class House:
         return version
 
     def ask(self, user="known", **more):
-        return self.recommender.recommend(RecommendationsRequest(user_id=user, **more))
+        return self.answering.answer(RecommendationsRequest(user_id=user, **more))
 
 
 @pytest.fixture
@@ -327,9 +329,11 @@ def test_a_predictor_that_raises_anything_at_all_makes_no_error(house):
 
     loader = ReleaseLoader(tiny_system.registry(house.objects), lambda models: Wild())
     slots = Slots(tiny_system.registry(house.objects), loader)
-    wild = Recommender("video", slots, Reader("video", house.store), PredictionLog(None, "video"), new_id=lambda: "p")
+    wild = Answering(
+        "video", RECOMMENDATIONS, slots, Reader("video", house.store), PredictionLog(None, "video"), new_id=lambda: "p"
+    )
     with pytest.raises(UnavailableError, match="could answer"):
-        wild.recommend(RecommendationsRequest(user_id="known"))
+        wild.answer(RecommendationsRequest(user_id="known"))
 
 
 def test_a_predictor_is_told_the_moment_which_is_now_unless_the_request_names_one(house):
@@ -348,16 +352,17 @@ def test_a_predictor_is_told_the_moment_which_is_now_unless_the_request_names_on
             return None
 
     loader = ReleaseLoader(tiny_system.registry(house.objects), lambda models: Noting())
-    noting = Recommender(
+    noting = Answering(
         "video",
+        RECOMMENDATIONS,
         Slots(tiny_system.registry(house.objects), loader),
         Reader("video", house.store),
         PredictionLog(None, "video"),
         new_id=lambda: "p",
         now=lambda: datetime(2026, 1, 31, 12, tzinfo=UTC),
     )
-    noting.recommend(RecommendationsRequest(user_id="known"))
-    noting.recommend(RecommendationsRequest(user_id="known", time_ms=0))
+    noting.answer(RecommendationsRequest(user_id="known"))
+    noting.answer(RecommendationsRequest(user_id="known", time_ms=0))
     assert moments == [1_769_860_800_000, 0]
 
 
@@ -367,9 +372,9 @@ def test_cold_and_degraded_of_a_ranking_reach_the_answer(house):
     tame.title = lambda self, item_id: None
     loader = ReleaseLoader(tiny_system.registry(house.objects), lambda models: tame())
     slots = Slots(tiny_system.registry(house.objects), loader)
-    answer = Recommender(
-        "video", slots, Reader("video", house.store), PredictionLog(None, "video"), new_id=lambda: "p"
-    ).recommend(RecommendationsRequest(user_id="known"))
+    answer = Answering(
+        "video", RECOMMENDATIONS, slots, Reader("video", house.store), PredictionLog(None, "video"), new_id=lambda: "p"
+    ).answer(RecommendationsRequest(user_id="known"))
     assert answer.items == ()
     assert answer.degraded
 

@@ -1,0 +1,318 @@
+"""How right probabilities of clicks are: `python -m benchmarks.ads` adds to benchmarks/quality.json.
+
+Every rung of the ladder is what the real snapshot and the real job make of a lake; its ONNX file is asked about
+showings that came after everything it learnt from, with features as of the moment before each.
+
+`kuairand`: videos of KuaiRand-Pure as ads, their authors as advertisers, their first tag as campaign and as category,
+the tab of the app as the page. Trained on 25-28 April 2022, tested on 29-30 April. Nothing of what users watched
+before is told: nobody says what they were shown. Rows beside it are those of `benchmarks/clicks.py`, which see the same
+features.
+
+`simulated`: ads of the simulator, whose true probabilities are known, as is therefore the best possible score. The last
+tenth is tested.
+
+`open_bandit`: the sample of the Open Bandit Dataset (Saito et al., 2020) that the package `obp` carries: products shown
+in three places of a shop of fashion. Nobody says who the users are, so those who have the same four features are one.
+The last 30 % are tested.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import functools
+import importlib.util
+import json
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import duckdb
+import numpy as np
+import pandas as pd
+from benchmarks import clicks
+from benchmarks.clicks import FIRST_TEST_DAY, RESULT, ROOT, WORLDS, Floats, kuairand
+from numpy.typing import NDArray
+
+from twinloop.contracts.spec import Split
+from twinloop.contracts.system import System
+from twinloop.datasets.simulator.run import simulate
+from twinloop.datasets.simulator.settings import AdsSettings, WorldSettings
+from twinloop.evaluation.probability import auc, calibration_ratio, ece, log_loss, log_losses, normalised_entropy
+from twinloop.systems.ads import SYSTEM
+from twinloop.systems.ads.features import slices_of
+from twinloop.training import local
+from twinloop.training.artefact import session
+from twinloop.training.click_graph import ask
+from twinloop.training.clicks import Rows, open_clicks
+from twinloop.training.impressions import FILE
+
+RUNGS = tuple(rung.name for rung in SYSTEM.spec.rungs)
+LEAST = 1000  # showings of a slice that is told
+SIMULATED = 1_000_000
+Row = dict[str, float]
+
+
+class Tested(NamedTuple):
+    """Showings that nothing was learnt from: as models read them, and as a table, row by row."""
+
+    rows: Rows
+    table: pd.DataFrame
+
+
+def main() -> None:
+    """Measure, print and add to the result."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--output", type=Path, default=RESULT)
+    parser.add_argument("--only", nargs="+", choices=list(PARTS), default=list(PARTS))
+    parser.add_argument("--rungs", nargs="+", choices=RUNGS, default=list(RUNGS))
+    parser.add_argument("--simulated", type=int, default=SIMULATED, help="showings")
+    options = parser.parse_args()
+    result = json.loads(options.output.read_text()) if options.output.exists() else {}
+    found = measure(options.only, tuple(options.rungs), simulated=options.simulated)
+    result["ads"] = result.get("ads", {}) | found
+    options.output.write_text(json.dumps(result, indent=1) + "\n")
+    print(json.dumps(found, indent=1))
+
+
+def measure(
+    only: list[str] | None = None, rungs: tuple[str, ...] = RUNGS, *, simulated: int = SIMULATED
+) -> dict[str, Any]:
+    """Return what was measured by data set; of one that is missing, why."""
+    found: dict[str, Any] = {"command": "python -m benchmarks.ads", "systems": ["ads"]}
+    for name in only or PARTS:
+        with tempfile.TemporaryDirectory(prefix="ads-") as work:
+            found[name] = PARTS[name](Path(work), rungs, simulated)
+            print(json.dumps({name: found[name]}, indent=1), flush=True)
+    return found
+
+
+def on_kuairand(work: Path, rungs: tuple[str, ...], simulated: int) -> dict[str, Any]:
+    """Clicks of the last two days, every rung against the rows beside it."""
+    del simulated
+    if not kuairand.FOLDER.exists():
+        return {"missing": kuairand.MISSING}
+    raw = clicks.write_lake_tables(work)
+    raw.execute("""
+        CREATE OR REPLACE TABLE events AS
+        SELECT event_id, type, time, user_id, item_id, request_id, date,
+            CASE WHEN type = 'impression' THEN json_object('page', context::JSON -> 'tab')::VARCHAR END AS context
+        FROM events WHERE type IN ('impression', 'click');
+        UPDATE events SET type = 'click', context = NULL WHERE item_id = 'nothing';
+        CREATE OR REPLACE TABLE items AS
+        SELECT item_id, author_id AS advertiser_id, tags[1] AS campaign_id,
+            json_object('category', tags[1])::VARCHAR AS attributes FROM items""")
+    shown = raw.sql(f"SELECT date FROM events WHERE type = 'impression' AND date < {FIRST_TEST_DAY}").df()  # noqa: S608
+    last_day = float((shown.date == shown.date.max()).mean())
+    earlier = clicks.snapshot(work / "earlier", raw, parted(last_day, 1e-4), until=FIRST_TEST_DAY)
+    # A click is at the moment of its showing here. A short window leaves no showing out between parts, all being asked.
+    every = clicks.snapshot(work / "every", raw, parted(1e-4, 1e-4, window_minutes=0.01))
+    rows, table = told(every, "train", "validation", "test")
+    dated = raw.sql("SELECT user_id, item_id, epoch_ms(make_timestamp(time * 1000)) AS time_ms, min(date) AS date "
+                    "FROM events WHERE type = 'impression' GROUP BY ALL").df()  # fmt: skip
+    table = table.merge(dated, how="left", on=["user_id", "item_id", "time_ms"], validate="one_to_one")
+    table = table.rename(columns={"text_items_advertiser_id": "author_id", "text_items_category": "tag"})
+    table = table.assign(tab=table.context_page, is_click=table.label_click)
+    later = (table.date >= FIRST_TEST_DAY).to_numpy()
+    train, test = table[~later], Tested(rows.take(later), table[later])
+    said, seconds = fitted(earlier, work / "models", rungs, test.rows)
+    names = [feature.name for feature in open_clicks(earlier).features]
+    said |= {name: row["click"] for name, row in clicks.chances_beside(train, test.table, names, LABEL).items()}
+    return {"train": len(train), "job_s": seconds} | judged(test, said, ("page", "activity"))
+
+
+def on_simulated(work: Path, rungs: tuple[str, ...], simulated: int) -> dict[str, Any]:
+    """The last tenth of simulated showings, every rung against the true probabilities."""
+    # Showings and clicks are events.
+    world, settings = WorldSettings(users=1000, items=200, days=28), AdsSettings(events=int(simulated * 1.02))
+    simulate(work / "world", world, settings, kind="parquet")
+    raw = duckdb.connect(str(work / "raw.duckdb"))
+    source = work / "world"
+    raw.execute(f"""
+        CREATE TABLE events AS
+        SELECT event_id, type, epoch_ms(time::TIMESTAMP) AS time, user_id, item_id, request_id, position, bid,
+            to_json(context)::VARCHAR AS context, 0 AS date FROM read_parquet('{source}/raw/events/*.parquet');
+        CREATE TABLE items AS SELECT item_id, advertiser_id, campaign_id, to_json(attributes)::VARCHAR AS attributes
+        FROM read_parquet('{source}/raw/items/*.parquet');
+        CREATE TABLE users AS SELECT user_id, json_object('country', country, 'age_group', age_group)::VARCHAR AS extra
+        FROM read_parquet('{source}/raw/users/*.parquet')""")  # noqa: S608 - our own folder
+    made = clicks.snapshot(work / "made", raw, SYSTEM)
+    rows, table = told(made, "test")
+    truth = raw.sql(f"""
+        SELECT user_id, item_id, epoch_ms(time::TIMESTAMP) AS time_ms, 1 - product(1 - p_click::DOUBLE) AS p
+        FROM read_parquet('{source}/truth.parquet') GROUP BY ALL""").df()  # noqa: S608
+    table = table.merge(truth, how="left", on=["user_id", "item_id", "time_ms"], validate="one_to_one")
+    test = Tested(rows, table)
+    said, seconds = fitted(made, work / "models", rungs, rows)
+    said["true probabilities"] = table.p.to_numpy()
+    found = judged(test, said, ("slot", "device", "activity"))
+    best = found["rows"]["true probabilities"]["ne"]
+    for row in found["rows"].values():
+        row["ne above the truth's"] = round(row["ne"] / best - 1, 4)
+    return {"train": len(open_clicks(made).read("train")), "job_s": seconds} | found
+
+
+def on_open_bandit(work: Path, rungs: tuple[str, ...], simulated: int) -> dict[str, Any]:
+    """The last 30 % of the showings; of so few clicks, whether as many were said as came, as far as chance tells."""
+    del simulated
+    package = importlib.util.find_spec("obp")
+    if package is None or package.origin is None:
+        return {"missing": "the package obp is not installed"}
+    source = Path(package.origin).parent / "dataset" / "obd"
+    events, items = [], []
+    for path in sorted(source.glob("*/*/item_context.csv")):
+        campaign = path.parent.name
+        items.append(pd.read_csv(path, index_col=0).assign(campaign=campaign))
+        shown = pd.read_csv(path.with_name(f"{campaign}.csv"), index_col=0)
+        events.append(shown.assign(campaign=campaign, policy=path.parent.parent.name))
+    shown, product = pd.concat(events, ignore_index=True), pd.concat(items).drop_duplicates(["campaign", "item_id"])
+    features = [f"user_feature_{n}" for n in range(4)]
+    moment = pd.to_datetime(shown.timestamp, format="ISO8601", utc=True)
+    rows = pd.DataFrame(
+        {
+            "event_id": [f"o{n}" for n in range(len(shown))],
+            "type": "impression",
+            "time": moment.astype("datetime64[ms, UTC]").astype(np.int64),
+            "user_id": shown[features].agg("-".join, axis=1),
+            "item_id": shown.campaign + "-" + shown.item_id.astype(str),
+            "position": shown.position.astype(np.int32),
+            "clicked": shown.click,
+            "context": [
+                json.dumps({"slot": slot, "page": page})
+                for slot, page in zip(shown.position.tolist(), shown.campaign, strict=True)
+            ],
+            "date": 0,
+        }
+    )
+    ads = pd.DataFrame(
+        {
+            "item_id": product.campaign + "-" + product.item_id.astype(str),
+            "advertiser_id": product.item_feature_3,
+            "campaign_id": product.campaign,
+            "attributes": [json.dumps({"category": value}) for value in product.item_feature_1],
+        }
+    )
+    people = shown[features].drop_duplicates()
+    users = pd.DataFrame(
+        {
+            "user_id": people.agg("-".join, axis=1),
+            "extra": [
+                json.dumps({"country": first, "age_group": second})
+                for first, second in zip(people.user_feature_0, people.user_feature_1, strict=True)
+            ],
+        }
+    )
+    with duckdb.connect(str(work / "raw.duckdb")) as raw:
+        for name, frame in (("events", rows), ("items", ads), ("users", users)):
+            raw.register("frame", frame)
+            raw.execute(f"CREATE TABLE {name} AS FROM frame")
+        made = clicks.snapshot(work / "made", raw, parted(0.2, 0.3))
+    test = Tested(*told(made, "test"))
+    said, seconds = fitted(made, work / "models", rungs, test.rows)
+    return {"train": len(open_clicks(made).read("train")), "job_s": seconds} | judged(test, said, ("page", "slot"))
+
+
+def parted(validation: float, test: float, *, window_minutes: float | None = None) -> System:
+    """Return ads with other parts, and another window where one is said."""
+    outcomes = SYSTEM.outcomes
+    assert outcomes is not None
+    if window_minutes is not None:
+        outcomes = dataclasses.replace(outcomes, window_minutes=window_minutes)
+    split = Split(strategy="global", validation=validation, test=test, minimum_events=1)
+    return dataclasses.replace(SYSTEM, spec=SYSTEM.spec.model_copy(update={"split": split}), outcomes=outcomes)
+
+
+def told(snapshot: Path, *parts: Any) -> Tested:
+    """Return the showings of parts: as jobs read them, and as the files have them, in the same order."""
+    opened = open_clicks(snapshot)
+    read = [opened.read(part) for part in parts]
+    files = [pd.read_parquet(snapshot / part / FILE).sort_values("time_ms", kind="stable") for part in parts]
+    table = pd.concat(files, ignore_index=True)
+    rows = functools.reduce(Rows.join, read)
+    assert (rows.times == table.time_ms).all()
+    assert (rows.clicked == table.label_click).all()
+    return Tested(rows, table)
+
+
+def fitted(snapshot: Path, models: Path, rungs: tuple[str, ...], test: Rows) -> tuple[dict[str, Floats], Row]:
+    """Return what each rung's release says of the showings, and how many seconds its job took."""
+    said, seconds = {}, {}
+    for rung in rungs:
+        started = time.perf_counter()
+        if local.run(ROOT / "training_jobs" / rung, snapshot, models / rung, {}):
+            raise RuntimeError(f"the job {rung} failed; its reason is above")
+        seconds[rung] = round(time.perf_counter() - started, 1)
+        opened = session((models / rung / "click" / "model.onnx").read_bytes())
+        said[rung] = ask(opened, test).astype(np.float64)
+    return said, seconds
+
+
+def judged(test: Tested, said: dict[str, Floats], names: tuple[str, ...]) -> dict[str, Any]:
+    """Return the metrics of every row, predicted over observed of its slices, and how much better a rung is than LR."""
+    clicked = test.rows.clicked.astype(np.float64)
+    users = np.unique(test.rows.users, return_inverse=True)[1]
+    draw, many = np.random.default_rng(20260101), int(users.max()) + 1
+    worlds = [np.bincount(draw.integers(0, many, many), minlength=many)[users] for _ in range(WORLDS)]
+    slices = sliced(test.table, names)
+    found: dict[str, Any] = {}
+    for name, row in said.items():
+        drawn = [row @ world / (clicked @ world) for world in worlds]
+        found[name] = {
+            "log_loss": log_loss(clicked, row),
+            "ne": normalised_entropy(clicked, row),
+            "auc": auc(clicked, row),
+            "ece": ece(clicked, row),
+            "predicted / observed": calibration_ratio(clicked, row),
+            **_interval("predicted / observed", np.array(drawn)),
+            "by slice": {
+                label: calibration_ratio(clicked[mine], row[mine])
+                for label, mine in slices.items()
+                if mine.sum() >= LEAST and clicked[mine].any()
+            },
+        }
+    for reference in [name for name in said if name not in RUNGS]:
+        for rung in [name for name in said if name in RUNGS]:
+            more = log_losses(clicked, said[reference]) - log_losses(clicked, said[rung])
+            gains = np.array([np.average(more, weights=world) for world in worlds])
+            found[rung][f"better than {reference} by"] = float(more.mean())
+            found[rung] |= _interval(f"better than {reference} by", gains)
+    sizes = {label: int(mine.sum()) for label, mine in slices.items() if mine.sum() >= LEAST}
+    about = {"test": len(clicked), "clicks": int(clicked.sum()), "slices": sizes}
+    return about | {"rows": {name: _rounded(row) for name, row in found.items()}}
+
+
+def sliced(table: pd.DataFrame, names: tuple[str, ...]) -> dict[str, NDArray[np.bool_]]:
+    """Return which showings are in each slice: by facts of the moment, and as the gate calls users' activity."""
+    slices: dict[str, NDArray[np.bool_]] = {}
+    for name in names:
+        if name == "activity":
+            shown = table["user_impressions_30d"].tolist()
+            values = pd.Series([slices_of({"known": {"user_impressions_30d": of}})[name] for of in shown])
+        else:
+            values = table[f"context_{name}"].fillna("unknown").reset_index(drop=True)
+        slices |= {
+            f"{name} {value}".replace('"', ""): (values == value).to_numpy() for value in sorted(values.unique())
+        }
+    return slices
+
+
+def _interval(name: str, drawn: Floats) -> Row:
+    low, high = np.quantile(drawn, (0.025, 0.975))
+    return {f"{name} low": float(low), f"{name} high": float(high)}
+
+
+def _rounded(row: dict[str, Any]) -> dict[str, Any]:
+    return {name: _rounded(value) if isinstance(value, dict) else round(float(value), 5) for name, value in row.items()}
+
+
+LABEL = {"click": "is_click"}
+PARTS: dict[str, Callable[[Path, tuple[str, ...], int], dict[str, Any]]] = {
+    "kuairand": on_kuairand,
+    "simulated": on_simulated,
+    "open_bandit": on_open_bandit,
+}
+
+if __name__ == "__main__":
+    main()

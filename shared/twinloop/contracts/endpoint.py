@@ -1,0 +1,102 @@
+"""How a system's predictions are asked for and told: what the rails need to know of its verb."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Protocol
+
+from twinloop.contracts.api import Arm, PredictionAnswer, PredictionRequest
+from twinloop.contracts.history import History
+
+if TYPE_CHECKING:
+    from twinloop.contracts.system import Knowledge
+
+
+class Found(Protocol):
+    """What a release makes of a question; the rest of it is the system's own."""
+
+    @property
+    def degraded(self) -> bool:
+        """Whether it is worse than usual."""
+        ...
+
+
+@dataclass(frozen=True)
+class Question:
+    """A request with what belongs to it before a release is asked.
+
+    Attributes:
+        request: Of the endpoint's contract.
+        history: What the subject did, oldest first.
+        known: What the store says; None where no release asks for it.
+        at_ms: The moment, epoch milliseconds.
+        preset: Settings of the policy; None where the system has none.
+        seed: Of everything that is drawn at random: equal seeds draw equally. Empty: nothing is drawn.
+        unseen: Nobody but the log will see what is made of it.
+    """
+
+    request: Any
+    history: History
+    known: Knowledge | None
+    at_ms: int
+    preset: str | None
+    seed: str
+    unseen: bool = False
+
+
+@dataclass(frozen=True)
+class Origin:
+    """Where an answer comes from.
+
+    Attributes:
+        predictor: The system's own, of the release that answered.
+        model_version: That release.
+        arm: In which role it did.
+        prediction_id: Of the answer.
+        degraded: Whether anything was not as usual.
+        preset: The settings that were used; None for the baseline, which knows no policy.
+        baseline: The trivial baseline answered.
+    """
+
+    predictor: Any
+    model_version: str
+    arm: Arm
+    prediction_id: str
+    degraded: bool
+    preset: str | None
+    baseline: bool
+
+
+def _nothing(told: Any) -> Mapping[str, Any]:
+    del told
+    return {}
+
+
+@dataclass(frozen=True)
+class Endpoint:
+    """POST /v1/<system>/<verb>. The rails choose who answers, and log it; the system asks its predictor and tells.
+
+    Attributes:
+        summary: What it is for, in a sentence.
+        request: The body's contract.
+        answer: The answer's.
+        subject: Request -> the id of whom or what it is about: its history is read, and it sees one arm.
+        ask: (predictor, question) -> what the release makes of it. Whatever it raises, the next release is asked.
+        fall_back: The same by the trivial baseline, which runs no model.
+        tell: (question, found, origin) -> the answer.
+        log: (question, found, answer) -> what the log holds of it, beside who asked, who answered and when.
+        log_shadow: What a shadow made of the question -> what the log holds of that.
+        counts: Answer -> what is counted of it, by name.
+    """
+
+    summary: str
+    request: type[PredictionRequest]
+    answer: type[PredictionAnswer]
+    subject: Callable[[Any], str]
+    ask: Callable[[Any, Question], Found]
+    fall_back: Callable[[Any, Question], Found]
+    tell: Callable[[Question, Any, Origin], PredictionAnswer]
+    log: Callable[[Question, Any, Any], Mapping[str, Any]]
+    log_shadow: Callable[[Any], Mapping[str, Any]] = _nothing
+    counts: Callable[[Any], Mapping[str, int]] = _nothing

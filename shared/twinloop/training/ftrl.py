@@ -1,0 +1,280 @@
+"""Logistic regression on hashed ids and known features by FTRL-proximal, which can go on learning day after day.
+
+McMahan et al., "Ad click prediction: a view from the trenches" (KDD 2013), algorithm 1: each coordinate has z and n and
+no other state; its weight is 0 while |z| <= l1, and else (sign(z) l1 - z) / ((beta + sqrt(n)) / alpha + l2). Rows are
+taken in small batches, in order of time: of each coordinate n grows by the squares of every row's gradient, and z by
+their sum, both against the weights before the batch. Features are told by `standard.Standard`, whose constants are
+those of the first rows; they and the bias are never made 0 by l1. They are told at 1 / sqrt(how many) of their size:
+all of them move at every row, and what each learns by itself they would overshoot together.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import math
+import zipfile
+import zlib
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from twinloop.contracts.hashing import Hashed
+from twinloop.errors import BadInputError
+from twinloop.training.calibration import Floats, chances
+from twinloop.training.click_graph import Inputs
+from twinloop.training.clicks import Rows, base_rate
+from twinloop.training.events import Floats32, Ints
+from twinloop.training.graphs import Graph
+from twinloop.training.standard import Standard
+
+STATE_FILE = "ftrl.npz"
+NEVER = (-1, -1)
+_LARGEST_STATE = 1 << 30  # bytes, unpacked; z, n and places of as many ids as there can be are less than half of it
+_TOGETHER = 65_536  # rows that log-odds are computed of at once
+
+
+@dataclass(frozen=True)
+class Rates:
+    """How fast weights are learnt, and what keeps them small.
+
+    Attributes:
+        alpha: Learning rate; a coordinate's own falls with the square root of what it has seen.
+        beta: How much it is believed to have seen before anything.
+        l1: Ids that say less than this have no weight at all.
+        l2: Ridge.
+        batch: Rows whose gradients are taken together.
+    """
+
+    alpha: float = 0.05
+    beta: float = 1.0
+    l1: float = 1.0
+    l2: float = 1.0
+    batch: int = 256
+
+
+@dataclass
+class Ftrl:
+    """The state: all that learning goes on from.
+
+    Attributes:
+        rates: How it learns.
+        hashed: What its ids are; None: it is asked with none.
+        names: Features, in the order of `Rows.known`.
+        standard: How it is told them.
+        z, n: float64[buckets + 2 S + 1]: of ids, then of features, then of the bias.
+        until_ms: The latest moment that it has learnt from, epoch milliseconds, of the users of each half
+            (`Rows.half`), since a job keeps the latest rows of one half to calibrate by; -1: none.
+        rows: How many impressions it has learnt from.
+    """
+
+    rates: Rates
+    hashed: Hashed | None
+    names: tuple[str, ...]
+    standard: Standard
+    z: Floats
+    n: Floats
+    until_ms: tuple[int, int] = NEVER
+    rows: int = 0
+
+    @classmethod
+    def begin(cls, rates: Rates, hashed: Hashed | None, names: tuple[str, ...], rows: Rows) -> Ftrl:
+        """Return a state that has learnt nothing but how often the rows were clicked."""
+        standard = Standard.fit(rows.known)
+        size = (hashed.buckets if hashed is not None else 0) + 2 * len(names) + 1
+        state = cls(rates, hashed, names, standard, np.zeros(size), np.zeros(size))
+        rate = base_rate(rows.clicked)
+        # Of the rule for weights, solved for z.
+        state.z[-1] = -np.log(rate / (1 - rate)) * (rates.beta / rates.alpha + rates.l2)
+        return state
+
+    @property
+    def buckets(self) -> int:
+        """How many coordinates are of ids."""
+        return self.hashed.buckets if self.hashed is not None else 0
+
+    @property
+    def _quiet(self) -> float:
+        """What features are multiplied with once they are standardised."""
+        return 1 / float(np.sqrt(max(2 * len(self.names), 1)))
+
+    @property
+    def weights(self) -> Floats:
+        """Return float64, as `z`."""
+        return self._weight(self.z, self.n, np.arange(len(self.z)) < self.buckets)
+
+    @property
+    def used(self) -> int:
+        """Return how many ids have a weight."""
+        return int(np.count_nonzero(self.weights[: self.buckets]))
+
+    def _weight(self, z: Floats, n: Floats, sparse: bool | NDArray[np.bool_]) -> Floats:
+        l1 = np.where(sparse, self.rates.l1, 0.0)
+        steep = (self.rates.beta + np.sqrt(n)) / self.rates.alpha + self.rates.l2
+        return np.where(np.abs(z) <= l1, 0.0, (np.sign(z) * l1 - z) / steep)
+
+    def copy(self) -> Ftrl:
+        """Return a state that goes its own way."""
+        return replace(self, z=self.z.copy(), n=self.n.copy())
+
+    def learn(self, rows: Rows) -> float:
+        """Learn from rows, in their order; returns the mean log loss of each before it was learnt from.
+
+        Raises:
+            BadInputError: The rows are of other ids or features.
+        """
+        self._check(rows)
+        total, size = 0.0, self.rates.batch
+        for begin in range(0, len(rows), size):
+            part = slice(begin, begin + size)
+            total += self._step(rows.ids[part], rows.known[part], rows.clicked[part])
+        self.rows += len(rows)
+        first, second = (int(rows.times[rows.half == half].max(initial=self.until_ms[half])) for half in (0, 1))
+        self.until_ms = first, second
+        return total / max(len(rows), 1)
+
+    def _step(self, ids: Ints, known: Floats32, clicked: Floats32) -> float:
+        own, place = np.unique(ids, return_inverse=True)
+        place = place.reshape(ids.shape)
+        of_ids = self._weight(self.z[own], self.n[own], True)
+        dense = self._dense(known)
+        rest = slice(self.buckets, None)
+        of_rest = self._weight(self.z[rest], self.n[rest], False)
+        at = of_ids[place].sum(axis=1) + dense @ of_rest
+        gradient = chances(at) - clicked
+        if len(own):
+            every = np.repeat(gradient, ids.shape[1])
+            flat = place.reshape(-1)
+            sums = _sums(flat, every, len(own))
+            squares = _sums(flat, every**2, len(own))
+            self.z[own], self.n[own] = self._moved(self.z[own], self.n[own], of_ids, sums, squares)
+        moved = self._moved(self.z[rest], self.n[rest], of_rest, dense.T @ gradient, (dense**2).T @ gradient**2)
+        self.z[rest], self.n[rest] = moved
+        return float((np.logaddexp(0, at) - clicked * at).sum())
+
+    def _moved(self, z: Floats, n: Floats, weights: Floats, sums: Floats, squares: Floats) -> tuple[Floats, Floats]:
+        grown = n + squares
+        sigma = (np.sqrt(grown) - np.sqrt(n)) / self.rates.alpha
+        return z + sums - sigma * weights, grown
+
+    def _dense(self, known: Floats32) -> Floats:
+        told = self.standard.apply(known).astype(np.float64) * self._quiet
+        return np.concatenate([told, np.ones((len(known), 1))], axis=1)
+
+    def _check(self, rows: Rows) -> None:
+        fields = len(self.hashed.fields) if self.hashed is not None else 0
+        if rows.ids.shape[1] != fields or rows.known.shape[1] != len(self.names):
+            raise BadInputError(
+                f"the model knows {fields} ids and {len(self.names)} features, and was given {rows.ids.shape[1]} and "
+                f"{rows.known.shape[1]}"
+            )
+
+    def log_odds(self, rows: Rows) -> Floats:
+        """Return float64[N]."""
+        self._check(rows)
+        weights = self.weights
+        said = np.empty(len(rows))
+        for begin in range(0, len(rows), _TOGETHER):
+            part = slice(begin, begin + _TOGETHER)
+            said[part] = weights[rows.ids[part]].sum(axis=1) + self._dense(rows.known[part]) @ weights[self.buckets :]
+        return said
+
+    def add(self, g: Graph, inputs: Inputs) -> str:
+        """Add it to a graph; returns the log-odds, float32[K]."""
+        weights = self.weights.astype(np.float32)
+        parts = []
+        if self.buckets:
+            found = g.op("Gather", g.constant(weights[: self.buckets]), inputs.ids(), axis=0)
+            parts.append(g.op("ReduceSum", found, g.constant([1]), keepdims=0))
+        if self.names:
+            told = self.standard.add(g, inputs.features())
+            of_features = self.weights[self.buckets : -1] * self._quiet
+            found = g.op("MatMul", told, g.constant(of_features[:, None]))
+            parts.append(g.op("Squeeze", found, g.constant([1])))
+        bias = g.constant(weights[-1], np.float32)
+        return g.op("Add", parts[0] if len(parts) == 1 else g.op("Add", *parts), bias)
+
+    def packed(self) -> bytes:
+        """Return the state as a NumPy archive without objects; the same state always gives the same bytes.
+
+        Only coordinates that were ever met are in it.
+        """
+        met = np.flatnonzero((self.n > 0) | (self.z != 0))
+        told = {
+            "rates": {name: getattr(self.rates, name) for name in Rates.__dataclass_fields__},
+            "hashed": self.hashed.model_dump(mode="json") if self.hashed is not None else None,
+            "names": self.names,
+            "until_ms": self.until_ms,
+            "rows": self.rows,
+        }
+        buffer = io.BytesIO()
+        np.savez_compressed(
+            buffer,
+            told=np.frombuffer(json.dumps(told, sort_keys=True).encode(), np.uint8),
+            met=met,
+            z=self.z[met],
+            n=self.n[met],
+            mean=self.standard.mean,
+            scale=self.standard.scale,
+        )
+        return buffer.getvalue()
+
+    @classmethod
+    def unpack(cls, body: bytes) -> Ftrl:
+        """Return the state of `packed`; raises BadInputError for what is none."""
+        try:
+            file = _arrays(body)
+            told = json.loads(file["told"].tobytes())
+            hashed = Hashed.model_validate(told["hashed"]) if told["hashed"] is not None else None
+            names = tuple(told["names"])
+            size = (hashed.buckets if hashed is not None else 0) + 2 * len(names) + 1
+            z, n = np.zeros(size), np.zeros(size)
+            z[file["met"]], n[file["met"]] = file["z"], file["n"]
+            standard = Standard(file["mean"].astype(np.float32), file["scale"].astype(np.float32))
+            first, second = map(int, told["until_ms"])
+            if standard.mean.shape != (2 * len(names),) or standard.scale.shape != standard.mean.shape:
+                raise ValueError("its features are not as many as their names")
+            if not (np.isfinite(z).all() and np.isfinite(n).all() and (n >= 0).all()):
+                raise ValueError("it holds what is no number")
+            return cls(Rates(**told["rates"]), hashed, names, standard, z, n, (first, second), int(told["rows"]))
+        except (
+            OSError,
+            ValueError,
+            KeyError,
+            IndexError,
+            TypeError,
+            EOFError,
+            RuntimeError,
+            AttributeError,
+            zipfile.BadZipFile,
+            zlib.error,
+        ) as error:
+            raise BadInputError(f"{STATE_FILE} is no state to go on learning from: {error}") from error
+
+
+def _arrays(body: bytes) -> dict[str, NDArray[Any]]:
+    """Return the arrays of a NumPy archive; no objects, and no more memory than the limit, whatever it claims."""
+    found: dict[str, NDArray[Any]] = {}
+    with zipfile.ZipFile(io.BytesIO(body)) as file:
+        if sum(entry.file_size for entry in file.infolist()) > _LARGEST_STATE:
+            raise ValueError(f"it unfolds to more than {_LARGEST_STATE} bytes")
+        for entry in file.infolist():
+            with file.open(entry) as member:
+                version = np.lib.format.read_magic(member)
+                if version != (1, 0):
+                    raise ValueError(f"an array is of version {version}")
+                shape, _, kind = np.lib.format.read_array_header_1_0(member)
+            # An array is made as large as its header says before any of it is read.
+            if kind.hasobject or math.prod(shape) * kind.itemsize > entry.file_size:
+                raise ValueError(f"{entry.filename[:40]} is no plain array, or less of one than it says")
+    with np.load(io.BytesIO(body), allow_pickle=False) as arrays:
+        for name in arrays.files:
+            found[name] = arrays[name]
+    return found
+
+
+def _sums(places: Ints, weights: Floats, size: int) -> Floats:
+    """Return the sum of the weights of each place, added up in order: the same rows give the same last digits."""
+    return np.bincount(places, weights=weights, minlength=size).astype(np.float64)

@@ -1,0 +1,180 @@
+"""The ads system from simulated rows to answers: four jobs, gate and endpoint; everything but AWS is real."""
+
+from __future__ import annotations
+
+import gzip
+import io
+import json
+import tarfile
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+
+from twinloop import systems
+from twinloop.datasets.simulator.run import simulate
+from twinloop.datasets.simulator.settings import AdsSettings, WorldSettings
+from twinloop.evaluation.messages import JudgeRequest, PromoteRequest
+from twinloop.evaluation.run import judge_results, promote
+from twinloop.features.materialise import materialise
+from twinloop.features.snapshot import make_snapshot, snapshot_answer
+from twinloop.features.stores import MemoryFeatureStore, MemoryOnlineStore
+from twinloop.ingest.process import ingest
+from twinloop.ingest.source import RawObject
+from twinloop.ingest.upload import plan
+from twinloop.ports import MemoryObjectStore
+from twinloop.registry.registry import Registry
+from twinloop.serving.http import Request
+from twinloop.serving.loading import load_models
+from twinloop.serving.releases import ReleaseLoader
+from twinloop.serving.service import make_app
+from twinloop.training.local import run as run_local
+
+JOBS = Path(__file__).parents[2] / "training_jobs"
+WORLD = WorldSettings(users=300, items=100, days=14, seed=1)
+ADS = AdsSettings(events=30_000, click_rate=0.1)  # more clicks than real ads get, so that few rows tell something
+NOW = WORLD.end + timedelta(hours=2)
+QUICK = {
+    "base_rate": {},
+    "logistic": {"alpha": "0.02", "l1": "0.5"},
+    "click_trees": {"rounds": "25", "eta": "0.2", "max_depth": "4"},
+    "cross_network": {"epochs": "1", "learning_rate": "0.004", "batch": "256"},
+}
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory):
+    """The simulated folder, and a bucket whose lake has its rows."""
+    folder, objects, system = tmp_path_factory.mktemp("ads") / "world", MemoryObjectStore(), systems.load("ads")
+    simulate(folder, WORLD, ADS)
+    for upload in plan([folder / "raw"], system):
+        with upload.path.open("rb") as body:
+            ingest(RawObject(upload.key, "1", NOW, upload.size, body), system, objects)
+    assert not list(objects.keys("quarantine/"))
+    return folder, objects
+
+
+def on_disk(objects, prefix: str, folder: Path) -> Path:
+    """A channel as a job finds it."""
+    for key in objects.keys(prefix):
+        path = folder / key.removeprefix(prefix)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(objects.read(key).body)
+    return folder
+
+
+def packed(folder: Path) -> bytes:
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w:gz") as tar:
+        tar.add(folder, arcname=".")
+    return buffer.getvalue()
+
+
+@pytest.fixture(scope="module")
+def judged(world, tmp_path_factory):
+    """What the ladder's jobs leave of a snapshot, judged, and the best promoted."""
+    (_, objects), system, work = world, systems.load("ads"), tmp_path_factory.mktemp("jobs")
+    taken = snapshot_answer(system, make_snapshot(system, objects, now=NOW), system.spec.rungs)
+    snapshot, results = on_disk(objects, taken["snapshot_key"], work / "snapshot"), []
+    for rung in taken["rungs"]:
+        name = rung["name"]
+        assert run_local(JOBS / name, snapshot, work / name, QUICK[name]) == 0
+        key = f"jobs/ads-{name}/output/model.tar.gz"
+        objects.write(key, packed(work / name))
+        results.append({"rung": name, "status": "Completed", "model_key": key})
+    request = JudgeRequest(
+        system="ads", snapshot_key=taken["snapshot_key"], results=results, left_out=taken["left_out"]
+    )
+    verdict = judge_results(request, objects, system, load_models, clock=lambda: NOW)
+    said = PromoteRequest(action="promote", system="ads", version=verdict.version, why="w", champion=None)
+    promote(said, objects)
+    return objects, verdict
+
+
+@pytest.fixture(scope="module")
+def ask(judged):
+    """POST to the endpoint as it serves once the online store has what the lake knows; (status, answer)."""
+    (objects, _), system = judged, systems.load("ads")
+    store, histories = MemoryFeatureStore(), MemoryOnlineStore()
+    assert materialise(system, objects, histories, features=store)["counted"]["items"] == WORLD.items
+    app = make_app(system, objects, histories, None, features=store, look_every_s=3600, now=lambda: NOW)
+
+    def asked(body):
+        told = json.dumps(body).encode()
+        response = app(Request("POST", "/v1/ads/predictions", {"content-type": "application/json"}, told))
+        return response.status, json.loads(response.body)
+
+    return asked
+
+
+def test_every_rung_is_judged_and_one_is_promoted(judged):
+    objects, verdict = judged
+    record = json.loads(objects.read(verdict.report_key.replace(".html", ".json")).body)
+    of = {entry["rung"]: entry for entry in record["candidates"]}
+    assert set(of) == set(QUICK), verdict.verdict
+    assert verdict.promote, verdict.verdict
+    assert verdict.rung != "base_rate", verdict.verdict
+    assert all(entry["impressions"] == of["base_rate"]["impressions"] > 2_000 for entry in of.values())
+    for name in ("logistic", "click_trees", "cross_network"):
+        assert of[name]["metrics"]["click_ne"]["mean"] < of["base_rate"]["metrics"]["click_ne"]["mean"] - 0.02
+
+
+def test_what_learning_goes_on_from_is_kept_and_not_served(judged):
+    objects, _ = judged
+    registry = Registry(objects, "ads", clock=lambda: NOW)
+    system = systems.load("ads")
+    releases = {registry.release(version).rung: version for version in registry.versions()}
+    assert "ftrl.npz" in registry.read_release(releases["logistic"])["click"]
+    read = []
+
+    class Watched(MemoryObjectStore):
+        def read(self, key):
+            read.append(key)
+            return objects.read(key)
+
+    loaded = ReleaseLoader(Registry(Watched(), "ads"), system.predictor, system.definitions).load(releases["logistic"])
+    assert loaded.whole
+    assert any(key.endswith("/model.onnx") for key in read)
+    assert not any(key.endswith(".npz") for key in read)
+
+
+def impressions(folder: Path) -> list[dict[str, Any]]:
+    rows = []
+    for path in sorted((folder / "raw" / "events").iterdir()):
+        rows += [json.loads(line) for line in gzip.decompress(path.read_bytes()).splitlines()]
+    return [row for row in rows if row["type"] == "impression"]
+
+
+def test_the_champion_answers_and_its_chances_are_those_of_the_world(world, judged, ask):
+    """Of the latest showings, which no job has seen; two standard errors of a hundred clicks are a fifth of them."""
+    folder, verdict = world[0], judged[1]
+    truth = pq.read_table(folder / "truth.parquet", columns=["event_id", "p_click"]).to_pydict()
+    chance = dict(zip(truth["event_id"], truth["p_click"], strict=True))
+    said, true = [], []
+    for row in impressions(folder)[-1_500:]:
+        body = {"user_id": row["user_id"], "ads": [{"ad": row["item_id"]}], "context": row["context"]}
+        status, told = ask(body | {"explore": False, "time_ms": row["time"]})
+        assert (status, told["model_version"], told["degraded"]) == (200, verdict.version, False)
+        if told["ads"]:  # one that the user has seen often enough is not shown, so nothing is said of it
+            said.append(told["ads"][0]["p_click"])
+            true.append(chance[row["event_id"]])
+    assert len(said) > 1_000
+    assert np.mean(said) == pytest.approx(np.mean(true), rel=0.2)
+    likely = np.argsort(said)[len(said) // 2 :]
+    assert np.mean(np.array(true)[likely]) > 1.3 * np.mean(true)
+
+
+def test_ads_are_ordered_by_what_showing_them_is_worth(ask):
+    ads = [{"ad": f"ad{n}", "bid": 0.1 * (1 + n % 7)} for n in range(100)]
+    status, told = ask({"user_id": "u1", "ads": ads, "explore": False, "context": {"slot": "top"}})
+    assert status == 200
+    worth = [one["expected_value"] for one in told["ads"]]
+    assert worth == sorted(worth, reverse=True)
+    assert [one["rank"] for one in told["ads"]] == list(range(1, len(worth) + 1))
+    assert len(worth) + told["capped"] + told["paced"] == 100
+    assert all(one["expected_value"] == pytest.approx(one["bid"] * one["p_click"]) for one in told["ads"])

@@ -1,0 +1,64 @@
+"""DCN-v2 of clicks: vectors of hashed ids and known features, crossed (Wang et al., WWW 2021)."""
+
+import sys
+
+import torch
+from pydantic import Field
+
+from twinloop.training.calibration import sampling_offset
+from twinloop.training.click_graph import Shifted, write_click
+from twinloop.training.clicks import ClickConfig, Rows, describe, open_clicks
+from twinloop.training.cross_network import Learner, Shape, best_epochs
+from twinloop.training.job import Job, run_job
+
+
+class Config(ClickConfig):
+    """Hyperparameters."""
+
+    dim: int = Field(8, ge=1, le=128, description="Of an id's vector.")
+    crosses: int = Field(2, ge=1, le=8, description="Cross layers.")
+    hidden: int = Field(64, ge=1, le=2_048, description="Width of the deep layers.")
+    dropout: float = Field(0.2, ge=0, lt=1)
+    least: int = Field(3, ge=1, description="Times that an id must have been met to have a vector of its own.")
+    hide: float = Field(0.1, ge=0, lt=1, description="Share of ids that training hides, so that unknown ones mean it.")
+    learning_rate: float = Field(1e-3, gt=0, le=1)
+    weight_decay: float = Field(1e-2, ge=0)
+    ridge: float = Field(600.0, ge=0, description="Of an id's vector, however often it was met.")
+    ridge_plain: float = Field(60.0, ge=0, description="Of an id's own weight.")
+    batch: int = Field(1_024, ge=16, le=65_536, description="Impressions in a step, at most.")
+    epoch_rows: int = Field(1_000_000, ge=1, description="Impressions in an epoch, at most.")
+    epochs: int = Field(15, ge=1, le=1_000, description="At most; validation decides how many.")
+    patience: int = Field(2, ge=1, description="Epochs without gain before it ends.")
+    threads: int = Field(1, ge=1, le=256, description="Last digits differ by their number.")
+
+    def shape(self) -> Shape:
+        """Return the settings of the network."""
+        named = ("dim", "crosses", "hidden", "dropout", "least", "hide")
+        named += ("learning_rate", "weight_decay", "ridge", "ridge_plain", "batch", "patience")
+        return Shape(rows=self.epoch_rows, **{name: getattr(self, name) for name in named})
+
+
+def train(config: Config, job: Job) -> None:
+    """Choose the epochs on half of validation, fit on that half too, calibrate on the other, export, prove."""
+    torch.set_num_threads(config.threads)
+    clicks = open_clicks(job.snapshot)
+    early = clicks.train()
+    choosing, held_out = clicks.read("validation").halves()
+    job.say(describe((early, choosing, held_out)))
+    buckets = clicks.hashed.buckets if clicks.hashed is not None else 0
+    shape, offset, thin = config.shape(), sampling_offset(config.negatives), (config.negatives, config.seed)
+    epochs = max(config.epochs // 4, 1)  # where nothing tells how many help: fewer forget less than more invent
+    if len(choosing):
+        trial = Learner(early.thinned(*thin), buckets, shape, seed=config.seed)
+        epochs = best_epochs(trial, choosing, epochs=config.epochs, patience=shape.patience, offset=offset, say=job.say)
+    learnt = Rows.join(early, choosing)
+    learner = Learner(learnt.thinned(*thin), buckets, shape, seed=config.seed)
+    for _ in range(epochs):
+        learner.epoch()
+    job.say(f"fitted for {epochs} epochs")
+    model, more = Shifted(learner, offset), {"epochs": float(epochs)}
+    write_click(job, config, clicks, model, framework="torch", held_out=held_out, learnt=learnt, more=more)
+
+
+if __name__ == "__main__":
+    sys.exit(run_job("cross_network", Config, train))
