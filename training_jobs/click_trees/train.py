@@ -26,7 +26,7 @@ class Config(ClickConfig):
 
 
 def train(config: Config, job: Job) -> None:
-    """Choose the number of trees on half of validation, fit on that half too, calibrate on the other, export, prove."""
+    """Choose the trees on half of validation, calibrate on the other half, fit on all of it, export, prove."""
     clicks = open_clicks(job.snapshot)
     early = clicks.train()
     choosing, held_out = clicks.read("validation").halves()
@@ -43,10 +43,23 @@ def train(config: Config, job: Job) -> None:
             early.thinned(*thin), buckets, told, rounds=rounds, held_out=choosing.thinned(*thin), **settings
         )
         job.say(f"{rounds} trees were best")
+
+    def fitted(rows: Rows) -> Shifted:
+        model, _ = fit_trees(rows.thinned(*thin), buckets, told, rounds=rounds, **settings)
+        return Shifted(model, sampling_offset(config.negatives))
+
     learnt = Rows.join(early, choosing)
-    model, _ = fit_trees(learnt.thinned(*thin), buckets, told, rounds=rounds, **settings)
-    shifted, more = Shifted(model, sampling_offset(config.negatives)), {"trees": float(rounds)}
-    write_click(job, config, clicks, shifted, framework="xgboost", held_out=held_out, learnt=learnt, more=more)
+    write_click(
+        job,
+        config,
+        clicks,
+        fitted(learnt),
+        framework="xgboost",
+        held_out=held_out,
+        learnt=learnt,
+        more={"trees": float(rounds)},
+        again=fitted,
+    )
 
 
 if __name__ == "__main__":

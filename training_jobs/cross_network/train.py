@@ -39,7 +39,7 @@ class Config(ClickConfig):
 
 
 def train(config: Config, job: Job) -> None:
-    """Choose the epochs on half of validation, fit on that half too, calibrate on the other, export, prove."""
+    """Choose the epochs on half of validation, calibrate on the other half, fit on all of it, export, prove."""
     torch.set_num_threads(config.threads)
     clicks = open_clicks(job.snapshot)
     early = clicks.train()
@@ -51,13 +51,26 @@ def train(config: Config, job: Job) -> None:
     if len(choosing):
         trial = Learner(early.thinned(*thin), buckets, shape, seed=config.seed)
         epochs = best_epochs(trial, choosing, epochs=config.epochs, patience=shape.patience, offset=offset, say=job.say)
+
+    def fitted(rows: Rows) -> Shifted:
+        learner = Learner(rows.thinned(*thin), buckets, shape, seed=config.seed)
+        for _ in range(epochs):
+            learner.epoch()
+        job.say(f"fitted {len(rows)} impressions for {epochs} epochs")
+        return Shifted(learner, offset)
+
     learnt = Rows.join(early, choosing)
-    learner = Learner(learnt.thinned(*thin), buckets, shape, seed=config.seed)
-    for _ in range(epochs):
-        learner.epoch()
-    job.say(f"fitted for {epochs} epochs")
-    model, more = Shifted(learner, offset), {"epochs": float(epochs)}
-    write_click(job, config, clicks, model, framework="torch", held_out=held_out, learnt=learnt, more=more)
+    write_click(
+        job,
+        config,
+        clicks,
+        fitted(learnt),
+        framework="torch",
+        held_out=held_out,
+        learnt=learnt,
+        more={"epochs": float(epochs)},
+        again=fitted,
+    )
 
 
 if __name__ == "__main__":

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from typing import Protocol
 
@@ -151,6 +151,7 @@ def write_click(
     held_out: Rows,
     learnt: Rows,
     more: dict[str, float],
+    again: Callable[[Rows], ClickModel] | None = None,
 ) -> None:
     """Calibrate a model, export it, prove the export, and write the component `click` with `prior.json` beside it.
 
@@ -166,11 +167,16 @@ def write_click(
         held_out: Rows to calibrate by; may be none.
         learnt: Rows that it was fitted on.
         more: Further metrics.
+        again: Fits rows in the same way. What serves is then fitted on the held-out rows too, which are the latest,
+            once they have said how such a model is to be calibrated; None: what they were not learnt from serves.
     """
     chosen = choose(model.log_odds(held_out), held_out.clicked, held_out.users)
     metrics = measured(held_out.clicked, chances(chosen.held_out))
     losses = {f"log_loss_{name}": loss for name, loss in chosen.losses.items()}
     job.say(f"calibration {chosen.calibration.name} of {losses}; on validation {metrics}")
+    everything = Rows.join(learnt, held_out)
+    if again is not None and len(held_out):
+        model = again(everything)
 
     fields, known = learnt.ids.shape[1], learnt.known.shape[1]
     exported = click_graph(model, chosen.calibration, fields=fields, known=known)
@@ -188,7 +194,7 @@ def write_click(
         hashed=clicks.hashed if IDS in uses else None,
     )
     write_component(job, clicks, config, component)
-    prior = base_rate(np.concatenate([learnt.clicked, held_out.clicked]))
+    prior = base_rate(everything.clicked)
     (job.model_dir / CLICK / PRIOR_FILE).write_text(json.dumps({CLICK: prior}), encoding="utf-8")
 
 
