@@ -9,7 +9,7 @@ from pydantic import BaseModel
 
 from twinloop.commands.measured import table
 from twinloop.contracts.features import Feature
-from twinloop.contracts.model import Contract
+from twinloop.contracts.model import Contract, identity
 from twinloop.contracts.system import System
 
 _WIDTH = 120
@@ -36,7 +36,8 @@ def design_card(system: System, measured: Mapping[str, str]) -> str:
         "",
         *_step("3. Data", spec.data),
         *_tables(system),
-        *_settings("How a snapshot is divided", spec.split),
+        *_examples(system),
+        *_settings("How a snapshot is divided", spec.split, but=("minimum_events",) if system.examples else ()),
         *_features(system),
         *_step("4. Architecture", spec.architecture),
         *_ladder(system),
@@ -65,11 +66,26 @@ def _tables(system: System) -> list[str]:
     return ["### Raw tables", "", *table(["table", "columns (`?`: may be missing)"], rows)]
 
 
-def _settings(title: str, settings: BaseModel) -> list[str]:
+def _examples(system: System) -> list[str]:
+    examples = system.examples
+    if examples is None:
+        return []
+    made_of = ", ".join(table for table in ("items", "users", "events", *examples.tables) if table in system.tables)
+    rows = [[name, ", ".join(identity(contract)) or "all columns"] for name, contract in system.tables.items()]
+    return [
+        "### What is learnt from",
+        "",
+        f"Labelled examples, made of {made_of}. At most {examples.most_cases:,} groups of them are judged.",
+        "",
+        *table(["table", "a row is known again by"], rows),
+    ]
+
+
+def _settings(title: str, settings: BaseModel, *, but: Sequence[str] = ()) -> list[str]:
     rows = [
         [name.replace("_", " "), told, type(settings).model_fields[name].description]
         for name, told in _flat(settings)
-        if told not in (None, "", ())
+        if told not in (None, "", ()) and name not in but
     ]
     return [f"### {title}", "", *table(["", "", ""], rows)]
 

@@ -1,4 +1,4 @@
-"""`twinloop evaluate`: what serves now, against events that it has never seen."""
+"""`twinloop evaluate`: what serves now, against events or labels that it has never seen."""
 
 from __future__ import annotations
 
@@ -35,7 +35,14 @@ _READERS = 16
 @plainly
 def evaluate(
     system: SystemName,
-    events: Annotated[Path, typer.Option(help="Labelled events that no job has seen, in any raw format.")],
+    events: Annotated[
+        Path,
+        typer.Option(
+            "--events",
+            "--labelled",
+            help="What the system is judged by (events, labels, judgments) and no job has seen, in any raw format.",
+        ),
+    ],
     *,
     api: Annotated[bool, typer.Option("--api/--in-process", help="Ask the deployed API, or its code here.")] = False,
     alias: Annotated[
@@ -90,7 +97,8 @@ def score(place: Deployment, name: str, events: Path, *, api: bool = False, alia
     rows, made = read_labelled(system, system.evaluation.table, events)
     cases = list(system.evaluation.cases(rows, _histories(place, name)))
     if not cases:
-        raise BadInputError(f"{events} has no positive event on an item that is new to its user; nothing to judge by")
+        what = "positive event on an item that is new to its user" if system.examples is None else "case"
+        raise BadInputError(f"{events} has no {what}; nothing to judge by")
     if api:
         scores, asked = _through_the_api(place, system, system.evaluation, cases, expected=state.version)
     else:

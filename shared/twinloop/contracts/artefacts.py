@@ -46,6 +46,11 @@ class SnapshotManifest(Contract):
     )
     outcomes: OutcomesTold | None = Field(None, description="Of `impressions.parquet`; None where nothing was shown.")
     known_features: tuple[Feature, ...] = Field((), description="The definitions of the features of impressions.")
+    example_columns: tuple[str, ...] = Field(
+        (),
+        description="Columns of `examples.parquet`, each `name:type`; none where the system learns from no examples.",
+        exclude_if=lambda columns: not columns,  # so that snapshots from before it stay what they are
+    )
 
 
 class Parity(Contract):

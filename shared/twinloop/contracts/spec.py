@@ -14,13 +14,16 @@ SYSTEM_NAME = r"[a-z][a-z0-9-]{0,30}"
 
 
 class Split(Contract):
-    """How a snapshot is divided by time.
+    """How a snapshot is divided.
 
     `per_user`: each user's events by time, the last `test` share is test, the share before it validation.
     `global`: one moment for everybody. Shares are of the events (per user, or of all).
+    `by_group`: of labelled examples (`System.examples`) only: the SHA-256 of a group's id says which part it is in, and
+    so it stays there when data come. There, `global` goes by the time of each group's earliest example: the last groups
+    are test. Either way shares are of groups, and no group is divided.
     """
 
-    strategy: Literal["per_user", "global"] = "per_user"
+    strategy: Literal["per_user", "global", "by_group"] = "per_user"
     validation: float = Field(0.1, ge=0, lt=0.5)
     test: float = Field(0.1, gt=0, lt=0.5)
     minimum_events: int = Field(5, ge=1, description="Users with fewer positive events are not judged.")

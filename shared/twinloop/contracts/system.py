@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from twinloop.contracts.artefacts import Case, ComponentManifest
 from twinloop.contracts.endpoint import Endpoint
+from twinloop.contracts.examples import Examples
 from twinloop.contracts.features import Counting, Feature
 from twinloop.contracts.history import History
-from twinloop.contracts.model import Contract
+from twinloop.contracts.model import Contract, identity
 from twinloop.contracts.outcomes import Outcomes
 from twinloop.contracts.spec import SystemSpec
 
@@ -188,6 +189,8 @@ class System:
         counting: What it counts of users and items; None where it counts nothing.
         outcomes: How its events become labelled impressions; None where it learns from none. Needs `counting`.
         predictions: How a release is asked what becomes of an impression; None where none predicts that.
+        examples: How its tables become labelled examples; None where it learns from what was shown to users. With
+            them, snapshots hold no interactions, and no events are needed.
     """
 
     spec: SystemSpec
@@ -203,9 +206,15 @@ class System:
     presets: Mapping[str, str] = field(default_factory=dict)
     outcomes: Outcomes | None = None
     predictions: Predictions | None = None
+    examples: Examples | None = None
 
     def __post_init__(self) -> None:
-        """Raises ValueError where `outcomes` ask for what the rest of the system does not have."""
+        """Raises ValueError where `outcomes` or `examples` ask for what the rest of the system does not have.
+
+        Or where rows of a table could be taken for one another.
+        """
+        self._check_tables()
+        self._check_examples()
         outcomes, attributes = self.outcomes, {} if self.counting is None else self.counting.attributes
         if outcomes is None:
             return
@@ -218,6 +227,30 @@ class System:
                 f"{self.spec.name} is judged by impressions: it needs counting, and one moment for everybody at which "
                 "parts begin (`split.strategy` global)"
             )
+
+    def _check_tables(self) -> None:
+        for table, row in self.tables.items():
+            if row.identity_columns is None and table not in ("users", "items"):
+                first = identity(row)
+                if first in (("user_id",), ("item_id",)):
+                    raise ValueError(
+                        f"{self.spec.name}: of the rows of {table!r} with one {first[0]} only one would count; say in "
+                        f"{row.__name__}.identity_columns what tells them apart"
+                    )
+
+    def _check_examples(self) -> None:
+        name, strategy = self.spec.name, self.spec.split.strategy
+        if self.examples is None:
+            if strategy == "by_group":
+                raise ValueError(f"{name} is split by group, and only examples have groups")
+            return
+        if strategy == "per_user":
+            raise ValueError(f"{name} learns from examples: `split.strategy` is by_group or global")
+        if self.outcomes is not None:
+            raise ValueError(f"{name} learns from examples or from impressions (`outcomes`), not from both")
+        missing = [table for table in self.examples.tables if table not in self.tables]
+        if missing:
+            raise ValueError(f"{name} has no row contract of the table {missing[0]!r} that its examples are made of")
 
     @property
     def definitions(self) -> tuple[Feature, ...]:

@@ -59,7 +59,8 @@ class Bench:
 def open_bench(store: ObjectStore, system: System, load: Load, snapshot_key: str) -> Bench:
     """Read a snapshot's manifest and test cases, with what was known at their moments where it says so; verify them.
 
-    Where a system is judged by impressions, its cases are bundles of those.
+    Where a system is judged by impressions, its cases are bundles of those; where it learns from examples, they have
+    in them what is to be known.
 
     Raises:
         NotFoundError: There is no such snapshot.
@@ -74,6 +75,9 @@ def open_bench(store: ObjectStore, system: System, load: Load, snapshot_key: str
         raise BadInputError(f"{snapshot_key} is a snapshot of {snapshot.system}, not of {system.spec.name}")
     if not snapshot_key.endswith(f"/{snapshot.snapshot_id}/"):
         raise IntegrityError(f"{snapshot_key} holds the manifest of snapshot {snapshot.snapshot_id}")
+    if system.examples is not None:
+        body = _verified(store, snapshot, snapshot_key, CASES_FILE)
+        return Bench(system, load, snapshot, read_cases(body, system.examples.most_cases))
     shown: list[Case] = []
     if system.outcomes is not None and any(entry.path == SHOWN_FILE for entry in snapshot.files):
         body = _verified(store, snapshot, snapshot_key, SHOWN_FILE)

@@ -12,7 +12,9 @@ from pathlib import Path
 import duckdb
 
 from twinloop.contracts.artefacts import FileEntry
+from twinloop.contracts.columns import Kind, dated, kinds
 from twinloop.contracts.features import Counting
+from twinloop.contracts.model import Contract, identity
 from twinloop.contracts.system import System
 from twinloop.errors import BadInputError
 from twinloop.features.counted import make_happened
@@ -20,6 +22,15 @@ from twinloop.ports import ObjectStore
 
 _PARALLEL_READS = 16
 _REQUIRED = ("event_id", "user_id", "item_id", "time", "type")
+_SQL_TYPES: dict[Kind, str] = {
+    "text": "VARCHAR",
+    "float": "DOUBLE",
+    "int": "BIGINT",
+    "bool": "BOOLEAN",
+    "time": "BIGINT",  # epoch milliseconds
+    "list": "VARCHAR[]",
+    "json": "VARCHAR",
+}
 
 
 def fetch(objects: ObjectStore, system: str, table: str, folder: Path) -> tuple[FileEntry, ...]:
@@ -124,7 +135,13 @@ def _once(connection: duckdb.DuckDBPyConnection, system: System, folder: Path) -
 
 
 def _rows(connection: duckdb.DuckDBPyConnection, system: System, folder: Path) -> str:
-    """The query of the rows of the lake's events, as often as they came."""
+    """The query of the rows of the lake's events, as often as they came; of none where there is no file."""
+    if not any(folder.glob("*.parquet")):
+        columns = ", ".join(
+            f"NULL::{_SQL_TYPES[kind]} AS {quoted(name)}" for name, kind in kinds(system.tables["events"]).items()
+        )
+        places = "NULL::BIGINT AS time_ms, NULL::VARCHAR AS lake_file, NULL::BIGINT AS file_row_number"
+        return f"SELECT {columns}, {places} FROM (SELECT 1) WHERE false"
     files = str(folder / "*.parquet")
     types = _column_types(connection, files)
     missing = [column for column in _REQUIRED if column not in types]
@@ -169,6 +186,46 @@ def load_entities(connection: duckdb.DuckDBPyConnection, table: str, key: str, f
     """)
 
 
+def load_table(connection: duckdb.DuckDBPyConnection, table: str, contract: type[Contract], folder: Path) -> None:
+    """Make a table of a raw table's rows, each once as `identity` knows it, with every column of its contract.
+
+    Times are epoch milliseconds in `..._ms` columns, objects JSON text. Of rows with the same identity the first by
+    file and row counts where they have a time of their own, otherwise the latest.
+
+    Raises BadInputError where the lake's rows lack a column that they are known by.
+    """
+    wanted = {(_ms(name) if kind == "time" else name): _SQL_TYPES[kind] for name, kind in kinds(contract).items()}
+    if not any(folder.glob("*.parquet")):
+        columns = ", ".join(f"{quoted(name)} {kind}" for name, kind in wanted.items())
+        connection.execute(f"CREATE TABLE {quoted(table)} ({columns})")
+        return
+    files = str(folder / "*.parquet")
+    types = _column_types(connection, files)
+    key = identity(contract)
+    missing = [name for name in key if name not in types]
+    if missing:
+        raise BadInputError(f"the lake's {table} have no column {missing[0]}; load them again through the ETL")
+    found = {_ms(name) if kind.startswith("TIMESTAMP") else name: (name, kind) for name, kind in types.items()}
+    columns = ", ".join(
+        (_entity_column(*found[name]) if name in found else f"NULL::{kind} AS {quoted(name)}")
+        for name, kind in wanted.items()
+    )
+    rows = (
+        f"FROM read_parquet('{files}', union_by_name = true, hive_partitioning = false,"
+        " filename = 'lake_file', file_row_number = true)"
+    )
+    if not key:
+        connection.execute(f"CREATE TABLE {quoted(table)} AS SELECT DISTINCT {columns} {rows} ORDER BY ALL")
+        return
+    latest = "updated_at DESC NULLS LAST, " if "updated_at" in types else ""
+    place = "lake_file, file_row_number" if dated(contract) else f"{latest}lake_file DESC, file_row_number DESC"
+    names = ", ".join(map(quoted, key))
+    connection.execute(
+        f"CREATE TABLE {quoted(table)} AS SELECT {columns} {rows}"
+        f" QUALIFY row_number() OVER (PARTITION BY {names} ORDER BY {place}) = 1"
+    )
+
+
 def require_columns(connection: duckdb.DuckDBPyConnection, table: str, columns: Iterable[tuple[str, str]]) -> None:
     """Give a table the columns it lacks, empty."""
     present = {row[0] for row in connection.execute(f"DESCRIBE {table}").fetchall()}
@@ -186,8 +243,13 @@ def _entity_column(name: str, kind: str) -> str:
     """The expression of one column of an entity; `published_at` becomes `published_ms`."""
     column = quoted(name)
     if kind.startswith("TIMESTAMP") or (name.endswith("_at") and kind == "BIGINT"):
-        return f"{_milliseconds(column, kind)} AS {quoted(name.removesuffix('_at') + '_ms')}"
+        return f"{_milliseconds(column, kind)} AS {quoted(_ms(name))}"
     return column
+
+
+def _ms(name: str) -> str:
+    """Return the column that holds a time in epoch milliseconds: `time_ms`, and `created_ms` of `created_at`."""
+    return name.removesuffix("_at") + "_ms"
 
 
 def _milliseconds(column: str, kind: str) -> str:

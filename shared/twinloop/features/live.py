@@ -160,12 +160,15 @@ def _parse(message_id: str, body: str, load: Callable[[str], System]) -> _Messag
         first = error.errors(include_url=False, include_input=False)[0]
         place = ".".join(map(str, first["loc"])) or "event"
         raise BadInputError(f"{place}: {first['msg']}") from error
+    user_id, item_id = row.get("user_id"), row.get("item_id")
+    if user_id is None or item_id is None:  # a search that nothing was chosen of: for the lake alone
+        return _Message(message_id, known, event, "", "", None, None)
     strength = known.strength(row)
     time_ms = _milliseconds(row["time"])
-    entry = None if strength is None else HistoryEntry(row["item_id"], time_ms, strength)
+    entry = None if strength is None else HistoryEntry(item_id, time_ms, strength)
     amounts = known.counting.amounts(row) if known.counting is not None else ()
     happening = Happening(time_ms, key_of(row["event_id"]), amounts) if any(amounts) else None
-    return _Message(message_id, known, event, row["user_id"], row["item_id"], entry, happening)
+    return _Message(message_id, known, event, user_id, item_id, entry, happening)
 
 
 def _milliseconds(moment: datetime | int) -> int:

@@ -41,6 +41,8 @@ def materialise(
 ) -> dict[str, Any]:
     """Merge all users' latest events into the store; returns how many users. Running it again changes nothing.
 
+    Attributes of users and items are put there without any event, too.
+
     Args:
         system: Whose.
         objects: The data bucket.
@@ -52,7 +54,8 @@ def materialise(
     name, length, users = system.spec.name, system.spec.history_length, 0
     done: dict[str, Any] = {"system": name}
     with tempfile.TemporaryDirectory(prefix="materialise-", dir=resources.folder) as work:
-        if not lake.fetch(objects, name, "events", Path(work) / "events"):
+        found = lake.fetch(objects, name, "events", Path(work) / "events")
+        if not found and (features is None or system.counting is None):
             return done | {"users": 0}
         folder = Path(work) / "duckdb"
         with lake.open_database(folder, memory_mb=resources.memory_mb, threads=resources.threads) as connection:

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import hashlib
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -16,7 +16,8 @@ import duckdb
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from twinloop.contracts.artefacts import SnapshotManifest
+from twinloop.contracts.artefacts import FileEntry, SnapshotManifest
+from twinloop.contracts.examples import Examples
 from twinloop.contracts.spec import Rung
 from twinloop.contracts.system import System
 from twinloop.errors import AlreadyExistsError, BadInputError
@@ -89,6 +90,17 @@ def build_snapshot(
     minimum_cases: int = 10,
 ) -> SnapshotManifest:
     """Write the snapshot's files and its manifest to a folder, as a training job sees them."""
+    if system.examples is not None:
+        return _build_of_examples(
+            system,
+            system.examples,
+            objects,
+            folder,
+            now=now,
+            work=work,
+            resources=resources,
+            minimum_cases=minimum_cases,
+        )
     tables = {"events": "event_id", "items": "item_id", "users": "user_id"}
     sources = {table: lake.fetch(objects, system.spec.name, table, work / "lake" / table) for table in tables}
     if not sources["events"]:
@@ -124,24 +136,71 @@ def build_snapshot(
                 )
     (_check_enough_shown if judged else _check_enough)(system, rows, minimum_cases)
     draft = SnapshotManifest(
-        snapshot_id="",
-        system=system.spec.name,
-        created_at=now,
-        lake_files=tuple(entry for table in sorted(tables) for entry in sources[table]),
-        files=tuple(file_entry(folder, path, count) for path, count in sorted(rows.items())),
-        rows={_short(path): count for path, count in sorted(rows.items())},
+        **_common(system, now, sources, folder, rows),
         first_event=first,
         last_event=last,
-        split=system.spec.split.model_dump(),
-        feature_versions=feature_versions(system.features),
-        schema_hash=schema_hash(system.features),
-        features=system.features,
-        history_length=system.spec.history_length,
-        segments=system.spec.segments,
         most_cases=MOST_CASES,
         outcomes=system.outcomes.told() if shown and system.outcomes else None,
         known_features=known_features(system.counting) if shown and system.counting else (),
     )
+    return _complete(draft, folder)
+
+
+def _build_of_examples(
+    system: System,
+    examples: Examples,
+    objects: ObjectStore,
+    folder: Path,
+    *,
+    now: datetime,
+    work: Path,
+    resources: Resources,
+    minimum_cases: int,
+) -> SnapshotManifest:
+    """The same of a system that learns from labelled examples: nothing of histories, and no events are needed."""
+    from twinloop.features.examples import tables_of, write_examples  # noqa: PLC0415 - most systems have none
+
+    tables = tables_of(system, examples)
+    sources = {table: lake.fetch(objects, system.spec.name, table, work / "lake" / table) for table in tables}
+    with lake.open_database(work / "duckdb", memory_mb=resources.memory_mb, threads=resources.threads) as connection:
+        written = write_examples(connection, system, examples, folder, work / "lake")
+        rows = dict(written.rows)
+        for table, key in (("items", "item_id"), ("users", "user_id")):
+            if table in tables:
+                rows[f"{table}/{table}.parquet"] = _write_table(connection, table, key, folder, examples=True)
+    _check_enough_examples(system, rows, minimum_cases)
+    draft = SnapshotManifest(
+        **_common(system, now, sources, folder, rows),
+        first_event=written.first,
+        last_event=written.last,
+        most_cases=examples.most_cases,
+        example_columns=written.columns,
+    )
+    return _complete(draft, folder)
+
+
+def _common(
+    system: System, now: datetime, sources: Mapping[str, tuple[FileEntry, ...]], folder: Path, rows: Mapping[str, int]
+) -> dict[str, Any]:
+    """What the manifests of all snapshots say."""
+    return {
+        "snapshot_id": "",
+        "system": system.spec.name,
+        "created_at": now,
+        "lake_files": tuple(entry for table in sorted(sources) for entry in sources[table]),
+        "files": tuple(file_entry(folder, path, count) for path, count in sorted(rows.items())),
+        "rows": {_short(path): count for path, count in sorted(rows.items())},
+        "split": system.spec.split.model_dump(),
+        "feature_versions": feature_versions(system.features),
+        "schema_hash": schema_hash(system.features),
+        "features": system.features,
+        "history_length": system.spec.history_length,
+        "segments": system.spec.segments,
+    }
+
+
+def _complete(draft: SnapshotManifest, folder: Path) -> SnapshotManifest:
+    """Write the manifest with its id."""
     manifest = draft.model_copy(update={"snapshot_id": content_id(draft)})
     (folder / "manifest.json").write_text(manifest.model_dump_json(indent=1), encoding="utf-8")
     return manifest
@@ -267,9 +326,11 @@ def _write_impressions(
     return {f"{part}/impressions.parquet": file.rows for part, file in files.items()}
 
 
-def _write_table(connection: duckdb.DuckDBPyConnection, table: str, key: str, folder: Path) -> int:
+def _write_table(
+    connection: duckdb.DuckDBPyConnection, table: str, key: str, folder: Path, *, examples: bool = False
+) -> int:
     """Write items or users in the order of their ids, the id first, then the other columns by name."""
-    if table == "items":
+    if table == "items" and not examples:
         lake.require_columns(
             connection, table, (("title", "VARCHAR"), ("tags", "VARCHAR[]"), ("published_ms", "BIGINT"))
         )
@@ -315,6 +376,18 @@ def _check_enough_shown(system: System, rows: dict[str, int], minimum_cases: int
         raise BadInputError(
             "no impression is left to train on; load more data: impressions from before the test's time"
         )
+
+
+def _check_enough_examples(system: System, rows: dict[str, int], minimum_cases: int) -> None:
+    """The same of a system that learns from examples, of which a group makes a case."""
+    split, judged = system.spec.split, rows[_CASES]
+    if judged < minimum_cases:
+        raise BadInputError(
+            f"only {judged} groups of examples can be judged, at least {minimum_cases} are needed; load more data: "
+            f"{split.test:.0%} of all groups are judged"
+        )
+    if not rows["train/examples.parquet"]:
+        raise BadInputError("no example is left to train on; load more data: a group is either learnt from or judged")
 
 
 def chosen_rungs(system: System, names: Sequence[str] | None) -> tuple[Rung, ...]:

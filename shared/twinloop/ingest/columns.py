@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import types
 from collections.abc import Iterator
 from dataclasses import dataclass
-from datetime import datetime
-from typing import Any, Union, get_args, get_origin
+from typing import Any
 
 import pyarrow as pa
 from pydantic import AfterValidator, BeforeValidator
 from pydantic.fields import FieldInfo
 
 from twinloop.contracts import events
-from twinloop.contracts.model import Contract
+from twinloop.contracts.columns import kind_of, parts, rule
+from twinloop.contracts.model import Contract, identity
 from twinloop.ingest.rows import EXTRA
 
 # Validators of the contracts that the checks of whole columns repeat; with any other, rows are checked one by one.
@@ -83,10 +82,9 @@ class Table:
         return any(column.name == "time" and column.kind == "time" and column.required for column in self.columns)
 
     @property
-    def identity(self) -> str | None:
-        """The column by which readers see a row once: an event's or an entity's id."""
-        first = self.columns[0]
-        return first.name if first.required and first.name.endswith("_id") else None
+    def identity(self) -> tuple[str, ...]:
+        """The columns by which readers see a row once: an event's or an entity's id; none where all columns are."""
+        return identity(self.model)
 
 
 def table_of(name: str, model: type[Contract]) -> Table:
@@ -100,51 +98,30 @@ def _column(name: str, info: FieldInfo, schema: dict[str, Any]) -> Column:
     if name == EXTRA:
         return Column(name, "json", required=False)
     wanted = [option for option in schema.get("anyOf", [schema]) if option.get("type") != "null"]
-    rule = {**{key: value for key, value in schema.items() if key != "anyOf"}, **(wanted[0] if wanted else {})}
+    told = rule(schema)
     validators = set(_validators(info))
-    items = rule.get("items", {})
-    choices = rule.get("enum", [rule["const"]] if "const" in rule else None)
+    items = told.get("items", {})
+    choices = told.get("enum", [told["const"]] if "const" in told else None)
     return Column(
         name,
-        kind=_kind(rule, info),
+        kind=kind_of(name, info, told),
         required=info.is_required(),
         numbers_too=events.as_text in validators,
         plausible=events.plausible in validators,
         choices=tuple(choices) if choices else None,
-        shortest=rule.get("minLength", 0),
-        longest=items.get("maxLength") if items else rule.get("maxLength"),
-        least=rule.get("minimum"),
-        greatest=rule.get("maximum"),
-        most_items=rule.get("maxItems"),
+        shortest=told.get("minLength", 0),
+        longest=items.get("maxLength") if items else told.get("maxLength"),
+        least=told.get("minimum"),
+        greatest=told.get("maximum"),
+        most_items=told.get("maxItems"),
         exact=validators <= _REPEATED
         and len(wanted) == 1
-        and set(rule) <= _KEYWORDS
+        and set(told) <= _KEYWORDS
         and set(items) <= {"type", "maxLength"},
     )
 
 
-def _kind(rule: dict[str, Any], info: FieldInfo) -> str:
-    if any(part is datetime for part in _parts(info.annotation)):
-        return "time"
-    kinds = {"string": "text", "number": "float", "integer": "int", "boolean": "bool", "array": "list"}
-    kind = kinds.get(str(rule.get("type")), "json")
-    return "json" if kind == "list" and rule.get("items", {}).get("type") != "string" else kind
-
-
 def _validators(info: FieldInfo) -> Iterator[Any]:
-    for part in (*info.metadata, *_parts(info.annotation)):
+    for part in (*info.metadata, *parts(info.annotation)):
         if isinstance(part, BeforeValidator | AfterValidator):
             yield part.func
-
-
-def _parts(annotation: Any) -> Iterator[Any]:
-    """Every class and piece of metadata within an annotation."""
-    metadata = getattr(annotation, "__metadata__", None)
-    if metadata is not None:
-        yield from metadata
-        yield from _parts(annotation.__origin__)
-    elif get_origin(annotation) in (Union, types.UnionType, tuple, list):
-        for part in get_args(annotation):
-            yield from _parts(part)
-    else:
-        yield annotation

@@ -48,8 +48,8 @@ def compact(
     merged = written = 0
     for name, model in system.tables.items():
         table = table_of(name, model)
-        if table.identity is None:
-            continue  # readers could not tell a row that is there twice
+        if not table.identity:
+            continue  # all of a row would have to be compared
         for keys in _groups(objects, lake_prefix(system.spec.name, name), leaving):
             if merged >= _AT_ONCE:
                 break

@@ -35,7 +35,7 @@ class Part:
 class DatePartitions:
     """Rows gathered by date. What comes out depends on the rows and the limits only, so a retry writes the same."""
 
-    def __init__(self, schema: pa.Schema, identity: str | None, folder: Path, limits: Limits) -> None:
+    def __init__(self, schema: pa.Schema, identity: tuple[str, ...], folder: Path, limits: Limits) -> None:
         self._schema, self._identity, self._folder, self._limits = schema, identity, folder, limits
         self._held: defaultdict[int, list[pa.Table]] = defaultdict(list)
         self._bytes = 0
@@ -104,16 +104,17 @@ class DatePartitions:
         self._bytes = 0
 
 
-def first_of_each(table: pa.Table, identity: str | None, *, last: bool = False) -> pa.Table:
-    """Return the rows without repetitions of an id: the first of each, or the last."""
-    if identity is None:
+def first_of_each(table: pa.Table, identity: tuple[str, ...], *, last: bool = False) -> pa.Table:
+    """Return the rows without repetitions of an identity: the first of each, or the last; all where it has none."""
+    if not identity:
         return table
-    ids = table.column(identity)
-    if pc.count_distinct(ids).as_py() == table.num_rows:
-        return table
-    places = pa.table({"id": ids, "place": np.arange(table.num_rows)})
-    kept = places.group_by("id").aggregate([("place", "max" if last else "min")])
-    return table.take(kept.column(f"place_{'max' if last else 'min'}").combine_chunks().sort())
+    if len(identity) == 1 and pc.count_distinct(table.column(identity[0])).as_py() == table.num_rows:
+        return table  # nearly always, and quicker to see so
+    names = [f"id{number}" for number in range(len(identity))]
+    ids = pa.table([table.column(name) for name in identity], names=names)
+    place = "max" if last else "min"
+    kept = ids.append_column("place", pa.array(np.arange(table.num_rows))).group_by(names).aggregate([("place", place)])
+    return table.take(kept.column(f"place_{place}").combine_chunks().sort())
 
 
 def parquet_bytes(table: pa.Table) -> bytes:

@@ -214,3 +214,16 @@ def test_a_message_fails_once_whatever_went_wrong_with_it():
     messages = {str(n): body(str(n), item_id="a" if n % 2 else "b") for n in range(6)}
     failed = apply_events(messages, video, store, NotingStream(happened, refuse='"event_id":"1"'), features=store)
     assert sorted(failed) == ["1", "3", "5"]
+
+
+def test_an_event_of_no_item_is_for_the_lake_alone():
+    class Search(Row):
+        item_id: str | None = None
+
+    searches = SimpleNamespace(spec=VIDEO.spec, tables={"events": Search}, strength=strength, counting=COUNTING)
+    store, stream = MemoryOnlineStore(), Stream()
+    event = {"event_id": "e", "type": "rating", "time": "2025-06-01T00:00:00Z", "user_id": "u", "rating": 5}
+    body = json.dumps({"system": "video", "event": event})
+    assert apply_events({"m": body}, lambda name: searches, store, stream, features=MemoryFeatureStore()) == []
+    assert stream.lines == [event]
+    assert store.history("video", "u") == ()

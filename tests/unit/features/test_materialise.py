@@ -116,3 +116,12 @@ def test_histories_alone_where_nothing_is_counted():
     features = MemoryFeatureStore()
     system = dataclasses.replace(VIDEO, counting=None)
     assert "counted" not in materialise(system, lake(events(9)), features, features=features)
+
+
+def test_attributes_are_known_without_any_event():
+    objects, store = lake(events(1)), MemoryFeatureStore()
+    objects.delete("lake/video/events/dt=2026-01-01/0.parquet")
+    done = materialise(VIDEO, objects, store, features=store)
+    assert done == {"system": "video", "users": 0, "counted": {"items": 3, "users": 2}}
+    assert store.recall(SYSTEM, "u", ["a"]).items["a"].attributes
+    assert materialise(VIDEO, objects, store) == {"system": "video", "users": 0}

@@ -1,0 +1,183 @@
+"""A system that learns from labelled examples, from raw rows to what it answers; everything but AWS is real."""
+
+from __future__ import annotations
+
+import importlib.util
+import io
+import json
+import tarfile
+from pathlib import Path
+from typing import Any
+
+import boto3
+import notes
+import pytest
+from deployed_in_memory import MemoryDeployment
+from moto import mock_aws
+
+from twinloop import systems
+from twinloop.aws import clients
+from twinloop.aws.objects import S3ObjectStore
+from twinloop.commands.design_card import design_card
+from twinloop.commands.evaluate import score
+from twinloop.errors import BadInputError
+from twinloop.evaluation.messages import JudgeRequest, PromoteRequest
+from twinloop.evaluation.run import judge_results, promote
+from twinloop.features.materialise import materialise
+from twinloop.features.snapshot import make_snapshot, snapshot_answer
+from twinloop.features.stores import MemoryOnlineStore
+from twinloop.ports import MemoryObjectStore, ObjectStore
+from twinloop.registry.registry import Registry
+from twinloop.serving.http import Request
+from twinloop.serving.loading import load_models
+from twinloop.serving.service import make_app
+
+
+def job(objects: ObjectStore, snapshot_key: str, rung: str, work: Path) -> str:
+    """Fetch the snapshot as a training job is given it, train, and leave what a job leaves; returns its key."""
+    folder = work / rung
+    for key in objects.keys(snapshot_key):
+        if "test" not in key:  # a job never opens it
+            path = folder / key.removeprefix(snapshot_key)
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(objects.read(key).body)
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w:gz") as tar:
+        for name, content in notes.train(rung, folder).items():
+            info = tarfile.TarInfo(f"text/{name}")
+            info.size = len(content)
+            tar.addfile(info, io.BytesIO(content))
+    key = f"jobs/notes-{rung}/output/model.tar.gz"
+    objects.write(key, buffer.getvalue())
+    return key
+
+
+def learn(objects: ObjectStore, work: Path) -> Any:
+    """Snapshot, ladder, gate and promotion; returns the gate's answer."""
+    answer = snapshot_answer(notes.SYSTEM, make_snapshot(notes.SYSTEM, objects, now=notes.NOW), notes.SYSTEM.spec.rungs)
+    results = [
+        {
+            "rung": rung["name"],
+            "status": "Completed",
+            "model_key": job(objects, answer["snapshot_key"], rung["name"], work),
+        }
+        for rung in answer["rungs"]
+    ]
+    request = JudgeRequest(system="notes", snapshot_key=answer["snapshot_key"], results=results)
+    verdict = judge_results(request, objects, notes.SYSTEM, load_models, clock=lambda: notes.NOW)
+    if verdict.promote:
+        promote(
+            PromoteRequest(
+                action="promote", system="notes", version=verdict.version, why="w", champion=verdict.champion
+            ),
+            objects,
+        )
+    return verdict
+
+
+def test_it_is_trained_judged_promoted_and_answers(tmp_path: Path) -> None:
+    objects = MemoryObjectStore()
+    receipts = notes.deliver(objects, notes.world())
+    assert sum(sum(receipt.quarantined.values()) for receipt in receipts) == 0
+    verdict = learn(objects, tmp_path)
+    assert (verdict.promote, verdict.rung) == (True, "words"), verdict.verdict
+    record = json.loads(objects.read(verdict.report_key.replace(".html", ".json")).body)
+    words = next(entry for entry in record["candidates"] if entry["rung"] == "words")
+    assert words["metrics"]["quality"]["mean"] > 0.9
+    assert learn(objects, tmp_path).promote is False  # the same again earns nothing
+
+    histories = MemoryOnlineStore()
+    assert materialise(notes.SYSTEM, objects, histories) == {"system": "notes", "users": 0}
+    app = make_app(notes.SYSTEM, objects, histories, None, look_every_s=3600, now=lambda: notes.NOW)
+    body = {"texts": ["offer offer lunch", "lunch report"]}
+    response = app(
+        Request("POST", "/v1/notes/chances", {"content-type": "application/json"}, json.dumps(body).encode())
+    )
+    told = json.loads(response.body)
+    assert (response.status, told["model_version"], told["degraded"]) == (200, verdict.version, False)
+    predictor = notes.Predictor(load_models(Registry(objects, "notes").read_release(verdict.version)))
+    assert told["chances"] == pytest.approx(predictor.chances(body["texts"]).tolist())
+    assert told["chances"][0] > told["chances"][1] + 0.5
+
+
+def test_a_file_of_labels_is_evaluated_in_process(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    place = MemoryDeployment()
+    notes.deliver(place.store, notes.world())
+    verdict = learn(place.store, tmp_path)
+    monkeypatch.setattr(systems, "_registered", {"notes": notes.SYSTEM})
+    place.enter(monkeypatch, make_app(notes.SYSTEM, place.store, None, None, look_every_s=3600))
+    rows = [
+        {"item_id": f"x{n}", "aside": bool(n % 2), "time": "2025-06-20T10:00:00Z"}
+        | {"text": "offer offer" if n % 2 else "lunch"}
+        for n in range(20)
+    ]
+    path = tmp_path / "labels.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in [*rows, {"item_id": "bad"}]), encoding="utf-8")
+    for api in (False, True):
+        found = score(place, "notes", path, api=api)
+        assert (found["release"], found["cases"], found["rows"]) == (verdict.version, 20, 20)
+        assert found["metrics"]["quality"]["mean"] > 0.95
+        assert sum(found["rejected_rows"].values()) == 1
+    path.write_text(json.dumps({"item_id": "x", "aside": True, "time": "2025-06-20T10:00:00Z"}), encoding="utf-8")
+    with pytest.raises(BadInputError, match=r"labels\.jsonl has no case"):
+        score(place, "notes", path)
+
+
+def test_its_card_tells_what_it_learns_from() -> None:
+    page = design_card(notes.SYSTEM, {})
+    assert "Labelled examples, made of items, users, events, labels. At most 40 groups of them are judged." in page
+    assert "| labels | item_id, reviewer, time |" in page
+    assert "| strategy | by_group |  |" in page
+    assert "minimum events" not in page
+
+
+def handler(name: str) -> Any:
+    path = Path(__file__).parents[2] / "functions" / name / "handler.py"
+    spec = importlib.util.spec_from_file_location(f"{name}_handler_of_notes", path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return lambda event: module.handler(event, None)
+
+
+@pytest.fixture
+def cloud(monkeypatch: pytest.MonkeyPatch) -> Any:
+    told = {"TWINLOOP_BUCKET": "data", "TWINLOOP_TABLE": "twinloop", "AWS_DEFAULT_REGION": "us-east-1"}
+    for name, value in (told | {"AWS_ACCESS_KEY_ID": "testing", "AWS_SECRET_ACCESS_KEY": "testing"}).items():
+        monkeypatch.setenv(name, value)
+    for name in ("AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_S3", "AWS_PROFILE"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(systems, "_registered", {"notes": notes.SYSTEM})
+    with mock_aws():
+        clients.forget()
+        boto3.client("s3").create_bucket(Bucket="data")
+        boto3.client("dynamodb").create_table(
+            TableName="twinloop",
+            BillingMode="PAY_PER_REQUEST",
+            AttributeDefinitions=[{"AttributeName": name, "AttributeType": "S"} for name in ("pk", "sk")],
+            KeySchema=[{"AttributeName": "pk", "KeyType": "HASH"}, {"AttributeName": "sk", "KeyType": "RANGE"}],
+        )
+        yield S3ObjectStore("data")
+    clients.forget()
+
+
+def test_the_functions_of_the_loop_take_it_through(cloud: Any, tmp_path: Path) -> None:
+    """In the order and with the messages of the state machine."""
+    notes.deliver(cloud, notes.world())
+    snapshot, gate = handler("snapshot"), handler("gate")
+    taken = snapshot({"system": "notes"})
+    results = [
+        {
+            "rung": rung["name"],
+            "status": "Completed",
+            "model_key": job(cloud, taken["snapshot_key"], rung["name"], tmp_path),
+        }
+        for rung in taken["rungs"]
+    ]
+    request = {name: taken[name] for name in ("system", "snapshot_key", "left_out")}
+    verdict = gate(request | {"action": "judge", "results": results})
+    assert (verdict["promote"], verdict["rung"]) == (True, "words"), verdict["verdict"]
+    said = {"system": "notes", "version": verdict["version"], "why": verdict["verdict"], "champion": None}
+    assert gate(said | {"action": "promote"}) == {"version": verdict["version"], "previous": None}
+    assert snapshot({"action": "materialise", "system": "notes"}) == {"system": "notes", "users": 0}
