@@ -6,7 +6,20 @@ from typing import Annotated
 
 import typer
 
-from twinloop.commands import card, cloud, data, demo, evaluate, features, learn, models, simulate, target, train
+from twinloop.commands import (
+    card,
+    cloud,
+    data,
+    demo,
+    evaluate,
+    features,
+    learn,
+    models,
+    monitor,
+    simulate,
+    target,
+    train,
+)
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -42,6 +55,7 @@ for command in (
     models.promote,
     models.rollback,
     features.features,
+    monitor.monitor,
     simulate.simulate,
     card.card,
 ):

@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import io
+import math
+import time
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+import pyarrow.parquet as pq
 import pytest
 from deployed import Answer, Cloud, wait_for
 
 from twinloop.commands import learn
 from twinloop.commands.data import load_files
+from twinloop.contracts.live import LiveCalibration, live_key
 from twinloop.datasets.simulator.run import simulate
 from twinloop.datasets.simulator.settings import AdsSettings, WorldSettings
 
-PREDICTIONS = "/v1/ads/predictions"
+PREDICTIONS, EVENTS = "/v1/ads/predictions", "/v1/ads/events"
 ADS = [{"ad": f"ad{n}", "bid": 0.1 * (1 + n % 7)} for n in range(50)]
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(900)]
@@ -105,3 +110,87 @@ def test_learning_goes_on_from_the_champion(cloud: Cloud, verdict: dict[str, Any
         ("logistic", "Completed"),
     }
     assert found["champion"] == verdict["version"]
+
+
+def in_lake(cloud: Cloud, days: set[str], mark: str) -> int:
+    """Count the events whose id begins with a mark, each once."""
+    store, found = cloud.place.store, set()
+    for day in days:
+        for key in store.keys(f"lake/ads/events/dt={day}/"):
+            found.update(pq.read_table(io.BytesIO(store.read(key).body), columns=["event_id"])["event_id"].to_pylist())
+    return sum(str(event).startswith(mark) for event in found)
+
+
+def odds(p: float) -> float:
+    return p / (1 - p)
+
+
+def test_where_more_is_clicked_than_was_said_chances_follow_within_a_look(
+    cloud: Cloud, verdict: dict[str, Any]
+) -> None:
+    """Half of what was answered is clicked, three hours ago by the clock of the application; nobody waits for it."""
+    now, mark, store = datetime.now(UTC), f"live{time.time_ns()}", cloud.place.store
+    # Nothing happens to these: what is said of them changes by the offset alone.
+    control = {"user_id": f"{mark}-nobody", "ads": [{"ad": f"{mark}-{n}"} for n in range(5)]}
+    champion = cloud.place.registry("ads").alias("champion")
+    assert champion is not None
+    version = champion.version
+
+    def usual() -> dict[str, Any] | None:
+        found: dict[str, Any] = ask(cloud, **control).json
+        return found if (found["model_version"], found["degraded"]) == (version, False) else None
+
+    before = wait_for(usual, 60, "the champion answers")
+
+    answers = [ask(cloud, user_id=f"{mark}-{n}", limit=10).json for n in range(12)]
+    assert {answer["model_version"] for answer in answers} == {version}
+    shown = int((now - timedelta(hours=3)).timestamp() * 1000)
+    events: list[dict[str, Any]] = []
+    for n, answer in enumerate(answers):
+        for place, one in enumerate(answer["ads"]):
+            row = {"user_id": f"{mark}-{n}", "item_id": one["ad"], "request_id": answer["prediction_id"]}
+            row |= {"event_id": f"{mark}-{n}-{place}", "type": "impression", "time": shown + n, "position": place}
+            events.append(row)
+            if place % 2:
+                events.append(row | {"event_id": f"{mark}-{n}-{place}-c", "type": "click", "time": shown + 60_000})
+    rows, clicks = sum(len(answer["ads"]) for answer in answers), sum(row["type"] == "click" for row in events)
+    assert rows == 120
+    # The lake is as far as its latest event says.
+    latest = {"event_id": f"{mark}-now", "type": "impression", "user_id": f"{mark}-0", "item_id": "ad1"}
+    events.append(latest | {"time": int(now.timestamp() * 1000)})
+    for begin in range(0, len(events), 500):
+        sent = cloud.call(EVENTS, {"events": events[begin : begin + 500]})
+        assert (sent.status, sent.json["rejected"]) == (202, []), sent
+
+    days = {f"{moment:%Y-%m-%d}" for moment in (now, now - timedelta(hours=3), now - timedelta(hours=2))}
+    wait_for(lambda: in_lake(cloud, days, mark) == len(events), 240, "the events are in the lake")
+    wanted = {answer["prediction_id"] for answer in answers}
+
+    def logged() -> bool:
+        keys = [key for moment in (now, datetime.now(UTC)) for key in store.keys(f"predictions/ads/{moment:%Y/%m/%d}/")]
+        lines = b"\n".join(store.read(key).body for key in keys)
+        return all(prediction_id.encode() in lines for prediction_id in wanted)
+
+    wait_for(logged, 120, "the answers are in the log")
+    try:
+        told = cloud.twinloop("monitor", "ads")
+        assert version in told
+        assert "champion" in told
+        made = LiveCalibration.model_validate_json(store.read(live_key("ads")).body)
+        offsets = made.versions[version]
+        assert (offsets.rows, offsets.positives) == (rows, clicks)
+        assert offsets.expected < 0.7 * clicks
+        added = offsets.of({"slot": "top"})
+        assert added > 0.3
+
+        def moved() -> dict[str, Any] | None:
+            found: dict[str, Any] = ask(cloud, **control).json
+            return found if found["ads"][0]["p_click"] != before["ads"][0]["p_click"] else None
+
+        after = wait_for(moved, 30, "the offset is in what is said")
+        said = {one["ad"]: one["p_click"] for one in before["ads"]}
+        for one in after["ads"]:
+            assert odds(one["p_click"]) == pytest.approx(odds(said[one["ad"]]) * math.exp(added), rel=1e-3)
+        assert (after["model_version"], after["degraded"]) == (version, False)
+    finally:
+        store.delete(live_key("ads"))

@@ -42,6 +42,7 @@ FUNCTIONS = {
     "snapshot": "SnapshotFunction",
     "train": "TrainFunction",
     "gate": "GateFunction",
+    "monitor": "MonitorFunction",
     "serve": "ServeVideoFunction",
     "collect": "CollectFunction",
     "online": "OnlineFunction",

@@ -31,6 +31,13 @@ def quick_client(service: str) -> Any:
 
 
 @cache
+def waiting_client(service: str) -> Any:
+    """Return a client that waits for an answer as long as a function may run, and asks once: for work that is done."""
+    waiting = {"connect_timeout": 2, "read_timeout": 910, "retries": {"total_max_attempts": 1, "mode": "standard"}}
+    return _session(service in _ON_REQUESTS).create_client(service, config=Config(**waiting, **_SHARED))
+
+
+@cache
 def transfer_client() -> Any:
     """Return an S3 client with boto3's `upload_file` and `download_file`, which move big files in parts."""
     import boto3  # noqa: PLC0415 - importing its transfer manager takes 30 ms, and serving moves no files
@@ -40,7 +47,7 @@ def transfer_client() -> Any:
 
 def forget() -> None:
     """Make the next clients anew, from the environment as it is then."""
-    for made in (client, quick_client, transfer_client, _session):
+    for made in (client, quick_client, waiting_client, transfer_client, _session):
         made.cache_clear()
 
 

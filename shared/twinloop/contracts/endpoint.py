@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from twinloop.contracts.api import Arm, PredictionAnswer, PredictionRequest
 from twinloop.contracts.history import History
+from twinloop.contracts.live import LiveOffsets
 
 if TYPE_CHECKING:
     from twinloop.contracts.system import Knowledge
@@ -34,6 +35,7 @@ class Question:
         preset: Settings of the policy; None where the system has none.
         seed: Of everything that is drawn at random: equal seeds draw equally. Empty: nothing is drawn.
         unseen: Nobody but the log will see what is made of it.
+        live: How far off the release that is asked was lately; None where nobody knows.
     """
 
     request: Any
@@ -43,6 +45,7 @@ class Question:
     preset: str | None
     seed: str
     unseen: bool = False
+    live: LiveOffsets | None = None
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,7 @@ from twinloop.contracts.endpoint import Endpoint
 from twinloop.contracts.examples import Examples
 from twinloop.contracts.features import Counting, Feature
 from twinloop.contracts.history import History
+from twinloop.contracts.live import LiveSettings
 from twinloop.contracts.model import Contract, identity
 from twinloop.contracts.outcomes import Outcomes
 from twinloop.contracts.spec import SystemSpec
@@ -156,17 +157,21 @@ class Predictions:
         chances: Labels that are 0 or 1, and predicted as probabilities.
         amounts: Labels that are amounts, and predicted as their mean.
         guarded: Of `chances`: no release serves whose mean is off, as `GatePolicy.calibration_tolerance` has it.
+        live: How one of `chances` is kept right while a release serves; None where none is. Judges know nothing of it.
     """
 
     ask: Callable[[Any, Case], Mapping[str, float]]
     chances: tuple[str, ...] = ()
     amounts: tuple[str, ...] = ()
     guarded: tuple[str, ...] = ()
+    live: LiveSettings | None = None
 
     def __post_init__(self) -> None:
-        """Raises ValueError where a guarded label is no chance: its guard would hold nothing."""
+        """Raises ValueError where a label that is guarded, or calibrated live, is no chance: nothing would hold it."""
         if not set(self.guarded) <= set(self.chances):
             raise ValueError(f"guarded labels {self.guarded} are not all among the chances {self.chances}")
+        if self.live is not None and self.live.label not in self.chances:
+            raise ValueError(f"{self.live.label} is calibrated live and not among the chances {self.chances}")
 
 
 @dataclass(frozen=True)
@@ -216,6 +221,9 @@ class System:
         self._check_tables()
         self._check_examples()
         outcomes, attributes = self.outcomes, {} if self.counting is None else self.counting.attributes
+        live = None if self.predictions is None else self.predictions.live
+        if live is not None and (outcomes is None or live.label not in outcomes.labels):
+            raise ValueError(f"{self.spec.name}: {live.label} is calibrated live, and no outcome says what came of it")
         if outcomes is None:
             return
         for name in outcomes.texts:

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -33,9 +33,16 @@ _SQL_TYPES: dict[Kind, str] = {
 }
 
 
-def fetch(objects: ObjectStore, system: str, table: str, folder: Path) -> tuple[FileEntry, ...]:
-    """Copy a table's Parquet files into a folder; numbered names keep the order of their keys."""
-    keys = [key for key in sorted(objects.keys(f"lake/{system}/{table}/")) if key.endswith(".parquet")]
+def fetch(
+    objects: ObjectStore, system: str, table: str, folder: Path, *, dates: Sequence[str] | None = None
+) -> tuple[FileEntry, ...]:
+    """Copy a table's Parquet files into a folder; numbered names keep the order of their keys.
+
+    `dates`: only those partitions, as `2026-01-31`; by default all.
+    """
+    root = f"lake/{system}/{table}/"
+    prefixes = [root] if dates is None else [f"{root}dt={date}/" for date in dates]
+    keys = sorted(key for prefix in prefixes for key in objects.keys(prefix) if key.endswith(".parquet"))
     folder.mkdir(parents=True, exist_ok=True)
 
     def copy(numbered: tuple[int, str]) -> FileEntry:

@@ -7,6 +7,7 @@ everything else. Neither changes a value. Definitions: `twinloop.contracts.outco
 # ruff: noqa: S608  statements are put together from our own definitions and contracts; values of data are bound
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -132,6 +133,38 @@ def impressions(connection: duckdb.DuckDBPyConnection, system: System, *, memory
         yield from connection.sql(query).to_arrow_reader(_BATCH_ROWS)
 
 
+def load_labelled(connection: duckdb.DuckDBPyConnection, system: System, folder: Path) -> int:
+    """Make `labelled(user_id, item_id, time_ms, request_id, label_<name>, ...)`: every showing with what came of it.
+
+    Nothing is waited for: a showing whose window is not over has what came until now.
+
+    Args:
+        connection: Of `lake.open_database`.
+        system: One with outcomes.
+        folder: With the lake's events.
+
+    Returns:
+        The moment of the latest event, epoch milliseconds: what happened later is not in the lake yet. 0: no event.
+
+    Raises:
+        BadInputError: The events lack a column, or the system has no outcomes.
+    """
+    outcomes = system.outcomes
+    if outcomes is None:
+        raise BadInputError(f"{system.spec.name} does not say what comes of a showing")
+    lake.load_once(connection, system, folder, [outcomes.shown_sql, *outcomes.labels.values()])
+    _load_shown(connection, dataclasses.replace(outcomes, context=()))
+    latest = connection.execute("SELECT coalesce(max(time_ms), 0) FROM once").fetchone()
+    connection.execute("DROP TABLE once")
+    labels = "".join(f", coalesce(came.l{n}, 0) AS label_{name}" for n, name in enumerate(outcomes.labels))
+    connection.execute(f"""
+        CREATE TABLE labelled AS
+        SELECT DISTINCT shown.user_id, shown.item_id, shown.time_ms, shown.request_id{labels} FROM shown
+        LEFT JOIN ({_came(outcomes, "said", "shown")}) AS came USING (user_id, item_id, time_ms)
+    """)
+    return int(latest[0]) if latest else 0
+
+
 def _make_judged_from(connection: duckdb.DuckDBPyConnection, share: float, sampled: str) -> int:
     """Make `judged_from`: the moment since which that share of the impressions came; returns it."""
     since = _since(connection, 1 - share, sampled)
@@ -253,7 +286,7 @@ def load_item_values(
         begin = f"INSERT INTO {into}"
 
 
-def _came(outcomes: Outcomes) -> str:
+def _came(outcomes: Outcomes, said: str = "my_said", shown: str = "my_shown") -> str:
     """The query of what was said of each moment that an item was shown at: the latest that the event can belong to."""
     on = "{0}.user_id = said.user_id AND {0}.item_id = said.item_id AND said.time_ms >= {0}.time_ms"
     most = ", ".join(f"max(l{n}) AS l{n}" for n in range(len(outcomes.labels)))
@@ -261,11 +294,11 @@ def _came(outcomes: Outcomes) -> str:
         WITH placed AS (
             SELECT said.*, CASE WHEN said.request_id IS NULL THEN any_request.time_ms
                 ELSE greatest(same_request.time_ms, no_request.time_ms) END AS shown_ms
-            FROM my_said AS said
-            ASOF LEFT JOIN my_shown AS any_request ON {on.format("any_request")}
-            ASOF LEFT JOIN (SELECT * FROM my_shown WHERE request_id IS NULL) AS no_request
+            FROM {said} AS said
+            ASOF LEFT JOIN {shown} AS any_request ON {on.format("any_request")}
+            ASOF LEFT JOIN (SELECT * FROM {shown} WHERE request_id IS NULL) AS no_request
                 ON {on.format("no_request")}
-            ASOF LEFT JOIN (SELECT * FROM my_shown WHERE request_id IS NOT NULL) AS same_request
+            ASOF LEFT JOIN (SELECT * FROM {shown} WHERE request_id IS NOT NULL) AS same_request
                 ON same_request.request_id = said.request_id AND {on.format("same_request")}
         )
         SELECT user_id, item_id, shown_ms AS time_ms, {most} FROM placed

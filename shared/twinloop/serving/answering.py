@@ -120,7 +120,7 @@ class Answering:
                 Chosen(None, 1.0, drawn=False) if outcome.baseline else chosen,
                 subject=subject,
                 at=self._now(),
-                shadow=self._shadow(question, serving.shadow),
+                shadow=self._shadow(question, serving),
                 milliseconds=(time.perf_counter() - started) * 1000,
             )
         )
@@ -129,7 +129,7 @@ class Answering:
     def _first_that_answers(self, question: Question, subject: str, serving: Serving) -> _Outcome:
         for attempt in self._attempts(subject, serving):
             try:
-                found = self._endpoint.ask(attempt.release.predictor, question)
+                found = self._endpoint.ask(attempt.release.predictor, self._live(question, attempt.release, serving))
             except Exception as error:  # noqa: BLE001 - whatever a model does, the next in the chain answers
                 self._failed(attempt.release, error)
             else:
@@ -158,13 +158,20 @@ class Answering:
         if standby is not None:
             yield _Attempt("control", standby, degraded=True)
 
-    def _shadow(self, question: Question, shadow: LoadedRelease | None) -> dict[str, Any] | None:
+    def _live(self, question: Question, release: LoadedRelease, serving: Serving) -> Question:
+        """Return the question with what is known of how far off this very release was lately."""
+        live = None if serving.live is None else serving.live.offsets(release.version, self._now())
+        return question if live is None else replace(question, live=live)
+
+    def _shadow(self, question: Question, serving: Serving) -> dict[str, Any] | None:
         """Ask the shadow the same; nobody sees what it says but the log."""
+        shadow = serving.shadow
         if shadow is None:
             return None
         started = time.perf_counter()
         try:
-            found = self._endpoint.ask(shadow.predictor, replace(question, unseen=True))
+            asked = self._live(replace(question, unseen=True), shadow, serving)
+            found = self._endpoint.ask(shadow.predictor, asked)
         except Exception as error:  # noqa: BLE001 - a shadow may fail; that is what it is for
             self._failed(shadow, error)
             return {"model_version": shadow.version, "failed": type(error).__name__}

@@ -14,6 +14,7 @@ from twinloop.registry.registry import Registry
 from twinloop.serving.answering import Answering, milliseconds
 from twinloop.serving.app import OPENAPI_PATH, App, predictions
 from twinloop.serving.http import Request, Response
+from twinloop.serving.live import LiveReader
 from twinloop.serving.prediction_log import LineStream, PredictionLog
 from twinloop.serving.reading import FeatureReader, HistoryReader, Reader
 from twinloop.serving.releases import ReleaseLoader
@@ -57,7 +58,10 @@ def make_app(
     name = system.spec.name
     registry = Registry(objects, name)
     loader = ReleaseLoader(registry, system.predictor, system.definitions)
-    slots = Slots(registry, loader, look_every_s=look_every_s, logger=logger)
+    live = None
+    if system.predictions is not None and system.predictions.live is not None:
+        live = LiveReader(objects, name, system.predictions.live.label, now=now, logger=logger)
+    slots = Slots(registry, loader, look_every_s=look_every_s, live=live, logger=logger)
     log = PredictionLog(stream, name, logger=logger)
     answering = Answering(
         name,

@@ -15,6 +15,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
+from twinloop.contracts.live import LiveCalibration
 from twinloop.errors import TwinloopError, UnavailableError
 from twinloop.serving.releases import LoadedRelease
 
@@ -45,12 +46,16 @@ class Loader(Protocol):
 
 @dataclass(frozen=True)
 class Serving:
-    """What is in memory. `wanted`: where the champion alias points; `champion` may lag behind it."""
+    """What is in memory. `wanted`: where the champion alias points; `champion` may lag behind it.
+
+    `live`: how far off releases were lately, as it was read last; it may be too old to be used.
+    """
 
     champion: LoadedRelease | None = None
     challenger: LoadedRelease | None = None
     shadow: LoadedRelease | None = None
     wanted: str | None = None
+    live: LiveCalibration | None = None
 
 
 class Slots:
@@ -62,6 +67,8 @@ class Slots:
         look_every_s: How old the last look may be.
         patience_s: How long the request waits that began a look; those that come while it lasts wait a tenth.
         clock: Seconds, monotonic.
+        live: Reads the live calibration, and never raises; None where the system has none. Looked at with the aliases,
+            but for the first look.
         logger: Is told what changed and what was refused.
     """
 
@@ -73,6 +80,7 @@ class Slots:
         look_every_s: float = 10.0,
         patience_s: float = 1.0,
         clock: Callable[[], float] = time.monotonic,
+        live: Callable[[], LiveCalibration | None] | None = None,
         logger: logging.Logger = _LOGGER,
     ) -> None:
         self._registry = registry
@@ -80,6 +88,7 @@ class Slots:
         self._look_every_s = look_every_s
         self._patience_s = patience_s
         self._clock = clock
+        self._live = live
         self._logger = logger
         self._serving = Serving()
         self._standby: LoadedRelease | None = None
@@ -143,9 +152,11 @@ class Slots:
 
     def _look_at_all(self) -> None:
         with self._lock:
-            self._update_all("champion", "challenger", "shadow")
+            if self._update_all("champion", "challenger", "shadow") and self._live is not None:
+                self._serving = replace(self._serving, live=self._live())
 
-    def _update_all(self, *aliases: str) -> None:
+    def _update_all(self, *aliases: str) -> bool:
+        """Look at aliases, the champion's first; returns whether anybody answers."""
         try:
             for alias in aliases:
                 try:
@@ -153,7 +164,8 @@ class Slots:
                 except UnavailableError as error:
                     self._logger.warning("alias not read, will try again", extra={"alias": alias, "why": str(error)})
                     if alias == "champion":
-                        return  # nothing answers: asking for the others would only take as long again
+                        return False  # nothing answers: asking for the others would only take as long again
+            return True
         finally:
             self._looked_at = self._clock()
 

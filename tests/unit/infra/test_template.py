@@ -197,6 +197,11 @@ def test_a_job_can_write_its_model_and_no_jobs_code(resources: dict[str, Any]) -
 SERVED = {"video": "ServeVideoFunction", "ads": "ServeAdsFunction"}
 
 
+def is_calibrated_live(system: str) -> bool:
+    predictions = systems.load(system).predictions
+    return predictions is not None and predictions.live is not None
+
+
 @pytest.mark.parametrize("system", SERVED)
 def test_a_missing_alias_is_not_found_instead_of_forbidden(resources: dict[str, Any], system: str) -> None:
     """S3 says which of the two by the right to list; a request for an object has no prefix to hold against it."""
@@ -213,7 +218,8 @@ def test_a_system_serves_its_own_releases_at_its_own_path(resources: dict[str, A
     paths = {event["Properties"]["Path"] for event in function["Events"].values()}
     assert f"/v1/{system}/{systems.load(system).spec.verb}" in paths
     [read] = [entry for entry in allowed(resources[SERVED[system]]) if "s3:GetObject" in listed(entry["Action"])]
-    assert read["Resource"] == {"Fn::Sub": f"${{DataBucket.Arn}}/registry/{system}/*"}
+    rooms = ["registry"] + ["live"] * is_calibrated_live(system)
+    assert listed(read["Resource"]) == [{"Fn::Sub": f"${{DataBucket.Arn}}/{room}/{system}/*"} for room in rooms]
     [sent] = [entry for entry in allowed(resources[SERVED[system]]) if "firehose:PutRecord" in listed(entry["Action"])]
     stream = sent["Resource"]["Fn::GetAtt"][0]
     assert function["Environment"]["Variables"]["TWINLOOP_PREDICTION_STREAM"] == {"Ref": stream}
@@ -248,6 +254,35 @@ def test_each_system_has_a_switch_for_what_runs_by_itself(template: dict[str, An
     assert len(events) == 2 * len(SERVED)
     assert switches == {("video", "ScheduleState"), ("ads", "AdsScheduleState")}
     assert {template["Parameters"][switch]["Default"] for _, switch in switches} == {"DISABLED"}
+
+
+def test_predictions_are_looked_at_every_hour_once_their_system_is_switched_on(resources: dict[str, Any]) -> None:
+    events = [event["Properties"] for event in resources["MonitorFunction"]["Properties"]["Events"].values()]
+    found = {(json.loads(event["Input"])["system"], event["State"]["Ref"]) for event in events}
+    assert found == {("ads", "AdsScheduleState")}
+    assert {system for system, _ in found} == {system for system in SERVED if is_calibrated_live(system)}
+    assert {event["ScheduleExpression"] for event in events} == {"rate(1 hour)"}
+
+
+def test_what_looks_at_predictions_writes_offsets_and_nothing_else(resources: dict[str, Any]) -> None:
+    statements = allowed(resources["MonitorFunction"])
+    reach = {action: listed(entry["Resource"]) for entry in statements for action in listed(entry["Action"])}
+    assert set(reach) == {"s3:GetObject", "s3:PutObject", "s3:ListBucket"}
+    assert reach["s3:PutObject"] == [{"Fn::Sub": "${DataBucket.Arn}/live/*"}]
+    read = [entry["Fn::Sub"].removeprefix("${DataBucket.Arn}/") for entry in reach["s3:GetObject"]]
+    assert read == ["lake/*/events/*", "predictions/*"]
+    [condition] = [entry["Condition"] for entry in statements if "s3:ListBucket" in listed(entry["Action"])]
+    assert condition == {"StringLikeIfExists": {"s3:prefix": ["lake/*", "predictions/*"]}}
+
+
+def test_nobody_but_what_makes_them_may_write_offsets(resources: dict[str, Any]) -> None:
+    writers = {
+        name
+        for name, entry in resources.items()
+        for statement in allowed(entry)
+        if "s3:PutObject" in listed(statement["Action"]) and "/live/" in json.dumps(statement["Resource"])
+    }
+    assert writers == {"MonitorFunction"}
 
 
 def functions(resources: dict[str, Any]) -> dict[str, Any]:

@@ -254,3 +254,23 @@ def test_there_may_be_nothing_at_all(world):
     assert slots.current().champion is None
     assert slots.standby() is None
     assert slots.baseline() is None
+
+
+def test_the_live_calibration_is_looked_at_with_the_aliases_and_not_by_the_first_request():
+    registry, clock, looks = FakeRegistry(champion="v1"), Clock(), []
+
+    def live():
+        looks.append(clock.now)
+        return len(looks)
+
+    slots = Slots(registry, FakeLoader(), look_every_s=10, patience_s=5, clock=clock, live=live)
+    assert slots.current().live is None
+    assert slots.current().live == 1
+    clock.now += 9.9
+    assert slots.current().live == 1
+    clock.now += 0.1
+    assert slots.current().live == 2
+    registry.down = True
+    clock.now += 10
+    assert slots.current().live == 2, "where nothing answers nobody asks for more"
+    assert len(looks) == 2

@@ -1,12 +1,14 @@
 """POST /v1/ads/predictions: what it takes, what it answers, and what is logged of it."""
 
 import json
-from datetime import UTC, datetime
+import math
+from datetime import UTC, datetime, timedelta
 
 import pytest
 from tiny_ads import NOW_MS, ad, files, store
 
 from twinloop.contracts.artefacts import ComponentManifest
+from twinloop.contracts.live import LiveCalibration, LiveOffsets, live_key
 from twinloop.ports import MemoryObjectStore
 from twinloop.registry.registry import Registry
 from twinloop.serving.app import guarded
@@ -32,7 +34,8 @@ class House:
     """The app around a registry and a store in memory."""
 
     def __init__(self, seen=None, *, damaged=False, **options):
-        self.lines, objects, self.store = Lines(), MemoryObjectStore(), store(ADS, seen or {}, country="DE")
+        self.lines, self.store = Lines(), store(ADS, seen or {}, country="DE")
+        objects = self.objects = MemoryObjectStore()
         registry = Registry(objects, "ads", clock=lambda: NOW)
         parts = files()
         schema = ComponentManifest.model_validate_json(parts["click"]["manifest.json"]).schema_hash
@@ -136,3 +139,55 @@ def test_the_document_has_ads_own_words():
     assert {"AdsRequest", "AskedAd", "AdsAnswer", "RankedAd", "AdEventRow"} <= schemas.keys()
     assert schemas["AdsRequest"]["properties"]["ads"]["minItems"] == 1
     assert "no_cap" in schemas["AdsRequest"]["properties"]["preset"]["enum"]
+
+
+def live(version, offset, *, made_at=NOW, **by):
+    offsets = {"since": NOW, "until": NOW, "rows": 100, "positives": 10, "expected": 8.0, "offset": offset, "by": by}
+    return LiveCalibration(system="ads", label="click", made_at=made_at, versions={version: LiveOffsets(**offsets)})
+
+
+def odds(p):
+    return p / (1 - p)
+
+
+def calibrated(house, made):
+    """Two questions: the first one only sees to the champion."""
+    house.objects.write(live_key("ads"), made if isinstance(made, bytes) else made.model_dump_json().encode())
+    house.post(explore=False)
+    return house.post(explore=False, context={"page": "Home"})
+
+
+def test_what_came_in_lately_moves_what_is_said_and_what_it_is_worth():
+    usual = {one["ad"]: one for one in House().post(explore=False)[1]["ads"]}
+    house = House()
+    _, answer = calibrated(house, live(house.version, 0.5, page={"home": 0.25, "other": 1.0}))
+    for one in answer["ads"]:
+        assert odds(one["p_click"]) == pytest.approx(odds(usual[one["ad"]]["p_click"]) * math.exp(0.75), rel=1e-5)
+        if "bid" in one:
+            assert one["expected_value"] == pytest.approx(one["bid"] * one["p_click"])
+    record = house.lines.records[-1]
+    assert record["p_model"] == pytest.approx([usual[one["ad"]]["p_click"] for one in answer["ads"]], abs=1e-6)
+    assert record["p_click"] == pytest.approx([one["p_click"] for one in answer["ads"]], abs=1e-8)
+    assert not answer["degraded"]
+
+
+@pytest.mark.parametrize(
+    "made",
+    [
+        lambda version: live("another", 0.5),
+        lambda version: live(version, 0.5, made_at=NOW - timedelta(hours=7)),
+        lambda version: b"damaged",
+    ],
+)
+def test_offsets_of_another_release_old_or_damaged_ones_change_nothing(made):
+    usual = House().post(explore=False)[1]["ads"]
+    house = House()
+    status, answer = calibrated(house, made(house.version))
+    assert (status, answer["ads"], answer["degraded"]) == (200, usual, False)
+
+
+def test_the_base_rate_is_not_moved():
+    house = House(damaged=True)
+    _, answer = calibrated(house, live(house.version, 0.5))
+    assert {one["p_click"] for one in answer["ads"]} == {0.02}
+    assert house.lines.records[-1]["degraded"]

@@ -1,7 +1,10 @@
 """Ads as the rails see them."""
 
+import dataclasses
 import subprocess
 import sys
+
+import pytest
 
 from twinloop import systems
 from twinloop.systems import ads
@@ -40,6 +43,19 @@ def test_ads_are_judged_by_impressions_in_slices_that_every_impression_is_in():
     assert system.spec.split.strategy == "global"
     assert set(system.spec.gate.slices) == set(system.outcomes.slices_of({"known": {}}))
     assert system.predictions.guarded == ("click",)
+
+
+def test_what_is_calibrated_live_is_a_chance_that_an_outcome_decides_by_facts_that_models_hear():
+    system = systems.load("ads")
+    live = system.predictions.live
+    assert (live.label, live.facts) == ("click", system.outcomes.context)
+    with pytest.raises(ValueError, match="like is calibrated live and not among the chances"):
+        dataclasses.replace(system.predictions, live=dataclasses.replace(live, label="like"))
+    predictions = dataclasses.replace(
+        system.predictions, chances=("click", "like"), live=dataclasses.replace(live, label="like")
+    )
+    with pytest.raises(ValueError, match="no outcome says what came of it"):
+        dataclasses.replace(system, predictions=predictions)
 
 
 def test_nothing_heavy_is_imported_before_it_is_needed():

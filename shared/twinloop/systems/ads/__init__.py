@@ -21,7 +21,7 @@ def __getattr__(name: str) -> System:
     from twinloop.contracts.events import ADS_TABLES  # noqa: PLC0415 - see above
     from twinloop.contracts.system import Predictions, System  # noqa: PLC0415
     from twinloop.systems.ads.endpoint import PREDICTIONS  # noqa: PLC0415
-    from twinloop.systems.ads.features import COUNTING, OUTCOMES  # noqa: PLC0415
+    from twinloop.systems.ads.features import COUNTING, LIVE, OUTCOMES  # noqa: PLC0415
     from twinloop.systems.ads.presets import PRESETS  # noqa: PLC0415
     from twinloop.systems.ads.spec import SPEC  # noqa: PLC0415
 
@@ -36,7 +36,7 @@ def __getattr__(name: str) -> System:
         presets={name: preset.purpose for name, preset in PRESETS.items()},
         counting=COUNTING,
         outcomes=OUTCOMES,
-        predictions=Predictions(_predict, chances=("click",), guarded=("click",)),
+        predictions=Predictions(_predict, chances=("click",), guarded=("click",), live=LIVE),
     )
     globals()["SYSTEM"] = system  # from now on an ordinary attribute
     return system

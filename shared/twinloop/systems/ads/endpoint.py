@@ -114,8 +114,9 @@ def _tell(question: Question, shown: Shown, origin: Origin) -> AdsAnswer:
 def _log(question: Question, shown: Shown, answer: AdsAnswer) -> dict[str, Any]:
     """Return what is logged of an answer.
 
-    `items`: [ad, what it was ordered by] of each. `p_click`, `bids`: of each; null is no bid. `propensities`: of each
-    at its place; null where nothing was left to chance. `asked`: how many ads were asked about.
+    `items`: [ad, what it was ordered by] of each. `p_click`, `bids`: of each; null is no bid. `p_model`: of each, what
+    the release itself said, before the offset of what came in lately. `propensities`: of each at its place; null where
+    nothing was left to chance. `asked`: how many ads were asked about.
     """
     explored = any(one.propensity is not None for one in shown.ads)
     return {
@@ -124,6 +125,7 @@ def _log(question: Question, shown: Shown, answer: AdsAnswer) -> dict[str, Any]:
         "paced": answer.paced,
         "items": [[one.ad, round(one.worth, 9)] for one in shown.ads],
         "p_click": [round(one.p_click, 9) for one in shown.ads],
+        "p_model": [round(one.p_model, 9) for one in shown.ads],
         "bids": [one.bid for one in shown.ads],
         "propensities": [round(one.propensity or 0.0, 9) for one in shown.ads] if explored else None,
     }

@@ -8,6 +8,7 @@ from typing import Any
 
 from twinloop.contracts.features import Counting, Feature
 from twinloop.contracts.hashing import Hashed, HashedField
+from twinloop.contracts.live import LiveSettings
 from twinloop.contracts.outcomes import Outcomes
 from twinloop.contracts.segments import segment_value
 
@@ -212,3 +213,6 @@ OUTCOMES = Outcomes(
     most_judged=20_000,
     slices_of=slices_of,
 )
+
+# Window and ridges are chosen on one day of public data, of pages alone: `python -m benchmarks.ads --choose-live`.
+LIVE = LiveSettings(label="click", logged="p_model", facts=CONTEXT, window_hours=6.0, ridge=50.0, ridge_of_value=200.0)

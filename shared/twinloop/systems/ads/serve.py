@@ -20,6 +20,7 @@ from twinloop.contracts.system import Knowledge, Model
 from twinloop.errors import BadInputError, IntegrityError
 from twinloop.features.hashing import Column, hashed
 from twinloop.features.knowledge import UserKnowledge
+from twinloop.monitoring.calibration import shifted
 from twinloop.systems.ads import policy
 from twinloop.systems.ads.features import AD_SHOWN, BUDGET, CAMPAIGN_SHOWN, COUNTING, SPEND
 from twinloop.systems.ads.presets import DEFAULT, PRESETS, Preset
@@ -32,7 +33,10 @@ _Texts = str | None | list[str | None]  # one for all, or one an ad
 
 
 class ShownAd(NamedTuple):
-    """One ad of an answer. `worth` is what it was ordered by: its expected value, p(click) where there is no bid."""
+    """One ad of an answer. `worth` is what it was ordered by: its expected value, p(click) where there is no bid.
+
+    `p_model` is what the release said by itself, before its log-odds were moved by what came in lately.
+    """
 
     ad: str
     p_click: float
@@ -40,6 +44,7 @@ class ShownAd(NamedTuple):
     expected_value: float | None
     worth: float
     propensity: float | None
+    p_model: float
 
 
 @dataclass(frozen=True)
@@ -113,7 +118,8 @@ class AdsPredictor:
         moment = Moment(request.user_id, request.context, question.at_ms)
         names = self.model.manifest.known_names
         values = known.tensor((*names, *_POLICY), ids, question.at_ms)  # read once, for the model and for policy
-        click = self._run(values[:, : len(names)], ids, moment, known)
+        own = self._run(values[:, : len(names)], ids, moment, known)
+        click = own if question.live is None else shifted(own, question.live.of(request.context))
         shown, shown_of_campaign, spent, budget = values[:, len(names) :].T
         fits = policy.within_caps(shown, shown_of_campaign, preset)
         rates = policy.participation(spent, budget, preset)
@@ -127,7 +133,7 @@ class AdsPredictor:
             explore=preset.explore,
             random=_random(question.seed, "order") if preset.explore else None,
         )
-        ads = _told(ids, bids, click, worth, ranked)
+        ads = _told(ids, bids, click, worth, ranked, own=own)
         return Shown(ads, int((~fits).sum()), int((fits & held).sum()), degraded=known.degraded)
 
     def base(self, question: Question) -> Shown:
@@ -137,7 +143,7 @@ class AdsPredictor:
         worth = policy.values(click, bids)
         everything = np.ones(len(ids), np.bool_)
         ranked = policy.ranking(click, worth, everything, limit=question.request.limit or len(ids))
-        return Shown(_told(ids, bids, click, worth, ranked))
+        return Shown(_told(ids, bids, click, worth, ranked, own=click))
 
     def predict(self, ads: Sequence[str], moment: Moment, known: Knowledge) -> Floats32:
         """Return p(click) of ads if this user is shown them at this moment, float32[ads].
@@ -234,21 +240,24 @@ def _told(
     click: NDArray[np.floating],
     worth: NDArray[np.float64],
     ranked: policy.Ranking,
+    *,
+    own: NDArray[np.floating],
 ) -> tuple[ShownAd, ...]:
     places = ranked.places
     columns = zip(
         places.tolist(),
         click[places].astype(np.float64).tolist(),
+        own[places].astype(np.float64).tolist(),
         bids[places].tolist(),
         worth[places].tolist(),
         [None] * len(places) if ranked.propensities is None else ranked.propensities.tolist(),
         strict=True,
     )
     return tuple(
-        ShownAd(ids[place], p, bid, value, value, propensity)
+        ShownAd(ids[place], p, bid, value, value, propensity, said)
         if bid == bid  # noqa: PLR0124 - NaN is no bid
-        else ShownAd(ids[place], p, None, None, p, propensity)
-        for place, p, bid, value, propensity in columns
+        else ShownAd(ids[place], p, None, None, p, propensity, said)
+        for place, p, said, bid, value, propensity in columns
     )
 
 

@@ -1,0 +1,1 @@
+"""What is done with predictions once it is known what came of them."""
