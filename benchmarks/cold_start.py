@@ -63,7 +63,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=ROOT / "benchmarks" / "cold_start.json")
     options = parser.parse_args()
     sets = {"movielens-100k": movielens()} | ({"kuairand": kuairand(options.kuairand)} if options.kuairand else {})
-    result: dict[str, Any] = {"command": "python -m benchmarks.cold_start --kuairand FOLDER"}
+    result: dict[str, Any] = {"command": "python -m benchmarks.cold_start --kuairand FOLDER", "systems": ["video"]}
     for name, data in sets.items():
         keys = [tuple(data.attributes), *((key,) for key in data.attributes)]
         result[name] = {

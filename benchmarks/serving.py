@@ -133,7 +133,13 @@ def main() -> None:
     before = json.loads(options.out.read_text()) if options.out.exists() else {}
     result = {
         "command": "python benchmarks/serving.py",
-        **{n: part() if n in options.only else before[n] for n, part in parts.items() if n in (*options.only, *before)},
+        **{
+            name: {"systems": ["ads" if name == "ads_100" else "video"], **part()}
+            if name in options.only
+            else before[name]
+            for name, part in parts.items()
+            if name in (*options.only, *before)
+        },
         "machine": {
             "cpu": _cpu(),
             "cores": os.cpu_count(),

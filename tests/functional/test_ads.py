@@ -19,6 +19,7 @@ from twinloop.datasets.simulator.run import simulate
 from twinloop.datasets.simulator.settings import AdsSettings, WorldSettings
 from twinloop.evaluation.messages import JudgeRequest, PromoteRequest
 from twinloop.evaluation.run import judge_results, promote
+from twinloop.features.knowledge import ItemCache, UserKnowledge
 from twinloop.features.materialise import materialise
 from twinloop.features.snapshot import make_snapshot, snapshot_answer
 from twinloop.features.stores import MemoryFeatureStore, MemoryOnlineStore
@@ -31,6 +32,10 @@ from twinloop.serving.http import Request
 from twinloop.serving.loading import load_models
 from twinloop.serving.releases import ReleaseLoader
 from twinloop.serving.service import make_app
+from twinloop.systems.ads.features import COUNTING, HASHED, OUTCOMES
+from twinloop.systems.ads.serve import AdsPredictor, Moment
+from twinloop.training.clicks import open_clicks
+from twinloop.training.impressions import FILE
 from twinloop.training.local import run as run_local
 
 JOBS = Path(__file__).parents[2] / "training_jobs"
@@ -178,3 +183,40 @@ def test_ads_are_ordered_by_what_showing_them_is_worth(ask):
     assert [one["rank"] for one in told["ads"]] == list(range(1, len(worth) + 1))
     assert len(worth) + told["capped"] + told["paced"] == 100
     assert all(one["expected_value"] == pytest.approx(one["bid"] * one["p_click"]) for one in told["ads"])
+
+
+class Heard:
+    """A component that keeps what it is asked with."""
+
+    def __init__(self, model):
+        self.model, self.asked = model, []
+
+    manifest = property(lambda self: self.model.manifest)
+
+    def run(self, inputs):
+        self.asked.append(inputs)
+        return self.model.run(inputs)
+
+
+def test_ids_are_the_same_numbers_in_a_snapshot_and_in_a_request(judged, tmp_path):
+    (objects, _), system = judged, systems.load("ads")
+    registry, store = Registry(objects, "ads"), MemoryFeatureStore()
+    version = next(version for version in registry.versions() if registry.release(version).rung == "logistic")
+    snapshot = on_disk(objects, f"snapshots/ads/{registry.release(version).snapshot_id}/", tmp_path)
+    learnt = open_clicks(snapshot).read("validation").ids[:200]
+    rows = pq.read_table(snapshot / "validation" / FILE).to_pylist()
+    rows = sorted(rows, key=lambda row: row["time_ms"])[:200]  # stable, as jobs read them
+    assert len(rows) == len(learnt) == 200
+
+    heard = Heard(load_models(registry.read_release(version))["click"])
+    predictor = AdsPredictor({"click": heard})
+    materialise(system, objects, MemoryOnlineStore(), features=store)
+    items = ItemCache(COUNTING, lambda ids: store.known("ads", [("item", of) for of in ids]), now_ms=lambda: 0)
+    for row in rows:
+        known = UserKnowledge(COUNTING, store.known("ads", [("user", row["user_id"])])[0], items)
+        told = {name: row[f"context_{name}"] for name in OUTCOMES.context}
+        context = {name: json.loads(text) for name, text in told.items() if text is not None}
+        predictor.predict([row["item_id"]], Moment(row["user_id"], context, row["time_ms"]), known)
+    asked = np.concatenate([inputs["ids"] for inputs in heard.asked])
+    assert asked.shape == (200, len(HASHED.fields))
+    np.testing.assert_array_equal(asked, learnt)

@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 from twinloop.contracts.artefacts import SnapshotManifest
 from twinloop.contracts.features import Feature
 from twinloop.contracts.outcomes import OutcomesTold
-from twinloop.features.hashing import Field, told
+from twinloop.features.hashing import Field, Hashed
 from twinloop.features.schema import feature_versions, schema_hash
 
 START_MS = 1_700_000_000_000
@@ -25,15 +25,15 @@ KNOWN = (
     Feature(name="user_last", entity="user", kind="last_n", length=3, description="No number: not asked with."),
 )
 NAMES = ("item_click_rate", "user_shown")
-HASHED = told(
-    [
+HASHED = Hashed(
+    fields=(
         Field("user", ("user_id",)),
         Field("item", ("item_id",)),
         Field("advertiser", ("items.advertiser_id",)),
         Field("page", ("context.page",)),
         Field("advertiser_page", ("items.advertiser_id", "context.page")),
-    ],
-    2**12,
+    ),
+    buckets=2**12,
 )
 PARTS = ("train", "validation", "test")
 

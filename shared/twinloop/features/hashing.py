@@ -20,7 +20,7 @@ from twinloop.contracts.hashing import Hashed
 from twinloop.contracts.hashing import HashedField as Field
 from twinloop.errors import BadInputError
 
-__all__ = ["Coded", "Column", "Field", "Hashed", "coded", "hashed", "id_of", "told"]
+__all__ = ["Coded", "Column", "Field", "Hashed", "coded", "hashed", "id_of"]
 
 Ints = NDArray[np.int64]
 
@@ -38,11 +38,6 @@ class Coded(NamedTuple):
 
 Column = str | Sequence[str | None] | Coded | None
 """A value for each row, or one (None: not known) for all of them."""
-
-
-def told(fields: Sequence[Field], buckets: int) -> Hashed:
-    """Return what manifests say of hashed fields; raises ValueError for what is no definition."""
-    return Hashed(fields=tuple(fields), buckets=buckets)
 
 
 def id_of(field: Field, buckets: int, values: Sequence[str | None]) -> int:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterator, Sequence
+from datetime import datetime
 from pathlib import Path
 
 import duckdb
@@ -42,7 +43,7 @@ def impression_schema(outcomes: Outcomes, counting: Counting) -> pa.Schema:
     return pa.schema([*first, *((name, pa.string()) for name in texts), *((name, pa.float32()) for name in numbers)])
 
 
-def load_impressions(connection: duckdb.DuckDBPyConnection, system: System, folder: Path) -> bool:
+def load_impressions(connection: duckdb.DuckDBPyConnection, system: System, folder: Path, *, now: datetime) -> bool:
     """Make `happened`, `shown`, `said` and `impressions`; returns whether there is any impression to learn from.
 
     It moves the boundaries of `boundaries` to when lists were asked for, so nothing may be parted before it. An
@@ -59,6 +60,7 @@ def load_impressions(connection: duckdb.DuckDBPyConnection, system: System, fold
         connection: With the tables `events`, `items`, `users` and `boundaries`.
         system: Whose.
         folder: With the lake's events.
+        now: The moment. An event of later, by a clock that is ahead, says nothing of what is over.
     """
     outcomes = system.outcomes
     if outcomes is None or system.counting is None:
@@ -69,7 +71,7 @@ def load_impressions(connection: duckdb.DuckDBPyConnection, system: System, fold
     named = [*counting.amounts_sql, outcomes.shown_sql, *outcomes.labels.values()]
     lake.load_once(connection, system, folder, [*named, "context"] if outcomes.context else named)
     make_happened(connection, counting, events="once")
-    _load_shown(connection, outcomes)
+    _load_shown(connection, outcomes, now_ms=round(now.timestamp() * 1000))
     _check_texts(connection, outcomes)
     if not outcomes.judged:
         move_to_requests(connection, outcomes)
@@ -133,8 +135,10 @@ def impressions(connection: duckdb.DuckDBPyConnection, system: System, *, memory
         yield from connection.sql(query).to_arrow_reader(_BATCH_ROWS)
 
 
-def load_labelled(connection: duckdb.DuckDBPyConnection, system: System, folder: Path) -> int:
-    """Make `labelled(user_id, item_id, time_ms, request_id, label_<name>, ...)`: every showing with what came of it.
+def load_labelled(
+    connection: duckdb.DuckDBPyConnection, system: System, folder: Path, *, now: datetime, span_ms: int
+) -> int:
+    """Make `labelled(user_id, item_id, time_ms, request_id, label_<name>, ...)`: showings with what came of them.
 
     Nothing is waited for: a showing whose window is not over has what came until now.
 
@@ -142,9 +146,12 @@ def load_labelled(connection: duckdb.DuckDBPyConnection, system: System, folder:
         connection: Of `lake.open_database`.
         system: One with outcomes.
         folder: With the lake's events.
+        now: The moment. What is said to happen later comes from a clock that is ahead.
+        span_ms: How long before the end showings are of use.
 
     Returns:
-        The moment of the latest event, epoch milliseconds: what happened later is not in the lake yet. 0: no event.
+        The end: the moment of the latest event, or now, epoch milliseconds. What happened later is not in the lake yet.
+        0: no event.
 
     Raises:
         BadInputError: The events lack a column, or the system has no outcomes.
@@ -153,8 +160,10 @@ def load_labelled(connection: duckdb.DuckDBPyConnection, system: System, folder:
     if outcomes is None:
         raise BadInputError(f"{system.spec.name} does not say what comes of a showing")
     lake.load_once(connection, system, folder, [outcomes.shown_sql, *outcomes.labels.values()])
-    _load_shown(connection, dataclasses.replace(outcomes, context=()))
-    latest = connection.execute("SELECT coalesce(max(time_ms), 0) FROM once").fetchone()
+    row = connection.execute("SELECT max(time_ms) FROM once").fetchone()
+    end = min(int(row[0]) if row and row[0] is not None else 0, round(now.timestamp() * 1000))
+    connection.execute("DELETE FROM once WHERE time_ms < ?", [end - span_ms])
+    _load_shown(connection, dataclasses.replace(outcomes, context=()), now_ms=end)
     connection.execute("DROP TABLE once")
     labels = "".join(f", coalesce(came.l{n}, 0) AS label_{name}" for n, name in enumerate(outcomes.labels))
     connection.execute(f"""
@@ -162,7 +171,7 @@ def load_labelled(connection: duckdb.DuckDBPyConnection, system: System, folder:
         SELECT DISTINCT shown.user_id, shown.item_id, shown.time_ms, shown.request_id{labels} FROM shown
         LEFT JOIN ({_came(outcomes, "said", "shown")}) AS came USING (user_id, item_id, time_ms)
     """)
-    return int(latest[0]) if latest else 0
+    return end
 
 
 def _make_judged_from(connection: duckdb.DuckDBPyConnection, share: float, sampled: str) -> int:
@@ -221,8 +230,8 @@ _PART_BY_USER = f"""
 """
 
 
-def _load_shown(connection: duckdb.DuckDBPyConnection, outcomes: Outcomes) -> None:
-    """Make `shown` and `said` of `once`. `waited`: whether the window is over."""
+def _load_shown(connection: duckdb.DuckDBPyConnection, outcomes: Outcomes, *, now_ms: int) -> None:
+    """Make `shown` and `said` of `once`. `waited`: whether the window is over, by the lake and by the clock."""
     complete = "user_id IS NOT NULL AND item_id IS NOT NULL AND time_ms IS NOT NULL"
     who = "user_id, item_id, time_ms, request_id::VARCHAR AS request_id"
     amounts = ", ".join(f"({sql})::DOUBLE AS l{n}" for n, sql in enumerate(outcomes.labels.values()))
@@ -231,7 +240,7 @@ def _load_shown(connection: duckdb.DuckDBPyConnection, outcomes: Outcomes) -> No
     connection.execute(f"""
         CREATE TABLE shown AS
         SELECT {who}, coalesce(position, -1)::INTEGER AS position{context},
-            time_ms + {outcomes.window_ms} <= (SELECT max(time_ms) FROM once) AS waited
+            time_ms + {outcomes.window_ms} <= (SELECT least(max(time_ms), {now_ms}) FROM once) AS waited
         FROM once WHERE ({outcomes.shown_sql}) AND {complete} ORDER BY user_id;
         CREATE TABLE said AS
         SELECT * FROM (SELECT {who}, {amounts} FROM once WHERE {complete}) WHERE {anything} ORDER BY user_id

@@ -117,7 +117,9 @@ def build_snapshot(
         for table in ("items", "users"):
             lake.load_entities(connection, table, tables[table], work / "lake" / table)
             rows[f"{table}/{table}.parquet"] = _write_table(connection, table, tables[table], folder)
-        shown = _write_impressions(connection, system, folder, work / "lake" / "events", resources.memory_mb)
+        shown = _write_impressions(
+            connection, system, folder, work / "lake" / "events", now=now, memory_mb=resources.memory_mb
+        )
         rows |= shown  # before interactions: parts begin when lists were asked for
         if judged:
             first, last = _time_range(connection, judged=True)
@@ -302,13 +304,13 @@ def _write_cases(connection: duckdb.DuckDBPyConnection, system: System, folder: 
 
 
 def _write_impressions(
-    connection: duckdb.DuckDBPyConnection, system: System, folder: Path, events: Path, memory_mb: int
+    connection: duckdb.DuckDBPyConnection, system: System, folder: Path, events: Path, *, now: datetime, memory_mb: int
 ) -> dict[str, int]:
     """Write the three parts' impressions; returns rows by path, none where nothing was shown."""
     outcomes, counting = system.outcomes, system.counting
     if outcomes is None or counting is None:
         return {}
-    if not load_impressions(connection, system, events):
+    if not load_impressions(connection, system, events, now=now):
         if outcomes.judged:
             raise BadInputError(
                 f"the lake has no impression of {system.spec.name!r} that was waited for {outcomes.window_minutes:g} "

@@ -107,15 +107,19 @@ def _coded(values: Sequence[str | None], y: Floats, minimum: int) -> tuple[Codes
 
     Those are the most frequent ones that have enough of either outcome.
     """
-    texts = np.array(["" if value is None else value for value in values], np.str_)
-    names, places = np.unique(texts, return_inverse=True)
-    rows = np.bincount(places, minlength=len(names))
-    positives = np.bincount(places, weights=y, minlength=len(names))
-    enough = (np.minimum(positives, rows - positives) >= minimum) & (names != "")
-    kept = np.lexsort((names, -rows, ~enough))[: min(MOST_VALUES, int(enough.sum()))]
-    numbers = np.zeros(len(names), np.int64)
+    # No array of texts: the longest of them would say how much memory each takes.
+    names = sorted({value for value in values if value})
+    place_of = {name: place for place, name in enumerate(names, 1)}
+    places = np.array([place_of.get(value or "", 0) for value in values], np.int64)
+    rows = np.bincount(places, minlength=len(names) + 1)
+    positives = np.bincount(places, weights=y, minlength=len(names) + 1)
+    enough = np.minimum(positives, rows - positives) >= minimum
+    enough[0] = False
+    # The order is stable: of values as frequent, the first by name.
+    kept = np.lexsort((-rows, ~enough))[: min(MOST_VALUES, int(enough.sum()))]
+    numbers = np.zeros(len(names) + 1, np.int64)
     numbers[kept] = np.arange(1, len(kept) + 1)
-    return numbers[places], [str(name) for name in names[kept]]
+    return numbers[places], [names[place - 1] for place in kept.tolist()]
 
 
 def _newton(z: Floats, y: Floats, codes: list[Codes], sizes: list[int], settings: LiveSettings) -> Floats:

@@ -116,8 +116,8 @@ def matured(
         return {}, read
     connection = lake.open_database(work, memory_mb=memory_mb, threads=threads)
     try:
-        latest = load_labelled(connection, system, work / "events")
-        until_ms = min(_ms(now), latest) - outcomes.window_ms
+        span_ms = settings.window_ms + outcomes.window_ms
+        until_ms = load_labelled(connection, system, work / "events", now=now, span_ms=span_ms) - outcomes.window_ms
         until = datetime.fromtimestamp(until_ms / 1000, UTC)
         _make_log(connection)
         keys = _keys(objects, name, begin - _SHOWN_LATE, now, until + _BUFFERED)

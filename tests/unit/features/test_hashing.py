@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from twinloop.contracts.hashing import Hashed
 from twinloop.errors import BadInputError
-from twinloop.features.hashing import Coded, Field, coded, hashed, id_of, told
+from twinloop.features.hashing import Coded, Field, coded, hashed, id_of
 from twinloop.features.schema import schema_hash
 
 PARTS = ("user_id", "item_id", "context.hour", "items.brand", "users.plan")
@@ -112,7 +112,7 @@ def test_columns_that_do_not_fit_are_refused():
 )
 def test_what_is_no_definition_is_refused(fields, buckets, reason):
     with pytest.raises(ValueError, match=reason):
-        told(fields, buckets)
+        Hashed(fields=fields, buckets=buckets)
 
 
 @pytest.mark.parametrize(
@@ -125,9 +125,17 @@ def test_what_is_no_field_is_refused(name, parts):
 
 
 def test_a_definition_goes_through_a_manifest_and_counts_in_its_hash():
-    said = told(FIELDS, 1024)
+    said = Hashed(fields=tuple(FIELDS), buckets=1024)
     assert Hashed.model_validate_json(said.model_dump_json()) == said
     assert said.parts == ("user_id", "item_id", "context.hour", "items.brand", "users.plan")
-    hashes = {schema_hash((), of) for of in (None, said, told(FIELDS, 2048), told(FIELDS[::-1], 1024))}
+    hashes = {
+        schema_hash((), of)
+        for of in (
+            None,
+            said,
+            Hashed(fields=tuple(FIELDS), buckets=2048),
+            Hashed(fields=tuple(FIELDS[::-1]), buckets=1024),
+        )
+    }
     assert len(hashes) == 4
     assert schema_hash(()) == schema_hash((), None)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -98,6 +99,19 @@ def test_an_impression_whose_window_is_not_over_is_left_out():
     assert labels(rows[:1], extra=[*early, row("hide", WINDOW_MS, "late")]) == [(0, 0, 0)]
     assert labels(rows, extra=[*early, row("hide", second + WINDOW_MS - 1, "late")]) == [(0, 0, 0)]
     assert labels(rows, extra=[*early, row("hide", second + WINDOW_MS, "late")]) == [(0, 0, 0), (1, 0, 0)]
+
+
+def test_a_clock_that_is_ahead_does_not_end_the_wait():
+    """What it says happened tomorrow is no sign that today's showings have been waited for."""
+    rows, ahead = [row("impression", 0), JUDGED], row("hide", 9 * WINDOW_MS + 2 * WINDOW_MS, "ahead")
+    store = lake([*rows, ahead, *background()])
+
+    def shown(minutes: float) -> set[str]:
+        now = START + timedelta(milliseconds=9 * WINDOW_MS + minutes * MINUTE)
+        return {r["user_id"] for r in impressions(store, make_snapshot(VIDEO, store, now=now, minimum_cases=1))}
+
+    assert JUDGED["user_id"] not in shown(59.9)
+    assert JUDGED["user_id"] in shown(60)
 
 
 def test_doubled_events_and_impressions_of_one_moment_are_one():

@@ -387,13 +387,14 @@ def test_verdicts_and_alarms_reach_whoever_asks_for_them(template: dict[str, Any
 def test_what_is_left_to_chance_can_be_set_and_is_read_as_it_was_meant(template, system):
     """Parameters reach `serve` under the names that its settings read, and bounds and defaults agree."""
     given = template["Resources"][SERVED[system]]["Properties"]["Environment"]["Variables"]
-    variables = {"CHALLENGER_SHARE": "ChallengerShare", "PRESET_MIX": "PresetMix", "EXPLORE": "Explore"}
+    mix = {"video": "PresetMix", "ads": "AdsPresetMix"}[system]  # presets of one have nothing to do with another's
+    variables = {"CHALLENGER_SHARE": "ChallengerShare", "PRESET_MIX": mix, "EXPLORE": "Explore"}
     found = {name: str(given[f"TWINLOOP_{name}"]["Fn::Sub"]) for name in variables}
     assert found == {name: f"${{{parameter}}}" for name, parameter in variables.items()}
     defaults = {f"TWINLOOP_{n}": str(template["Parameters"][p]["Default"]) for n, p in variables.items()}
     settings = ServeSettings.from_environment({"TWINLOOP_SYSTEM": system, "TWINLOOP_BUCKET": "b", **defaults})
     assert settings == ServeSettings(system, "b")
-    for parameter in ("ChallengerShare", "PresetMix"):
+    for parameter in ("ChallengerShare", mix):
         bounds = template["Parameters"][parameter]
         assert (bounds["MinValue"], bounds["MaxValue"]) == (0, 1)
     assert template["Parameters"]["Explore"]["AllowedValues"] == [0, 1]

@@ -32,6 +32,12 @@ def told(found: Offsets) -> LiveOffsets:
     )
 
 
+def test_a_name_however_long_takes_no_more_memory_than_itself():
+    """An array of texts gives every row as much room as its longest one takes: here 8 GB."""
+    rows = [(0.5, n % 2 == 0, "home", None) for n in range(20_000)]
+    assert fitted([*rows, (0.5, True, "x" * 100_000, None)]).by["page"].keys() == {"home"}
+
+
 @settings(max_examples=60, deadline=None)
 @given(rows=ROWS, seed=st.integers(0, 2**32 - 1))
 def test_the_order_of_the_rows_does_not_matter_and_nothing_is_out_of_bounds(rows, seed):

@@ -99,9 +99,12 @@ def test_what_the_user_has_seen_often_enough_is_left_out_by_ad_and_by_campaign()
 
 def test_an_ad_whose_budget_is_spent_is_left_out_and_one_that_nearly_is_sometimes():
     spent = {"a": ad(20, clicks=4, key=1, daily_budget=2.0), "b": ad(20, clicks=4, key=2, daily_budget=2.2), "c": ad()}
-    shown = ask(known=knowledge(ads=spent))
-    assert ({one.ad for one in shown.ads}, shown.paced) == ({"b", "c"}, 1)  # without a seed nothing is drawn
-    there = [any(one.ad == "b" for one in ask(known=knowledge(ads=spent), seed=f"s{n}").ads) for n in range(400)]
+    known = knowledge(ads=spent)
+    shown = [ask(known=known, user_id=f"u{n}") for n in range(400)]  # with no seed, too: nothing is tried out
+    assert all("a" not in {one.ad for one in answer.ads} for answer in shown)
+    assert shown == [ask(known=known, user_id=f"u{n}") for n in range(400)]
+    there = ["b" in {one.ad for one in answer.ads} for answer in shown]
+    assert all(answer.paced == 2 - found for answer, found in zip(shown, there, strict=True))
     left = (1 - 2.0 / 2.2) / 0.2
     assert np.mean(there) == pytest.approx(left, abs=4 * math.sqrt(left * (1 - left) / 400))
 

@@ -146,7 +146,8 @@ def test_new_items_are_bounded(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("value", "name"),
     [(" DE ", "de"), (True, "true"), (7, "7"), (7.0, "7"), (7.5, None), (None, None), ("", None), ("x" * 101, None),
-     (["a"], None), (float("inf"), None), (float("nan"), None)],
+     (["a"], None), (float("inf"), None), (float("nan"), None),
+     (10**15 - 1, "9" * 15), (-(10**15), None), (10**4000, None), (1e200, None)],
 )  # fmt: skip
 def test_facts_name_segments(value: object, name: str | None) -> None:
     assert segment_value(value) == name

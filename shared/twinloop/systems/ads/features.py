@@ -152,7 +152,7 @@ COUNTING = Counting(
         },
     },
     marks=("item_id", "campaign_id", "advertiser_id"),
-    # A frequency cap counts what is remembered of a day: nobody is shown more ads than that in one.
+    # A frequency cap counts what is remembered of a day: of who is shown more ads than that in one, too little.
     memory={"user": 256, "item": 32},
 )
 

@@ -59,10 +59,8 @@ def participation(spent: NDArray[np.floating], budget: NDArray[np.floating], pre
     return np.where(limited, rate, 1.0)
 
 
-def held_back(rates: Floats, random: np.random.Generator | None) -> Flags:
-    """Return which ads do not take part, bool[K]; where nothing may be drawn, those that never do."""
-    if random is None:
-        return np.asarray(rates <= 0)
+def held_back(rates: Floats, random: np.random.Generator) -> Flags:
+    """Return which ads do not take part, bool[K]."""
     return np.asarray(random.random(len(rates)) >= rates)
 
 

@@ -123,7 +123,10 @@ class AdsPredictor:
         shown, shown_of_campaign, spent, budget = values[:, len(names) :].T
         fits = policy.within_caps(shown, shown_of_campaign, preset)
         rates = policy.participation(spent, budget, preset)
-        held = policy.held_back(rates, _random(question.seed, "pacing") if (rates < 1).any() else None)
+        # Budgets are paced whatever may be tried out, by the request alone: the same one is answered the same way.
+        held = np.zeros(len(ids), np.bool_)
+        if (rates < 1).any():
+            held = policy.held_back(rates, _random(f"{request.user_id}\0{question.at_ms}", "pacing"))
         worth = policy.values(click, bids)
         ranked = policy.ranking(
             click,
@@ -131,7 +134,7 @@ class AdsPredictor:
             fits & ~held,
             limit=request.limit or len(ids),
             explore=preset.explore,
-            random=_random(question.seed, "order") if preset.explore else None,
+            random=_random(question.seed, "order") if preset.explore and question.seed else None,
         )
         ads = _told(ids, bids, click, worth, ranked, own=own)
         return Shown(ads, int((~fits).sum()), int((fits & held).sum()), degraded=known.degraded)
@@ -261,10 +264,8 @@ def _told(
     )
 
 
-def _random(seed: str, what: str) -> np.random.Generator | None:
-    """Return draws that are independent for each seed and purpose; None where nothing may be drawn."""
-    if not seed:
-        return None
+def _random(seed: str, what: str) -> np.random.Generator:
+    """Return draws that are independent for each seed and purpose."""
     digest = hashlib.sha256(f"{seed}\0{what}".encode("utf-8", errors="surrogatepass")).digest()
     return np.random.default_rng(int.from_bytes(digest[:16]))
 

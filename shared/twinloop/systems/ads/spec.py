@@ -60,15 +60,15 @@ SPEC = SystemSpec(
         "their id, and clicks and what was bid for them are compared."
     ),
     deployment=(
-        "One Lambda, models in memory. A request reads its user's counters from DynamoDB once, and in one batch those "
-        "of ads that were not read in the last half minute. Promotions and rollbacks reach warm processes within 30 "
-        "seconds without a deployment. Fallbacks: the release before, then the base rate; answers from there are "
-        "marked as degraded. Where the store does not answer, counters are their defaults: then caps and budgets do "
-        "not hold either, and the answer says so by the same mark. What was answered is logged for learning and for "
-        "watching. Every hour what was said in the last hours is held against what came of it, and the log-odds of the "
-        "very release are moved by the difference, overall and by facts of the moment: people click more on one day "
-        "than on another, and a model only learns of it with the next training. The gate knows nothing of that. "
-        "Retraining runs on a schedule and when the data drifts."
+        "One Lambda, models in memory. A request reads its user's counters from DynamoDB once, and those of ads "
+        "that were not read in the last half minute, a hundred at a time and all at once. Promotions and rollbacks "
+        "reach warm processes within 30 seconds without a deployment. Fallbacks: the release before, then the base "
+        "rate; answers from there are marked as degraded. Where the store does not answer, counters are their "
+        "defaults: then caps and budgets do not hold either, and the answer says so by the same mark. What was "
+        "answered is logged for learning and for watching. Every hour what was said in the last hours is held "
+        "against what came of it, and the log-odds of the very release are moved by the difference, overall and by "
+        "facts of the moment: people click more on one day than on another, and a model only learns of it with the "
+        "next training. The gate knows nothing of that. Retraining runs on a schedule and when the data drifts."
     ),
     split=Split(strategy="global", validation=0.1, test=0.1, minimum_events=1),
     rungs=LADDER,
