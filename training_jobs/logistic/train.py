@@ -1,4 +1,4 @@
-"""Logistic regression of clicks on hashed ids and features by FTRL-proximal (McMahan et al., KDD 2013)."""
+"""Logistic regression of clicks on hashed ids and features, which goes on by FTRL (McMahan et al., KDD 2013)."""
 
 import sys
 
@@ -17,16 +17,21 @@ from twinloop.training.job import Job, run_job
 
 
 class Config(ClickConfig):
-    """Hyperparameters; the best of each list on the validation split is taken. A state that goes on has its own."""
+    """Hyperparameters. A state that goes on has its own."""
 
-    alpha: Floats = Field((0.01, 0.03, 0.1), description="Learning rates to choose from.")
-    l1: Floats = Field((0.5, 2.0), description="What an id must say to have a weight, to choose from.")
-    l2: float = Field(1.0, ge=0)
+    ridge: Floats = Field(
+        (10.0, 30.0, 100.0, 300.0),
+        description="Of ids and features, to choose from; the strongest that is as good as any.",
+    )
+    alpha: float = Field(0.05, gt=0, le=10, description="Learning rate of what comes later.")
+    l1: float = Field(0.5, ge=0, description="What an id that comes later must say to have a weight.")
+    l2: float = Field(1.0, ge=0, description="Ridge of what comes later, beside what was learnt before.")
     beta: float = Field(1.0, ge=0)
     batch: int = Field(256, ge=1, le=65_536, description="Impressions whose gradients are taken together.")
-    passes: int = Field(
-        3, ge=1, le=100, description="Over the train split, at most; one that does not help is the last."
-    )
+
+    def rates(self) -> Rates:
+        """Return how it goes on."""
+        return Rates(alpha=self.alpha, beta=self.beta, l1=self.l1, l2=self.l2, batch=self.batch)
 
 
 def train(config: Config, job: Job) -> None:
@@ -41,17 +46,37 @@ def train(config: Config, job: Job) -> None:
         check_later(before, choosing, held_out)
         choosing = choosing.take(choosing.times > before.until_ms[0])
     job.say(describe((early, choosing, held_out)))
+    learnt, more = Rows.join(early, choosing), {}
     if before is not None:
         state = before
-        state.learn(early.thinned(config.negatives, config.seed))
+        loss = state.learn(learnt.thinned(config.negatives, config.seed))
+        job.say(f"log loss of what it went on to learn {loss:.5f}")
     else:
-        state = first(config, job, clicks, early=early, choosing=choosing)
-    loss = state.learn(choosing.thinned(config.negatives, config.seed))
-    job.say(f"{state.used} ids have a weight; log loss of what it went on to learn {loss:.5f}")
-    more = {"alpha": state.rates.alpha, "l1": state.rates.l1, "ids": float(state.used), "learnt": float(state.rows)}
-    learnt = Rows.join(early, choosing)
-    model = Shifted(state, offset)
-    write_click(job, config, clicks, model, framework="numpy", held_out=held_out, learnt=learnt, more=more)
+        ridge = chosen_ridge(config, job, clicks, early=early, choosing=choosing)
+        state = solved(config, clicks, learnt, ridge)
+        more = {"ridge": ridge}
+    job.say(f"{state.used} ids have a weight")
+    more |= {"ids": float(state.used), "learnt": float(state.rows)}
+
+    def on_everything(rows: Rows) -> Shifted:
+        if before is None:
+            return Shifted(solved(config, clicks, rows, more["ridge"]), offset)
+        further = state.copy()
+        further.learn(held_out.thinned(config.negatives, config.seed))
+        return Shifted(further, offset)
+
+    write_click(
+        job,
+        config,
+        clicks,
+        Shifted(state, offset),
+        framework="numpy",
+        held_out=held_out,
+        learnt=learnt,
+        more=more,
+        again=on_everything,
+    )
+    # What goes on has not met what calibrates: the next snapshot's calibrating rows are partly the same.
     (job.model_dir / "click" / STATE_FILE).write_bytes(state.packed())
 
 
@@ -85,39 +110,28 @@ def check_later(state: Ftrl, choosing: Rows, held_out: Rows) -> None:
         )
 
 
-def first(config: Config, job: Job, clicks: Clicks, *, early: Rows, choosing: Rows) -> Ftrl:
-    """Return the slowest state of those that learnt from train whose loss is within a standard error of the best.
+def solved(config: Config, clicks: Clicks, rows: Rows, ridge: float) -> Ftrl:
+    """Return the state at the optimum of rows, thinned."""
+    rows = rows.thinned(config.negatives, config.seed)
+    return Ftrl.solved(config.rates(), clicks.hashed, clicks.names, rows, ridge=ridge)
 
-    The slower it learns, the less the last clicks that it met count: with few of them that is worth more than what
-    a lower loss on as few others says.
+
+def chosen_ridge(config: Config, job: Job, clicks: Clicks, *, early: Rows, choosing: Rows) -> float:
+    """Return the strongest ridge whose log loss on rows not learnt from is within a standard error of the best one's.
+
+    Where there are no such rows, the strongest: what nothing has shown to be true is not believed.
     """
-    offset = sampling_offset(config.negatives)
-    rows = early.thinned(config.negatives, config.seed)
-    tried: list[tuple[float, Floats64, Ftrl]] = []
-    for alpha in sorted(config.alpha):
-        for l1 in sorted(config.l1, reverse=True):
-            rates = Rates(alpha=alpha, beta=config.beta, l1=l1, l2=config.l2, batch=config.batch)
-            state = Ftrl.begin(rates, clicks.hashed, clicks.names, rows)
-            best: tuple[float, Floats64, Ftrl] | None = None
-            for number in range(1, config.passes + 1):
-                loss, losses = state.learn(rows), np.zeros(0)
-                if len(choosing):
-                    losses = log_losses(choosing.clicked, chances(state.log_odds(choosing) + offset))
-                    loss = float(losses.mean())
-                job.say(f"alpha={alpha:g} l1={l1:g} pass {number}: log loss {loss:.5f}, {state.used} ids have a weight")
-                if best is not None and loss >= best[0]:
-                    break
-                state.rows = len(rows)  # however often they were met
-                best = loss, losses, state.copy()
-                if not len(choosing):
-                    break  # a later pass has seen its rows before, so nothing would say whether it helps
-            if best is not None:
-                tried.append(best)
-    least = min(tried, key=lambda entry: entry[0])
+    strongest = max(config.ridge)
     if not len(choosing):
-        return least[2]
+        return strongest
+    tried: list[tuple[float, Floats64]] = []
+    for ridge in sorted(config.ridge, reverse=True):
+        said = solved(config, clicks, early, ridge).log_odds(choosing) + sampling_offset(config.negatives)
+        tried.append((ridge, log_losses(choosing.clicked, chances(said))))
+        job.say(f"ridge {ridge:g}: log loss {tried[-1][1].mean():.5f}")
+    least = min((losses for _, losses in tried), key=lambda losses: float(losses.mean()))
     member = np.unique(choosing.users, return_inverse=True)[1]
-    return next(state for _, losses, state in tried if within_error(losses - least[1], member))
+    return next((ridge for ridge, losses in tried if within_error(losses - least, member)), strongest)
 
 
 if __name__ == "__main__":

@@ -6,6 +6,9 @@ taken in small batches, in order of time: of each coordinate n grows by the squa
 their sum, both against the weights before the batch. Features are told by `standard.Standard`, whose constants are
 those of the first rows; they and the bias are never made 0 by l1. They are told at 1 / sqrt(how many) of their size:
 all of them move at every row, and what each learns by itself they would overshoot together.
+
+Where rows are there all at once, `Ftrl.solved` begins at the optimum that one pass would not come to, with the state
+that FTRL has there: n as one pass over the rows at these weights adds it up, and z such that the weights are these.
 """
 
 from __future__ import annotations
@@ -20,6 +23,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.optimize import minimize
 
 from twinloop.contracts.hashing import Hashed
 from twinloop.errors import BadInputError
@@ -34,6 +38,8 @@ STATE_FILE = "ftrl.npz"
 NEVER = (-1, -1)
 _LARGEST_STATE = 1 << 30  # bytes, unpacked; z, n and places of as many ids as there can be are less than half of it
 _TOGETHER = 65_536  # rows that log-odds are computed of at once
+_ITERATIONS = 200  # of L-BFGS
+_FLAT = 1e-6  # a gradient of this share of the rows moves no weight by as much as shows
 
 
 @dataclass(frozen=True)
@@ -90,6 +96,52 @@ class Ftrl:
         state.z[-1] = -np.log(rate / (1 - rate)) * (rates.beta / rates.alpha + rates.l2)
         return state
 
+    @classmethod
+    def solved(cls, rates: Rates, hashed: Hashed | None, names: tuple[str, ...], rows: Rows, *, ridge: float) -> Ftrl:
+        """Return the state at the optimum of rows: least log loss, in all, plus `ridge` / 2 x each weight's square.
+
+        Features are ridged as they are told by `Standard`, and the bias is not. L-BFGS (Liu and Nocedal, Mathematical
+        Programming, 1989); the same rows give the same state. It may go on learning from what comes later.
+        """
+        state = cls.begin(rates, hashed, names, rows)
+        own, place = np.unique(rows.ids, return_inverse=True)
+        fields = rows.ids.shape[1]
+        place = place.reshape(rows.ids.shape).astype(np.int32)
+        # In the precision of the weights: otherwise each of hundreds of products would first copy all of it.
+        dense = np.concatenate([state.standard.apply(rows.known), np.ones((len(rows), 1))], axis=1, dtype=np.float64)
+        ridges = np.full(len(own) + dense.shape[1], ridge)
+        ridges[-1] = 0.0
+        clicked = rows.clicked.astype(np.float64)
+
+        def at(weights: Floats) -> Floats:
+            return np.asarray(weights[: len(own)][place].sum(axis=1) + dense @ weights[len(own) :])
+
+        def cost(weights: Floats) -> tuple[float, Floats]:
+            odds = at(weights)
+            slope = chances(odds) - clicked
+            of_ids = _sums(place.reshape(-1), np.repeat(slope, fields), len(own))
+            gradient = np.concatenate([of_ids, slope @ dense]) + ridges * weights
+            loss = float((np.logaddexp(0, odds) - clicked * odds).sum())
+            return loss + 0.5 * float(ridges @ weights**2), gradient
+
+        start = np.zeros(len(ridges))
+        rate = base_rate(rows.clicked)
+        start[-1] = np.log(rate / (1 - rate))
+        settings = {"maxiter": _ITERATIONS, "maxfun": 2 * _ITERATIONS, "gtol": _FLAT * len(rows), "ftol": 0.0}
+        weights: Floats = minimize(cost, start, jac=True, method="L-BFGS-B", options=settings).x
+
+        squares = (chances(at(weights)) - clicked) ** 2
+        weights[len(own) : -1] /= state._quiet
+        state.n[own] = _sums(place.reshape(-1), np.repeat(squares, fields), len(own))
+        state.n[state.buckets :] = squares @ dense**2
+        state.n[state.buckets : -1] *= state._quiet**2
+        whole = np.zeros(len(state.z))
+        whole[own], whole[state.buckets :] = weights[: len(own)], weights[len(own) :]
+        l1 = np.where(np.arange(len(whole)) < state.buckets, rates.l1, 0.0)
+        state.z = -whole * ((rates.beta + np.sqrt(state.n)) / rates.alpha + rates.l2) - np.sign(whole) * l1
+        state._met(rows)
+        return state
+
     @property
     def buckets(self) -> int:
         """How many coordinates are of ids."""
@@ -130,10 +182,14 @@ class Ftrl:
         for begin in range(0, len(rows), size):
             part = slice(begin, begin + size)
             total += self._step(rows.ids[part], rows.known[part], rows.clicked[part])
+        self._met(rows)
+        return total / max(len(rows), 1)
+
+    def _met(self, rows: Rows) -> None:
+        """Remember how many rows, and until when."""
         self.rows += len(rows)
         first, second = (int(rows.times[rows.half == half].max(initial=self.until_ms[half])) for half in (0, 1))
         self.until_ms = first, second
-        return total / max(len(rows), 1)
 
     def _step(self, ids: Ints, known: Floats32, clicked: Floats32) -> float:
         own, place = np.unique(ids, return_inverse=True)

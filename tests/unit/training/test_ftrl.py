@@ -10,6 +10,7 @@ import clicks_folder
 import numpy as np
 import pytest
 from clicks_folder import HASHED, NAMES
+from sklearn.linear_model import LogisticRegression
 
 from twinloop.errors import BadInputError
 from twinloop.evaluation.probability import log_loss
@@ -195,3 +196,32 @@ def test_many_features_and_few_clicks_leave_the_mean_where_it_is():
     state = Ftrl.begin(Rates(), None, names, rows)
     state.learn(rows)
     assert chances(state.log_odds(rows)).sum() == pytest.approx(clicked.sum(), rel=0.2)
+
+
+def test_solved_is_the_optimum_and_goes_on_from_there(parts):
+    """By scikit-learn, which minimises the same: its C is one over the ridge, and its bias is free, too."""
+    train, test = parts
+    hot = np.zeros((len(train), HASHED.buckets))
+    for field in range(train.ids.shape[1]):
+        np.add.at(hot, (np.arange(len(train)), train.ids[:, field]), 1)
+    state = Ftrl.solved(Rates(), HASHED, NAMES, train, ridge=5.0)
+    told = np.hstack([hot, state.standard.apply(train.known)])
+    right = LogisticRegression(C=1 / 5.0, tol=1e-8, max_iter=5_000).fit(told, train.clicked)
+    np.testing.assert_allclose(state.log_odds(train), right.decision_function(told), atol=2e-3)
+
+    assert (state.rows, state.until_ms) == (len(train), tuple(half.times.max() for half in train.halves()))
+    assert state.packed() == Ftrl.solved(Rates(), HASHED, NAMES, train, ridge=5.0).packed()
+    before = log_loss(test.clicked, chances(state.log_odds(test)))
+    again = Ftrl.unpack(state.packed())
+    assert (again.log_odds(test) == state.log_odds(test)).all()
+    again.learn(train)
+    assert log_loss(test.clicked, chances(again.log_odds(test))) == pytest.approx(before, rel=0.02)
+
+
+@pytest.mark.parametrize("lacks", ["ids", "known"])
+def test_what_is_solved_may_lack_either_input(parts, lacks):
+    train, test = (replace(rows, **{lacks: getattr(rows, lacks)[:, :0]}) for rows in parts)
+    hashed, names = (None, NAMES) if lacks == "ids" else (HASHED, ())
+    state = Ftrl.solved(Rates(), hashed, names, train, ridge=5.0)
+    base = log_loss(test.clicked, np.full(len(test), train.clicked.mean()))
+    assert log_loss(test.clicked, chances(state.log_odds(test))) < base

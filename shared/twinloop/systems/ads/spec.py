@@ -41,7 +41,7 @@ SPEC = SystemSpec(
         "and age group are used, by which audiences are bought; nothing else that says who somebody is."
     ),
     architecture=(
-        "A ladder: the base rate; logistic regression over the hashes, learnt one showing at a time (FTRL), which can "
+        "A ladder: the base rate; logistic regression over the hashes, at its optimum, which by FTRL can "
         "go on learning from where it stopped; gradient-boosted trees over the counters; a network that crosses "
         "features explicitly (DCN-v2) beside a deep one. A simpler rung serves unless a more complex one pays for "
         "itself in log loss. All are one ONNX file that takes hashes, counters or both, calibrated inside on a part of "
