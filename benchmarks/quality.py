@@ -7,7 +7,7 @@ learning run is asked in process, through the same serving code. A split at one 
 because under the per-user split popularity may look at other users' later events.
 
 KuaiRand, what becomes of a video that is shown: `benchmarks/clicks.py`. Probabilities of clicks on ads:
-`benchmarks/ads.py`.
+`benchmarks/ads.py`. Search on judged queries: `benchmarks/search.py`.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ from typing import Any
 from benchmarks.ads import measure as measure_ads
 from benchmarks.clicks import kuairand
 from benchmarks.clicks import measure as measure_clicks
+from benchmarks.search import measure as measure_search
 from rich.console import Console
 
 from twinloop.aws import clients
@@ -64,6 +65,11 @@ def main() -> None:
     console.rule("ads")
     result["ads"] = measure_ads()
     options.output.write_text(json.dumps(result, indent=1) + "\n")
+    console.rule("search")
+    searched = measure_search()
+    if searched is not None:
+        result["search"] = {"systems": ["search"]} | searched
+        options.output.write_text(json.dumps(result, indent=1) + "\n")
     console.print_json(json.dumps(result))
 
 

@@ -22,7 +22,7 @@ LOCKS = ROOT / "requirements"
 LOCALSTACK_PLUGINS = ROOT / "infra" / "local" / "localstack_plugins"
 # name -> (folder, Python version, lock files in the order they are installed)
 ENVIRONMENTS = {
-    "dev": (ROOT / ".venv", "3.11", ("torch.txt", "dev.txt")),
+    "dev": (ROOT / ".venv", "3.11", ("torch.txt", "dev.txt", "encoder.txt")),
     "ministack": (ROOT / ".envs" / "ministack", "3.13", ("ministack.txt",)),
     "sam": (ROOT / ".envs" / "sam", "3.11", ("sam.txt",)),
     "lambda-runtime": (ROOT / ".envs" / "lambda-runtime", "3.13", ("lambda-runtime.txt",)),

@@ -16,6 +16,7 @@ from twinloop.commands import (
     learn,
     models,
     monitor,
+    search,
     simulate,
     target,
     train,
@@ -58,6 +59,8 @@ for command in (
     monitor.monitor,
     simulate.simulate,
     card.card,
+    search.reindex,
+    search.zero_results,
 ):
     app.command()(command)
 

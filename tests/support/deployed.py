@@ -75,10 +75,10 @@ class Cloud:
         found: dict[str, Any] = answer.json
         return found
 
-    def lake_rows(self, table: str, date: str) -> list[dict[str, Any]]:
+    def lake_rows(self, table: str, date: str, *, system: str = "video") -> list[dict[str, Any]]:
         """Return the rows of one date, as every file of it has them."""
         store = self.place.store
-        keys = list(store.keys(f"lake/video/{table}/dt={date}/"))
+        keys = list(store.keys(f"lake/{system}/{table}/dt={date}/"))
         return [row for key in keys for row in pq.read_table(io.BytesIO(store.read(key).body)).to_pylist()]
 
 

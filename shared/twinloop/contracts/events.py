@@ -145,3 +145,54 @@ class AdEventRow(Contract):
 
 
 ADS_TABLES: dict[str, type[Contract]] = {"users": UserRow, "items": AdItemRow, "events": AdEventRow}
+
+
+class SearchItemRow(Contract):
+    """A document that can be found; texts and numbers among its attributes are searched and filtered by, too."""
+
+    item_id: Id
+    title: Text
+    text: Text | None = None
+    tags: Tags = Field((), max_length=100)
+    attributes: dict[str, Any] | None = None
+    extra: str | None = None
+
+
+class SearchEventRow(Contract):
+    """A query with the list that answered it, or a click on an item of that list.
+
+    A query and the clicks that came of it share `request_id`; without it nothing is learnt from them. `shown` are the
+    items of the list, best first, as far as the user could see them; `position` of a click counts from 0.
+    """
+
+    event_id: Id
+    type: Literal["query", "click"]
+    time: EventTime
+    user_id: Id
+    query: Annotated[str, StringConstraints(min_length=1, max_length=500)]
+    item_id: Id | None = None
+    request_id: Id | None = None
+    position: Annotated[int, Field(ge=0, le=1_000_000)] | None = None
+    shown: Tags = Field((), max_length=100)
+    context: dict[str, Any] | None = None
+    extra: str | None = None
+
+
+class SearchJudgmentRow(Contract):
+    """What a person thinks of an item as an answer to a query: 0 is no answer, more is better."""
+
+    identity_columns = ("query", "item_id")
+
+    query: Annotated[str, StringConstraints(min_length=1, max_length=500)]
+    item_id: Id
+    grade: Annotated[float, Field(ge=0, le=10, allow_inf_nan=False)]
+    judged_at: Moment | None = None
+    extra: str | None = None
+
+
+SEARCH_TABLES: dict[str, type[Contract]] = {
+    "users": UserRow,
+    "items": SearchItemRow,
+    "events": SearchEventRow,
+    "judgments": SearchJudgmentRow,
+}

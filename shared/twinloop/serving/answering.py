@@ -14,7 +14,7 @@ from twinloop.contracts.endpoint import Endpoint, Found, Origin, Question
 from twinloop.errors import UnavailableError
 from twinloop.serving.prediction_log import PredictionLog, record
 from twinloop.serving.presets import Chosen, choose
-from twinloop.serving.reading import Reader
+from twinloop.serving.reading import Read, Reader
 from twinloop.serving.releases import LoadedRelease
 from twinloop.serving.routing import in_challenger
 from twinloop.serving.slots import Serving, Slots
@@ -96,7 +96,9 @@ class Answering:
         seed = f"{subject}\0{prediction_id}" if self._explore and request.explore else ""
         chosen = choose(self._presets, request.preset, seed, self._mix)
         serving = self._slots.current()
-        history, whole, known = self._reader.read(subject, known=_asks_known(serving))
+        history, whole, known = (
+            self._reader.read(subject, known=_asks_known(serving)) if _asks_history(serving) else Read((), whole=True)
+        )
         at_ms = request.time_ms if request.time_ms is not None else milliseconds(self._now())
         question = Question(request, history, known, at_ms, chosen.name, seed)
         outcome = self._first_that_answers(question, subject, serving)
@@ -196,3 +198,9 @@ def _asks_known(serving: Serving) -> bool:
     """Say whether any release that may be asked wants more than a history; who asks for nothing need not say so."""
     releases = (serving.champion, serving.challenger, serving.shadow)
     return any(release is not None and getattr(release.predictor, "asks_known", False) for release in releases)
+
+
+def _asks_history(serving: Serving) -> bool:
+    """Say whether anything need be read of who asks: not where every release says that it depends on nobody's past."""
+    releases = [of for of in (serving.champion, serving.challenger, serving.shadow) if of is not None]
+    return not releases or any(getattr(of.predictor, "asks_history", True) for of in releases)

@@ -14,7 +14,7 @@ from pathlib import Path
 
 _PACKAGE = Path(__file__).resolve().parents[1]
 # What a job imports; the rest of the package belongs to functions and the command line.
-_ROOMS = ("contracts", "evaluation", "training")
+_ROOMS = ("contracts", "evaluation", "text", "training")
 _MODULES = ("__init__.py", "errors.py", "features/__init__.py", "features/hashing.py", "features/schema.py", "py.typed")
 
 

@@ -1,0 +1,218 @@
+"""A search's snapshot as its jobs read it: documents out of items, and queries with what answers them."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from twinloop.errors import BadInputError
+from twinloop.text.analysis import terms
+from twinloop.training.examined import Observed, Seen, attraction, estimate
+from twinloop.training.examples import ExamplesSnapshot, Part
+
+TITLE, TEXT, TAGS = "title", "text", "tags"
+_MOST_FIELDS = 8
+_MOST_NUMBERS = 8
+_LEAST_SHARE = 0.01  # of the items must have an attribute that becomes a field or a number
+_LONGEST_CATEGORY = 100
+_SEPARATOR = "\n"  # between the parts of a list: words on both sides are no neighbours in a text
+
+
+@dataclass(frozen=True)
+class Corpus:
+    """The documents of an index.
+
+    Attributes:
+        ids, titles, texts: Of each document.
+        fields: Names of the fields, the title first.
+        texts_of: Field -> the text of each document in it.
+        categories: Attribute -> the values of each document.
+        numbers: Attribute -> float32[N], NaN where a document has none.
+    """
+
+    ids: tuple[str, ...]
+    titles: tuple[str, ...]
+    texts: tuple[str, ...]
+    fields: tuple[str, ...]
+    texts_of: Mapping[str, tuple[str, ...]]
+    categories: Mapping[str, tuple[tuple[str, ...], ...]]
+    numbers: Mapping[str, NDArray[np.float32]]
+
+    def words(self, most: int | None = None) -> Iterator[list[list[str]]]:
+        """Yield the terms of each document, or of the first so many, a list a field; they are not kept in memory."""
+        columns = [self.texts_of[name] for name in self.fields]
+        for document in range(len(self.ids) if most is None else min(most, len(self.ids))):
+            yield [terms(texts[document]) for texts in columns]
+
+    def digest(self) -> str:
+        """Return a hash of everything that is looked up, told or filtered by: the index's version of its items."""
+        hashed = hashlib.sha256()
+        for part in (self.ids, *(self.texts_of[name] for name in self.fields), *self.categories.values()):
+            hashed.update(json.dumps(part, ensure_ascii=False).encode("utf-8", errors="surrogatepass"))
+        for name, values in self.numbers.items():
+            hashed.update(name.encode() + values.tobytes())
+        return hashed.hexdigest()[:16]
+
+
+@dataclass(frozen=True)
+class Labelled:
+    """A query with how well documents answer it, 0 to 1; what is not named answers it by 0."""
+
+    text: str
+    grades: Mapping[str, float]
+
+
+def corpus_of(items: pa.Table) -> Corpus:
+    """Return the documents of a snapshot's items.
+
+    Every text among the attributes, and every list of texts, becomes a field and a category; every number becomes a
+    number to filter and to rank by. Those that most items have come first, eight of each at most; addresses (one word
+    with `://`) are neither. Raises BadInputError where no item has a title.
+    """
+    rows = items.select([name for name in ("item_id", TITLE, TEXT, TAGS, "attributes") if name in items.column_names])
+    return corpus_of_rows(rows.to_pylist())
+
+
+@dataclass(frozen=True)
+class Named:
+    """Attributes that an earlier build made fields and numbers of, in its order: a ranker knows them by their names."""
+
+    texts: tuple[str, ...]
+    numbers: tuple[str, ...]
+
+
+def corpus_of_rows(rows: Iterable[Mapping[str, Any]], named: Named | None = None) -> Corpus:
+    """Return the documents of items, as `corpus_of` does; `attributes` may be JSON text or a mapping.
+
+    With `named`, fields and numbers are those, whatever attributes the items have now.
+    """
+    titled = [row for row in rows if row.get(TITLE)]
+    if not titled:
+        raise BadInputError("no item has a title, so there is nothing to find; load items: twinloop load search PATH")
+    attributes = [_attributes(row.get("attributes")) for row in titled]
+    texts, numbers = (named.texts, named.numbers) if named is not None else _kinds(attributes)
+    columns: dict[str, list[list[str]]] = {name: [_texts(of.get(name)) for of in attributes] for name in texts}
+    tags = [_texts(row.get(TAGS)) for row in titled]
+    texts_of = {
+        TITLE: tuple(str(row[TITLE]) for row in titled),
+        TEXT: tuple(str(row.get(TEXT) or "") for row in titled),
+        TAGS: tuple(_SEPARATOR.join(values) for values in tags),
+        **{name: tuple(_SEPARATOR.join(values) for values in columns[name]) for name in texts},
+    }
+    return Corpus(
+        ids=tuple(str(row["item_id"]) for row in titled),
+        titles=texts_of[TITLE],
+        texts=texts_of[TEXT],
+        fields=tuple(texts_of),
+        texts_of=texts_of,
+        categories={
+            name: tuple(tuple(value for value in values if len(value) <= _LONGEST_CATEGORY) for values in lists)
+            for name, lists in {TAGS: tags, **columns}.items()
+        },
+        numbers={name: np.array([_number(of.get(name)) for of in attributes], np.float32) for name in numbers},
+    )
+
+
+def queries_of(snapshot: ExamplesSnapshot, part: Part, *, seen: Observed | None = None) -> list[Labelled]:
+    """Return a part's queries of which it is known that something answers them.
+
+    People's judgments count where there are any of a query, as shares of the best grade there is. Of other queries
+    the clicks do, freed of the places at which items were shown; see `training/examined.py`. `seen` is what the train
+    part's clicks say about places; None estimates it of this part's own.
+    """
+    table = snapshot.read(part)
+    by_query: dict[str, tuple[str, dict[str, float], list[Seen]]] = {}
+    for row in table.to_pylist():
+        _, grades, clicks = by_query.setdefault(row["group_id"], (row["query"], {}, []))
+        if row["grade"] is not None:
+            grades[row["item_id"]] = max(float(row["grade"]), grades.get(row["item_id"], 0.0))
+        elif row["shown"]:
+            clicks.append(Seen(row["group_id"], row["item_id"], row["position"], row["shown"], row["clicked"]))
+    best = max((grade for _, grades, _ in by_query.values() for grade in grades.values()), default=0.0) or 1.0
+    clicked = {query for query, (_, grades, clicks) in by_query.items() if clicks and not grades}
+    looks = [one for query in sorted(clicked) for one in by_query[query][2]]
+    attractive = attraction(looks, seen or estimate(looks)) if looks else {}
+    made = []
+    for query, (text, grades, clicks) in sorted(by_query.items()):
+        told = {item: grade / best for item, grade in grades.items()}
+        if not told:
+            told = {one.item: attractive[query, one.item] for one in clicks if (query, one.item) in attractive}
+        told = {item: grade for item, grade in told.items() if grade > 0}
+        if told:
+            made.append(Labelled(text, told))
+    return made
+
+
+def observed(snapshot: ExamplesSnapshot) -> Observed | None:
+    """Return what the clicks of the train part say about places; None where there are none."""
+    rows = snapshot.read("train").select(["group_id", "item_id", "position", "shown", "clicked"]).to_pylist()
+    looks = [
+        Seen(row["group_id"], row["item_id"], row["position"], row["shown"], row["clicked"])
+        for row in rows
+        if row["shown"]
+    ]
+    return estimate(looks) if looks else None
+
+
+def ndcg(ranked: Sequence[str], grades: Mapping[str, float], *, at: int = 10) -> float:
+    """Return NDCG of a list with grades as gains; what is not graded gains nothing. 0 where nothing answers."""
+    gains = [grades.get(item, 0.0) / math.log2(place + 2) for place, item in enumerate(ranked[:at])]
+    ideal = sorted(grades.values(), reverse=True)[:at]
+    whole = sum(grade / math.log2(place + 2) for place, grade in enumerate(ideal))
+    return sum(gains) / whole if whole else 0.0
+
+
+def _kinds(attributes: Sequence[Mapping[str, Any]]) -> tuple[Sequence[str], Sequence[str]]:
+    """Return which attributes are texts and which numbers, those that most items have first."""
+    texts: Counter[str] = Counter()
+    numbers: Counter[str] = Counter()
+    addresses: Counter[str] = Counter()
+    for of in attributes:
+        for name, value in of.items():
+            if not math.isnan(_number(value)):
+                numbers[name] += 1
+            elif found := _texts(value):
+                texts[name] += 1
+                addresses[name] += any("://" in text and " " not in text.strip() for text in found)
+    least = max(_LEAST_SHARE * len(attributes), 1)
+    reserved = {TITLE, TEXT, TAGS}
+    named = [n for n, count in _ranked(texts) if count >= least and addresses[n] * 2 < count and n not in reserved]
+    counted = [n for n, count in _ranked(numbers) if count >= least and count >= texts[n] and n not in reserved]
+    return [name for name in named if name not in counted][:_MOST_FIELDS], counted[:_MOST_NUMBERS]
+
+
+def _ranked(counts: Counter[str]) -> list[tuple[str, int]]:
+    return sorted(counts.items(), key=lambda entry: (-entry[1], entry[0]))
+
+
+def _attributes(value: Any) -> Mapping[str, Any]:
+    if isinstance(value, str):
+        try:
+            value = json.loads(value)
+        except ValueError:
+            return {}
+    return value if isinstance(value, Mapping) else {}
+
+
+def _texts(value: Any) -> list[str]:
+    if isinstance(value, str):
+        return [value] if value.strip() else []
+    if isinstance(value, bool):
+        return ["yes" if value else "no"]
+    if isinstance(value, Sequence):
+        return [text for text in value if isinstance(text, str) and text.strip()]
+    return []
+
+
+def _number(value: Any) -> float:
+    number = isinstance(value, int | float) and not isinstance(value, bool)
+    return float(value) if number and math.isfinite(value) and abs(value) < 1e30 else math.nan

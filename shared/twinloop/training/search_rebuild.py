@@ -1,0 +1,151 @@
+"""A new index behind the models that serve: the items of now, and everything that was learnt as it was.
+
+A release is built of a release: texts that have not changed keep their vectors, settings and ranker stay, and the new
+one is a release like any, with a version of its own, proven as a job's is. One alias moves; processes that serve load
+it beside the old one and change between two requests.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from twinloop.contracts.artefacts import ComponentManifest, Parity, release_schema
+from twinloop.errors import BadInputError, IntegrityError
+from twinloop.registry.registry import Registry
+from twinloop.text.documents import Documents
+from twinloop.text.lexical import LexicalIndex, facts_of
+from twinloop.training import search_index, search_vectors, sentence_encoder
+from twinloop.training.search_data import TAGS, TEXT, TITLE, Corpus, Named, corpus_of_rows
+
+Files = Mapping[str, bytes]
+_LEAST_SHARE = 0.5  # an index that lost more of its documents than this is taken for an accident
+
+
+@dataclass(frozen=True)
+class Rebuilt:
+    """A release with a new index.
+
+    Attributes:
+        components: Component -> file -> bytes.
+        documents: How many it has.
+        fresh: Vectors that had to be made.
+        changed: Whether the items are others than before.
+    """
+
+    components: dict[str, dict[str, bytes]]
+    documents: int
+    fresh: int
+    changed: bool
+
+
+def named_by(index: Files) -> Named:
+    """Return which attributes an index made fields and numbers of; raises IntegrityError."""
+    lexical = LexicalIndex.unpacked(index[search_index.LEXICAL_FILE])
+    texts = tuple(name for name in lexical.fields if name not in (TITLE, TEXT, TAGS))
+    return Named(texts, tuple(Documents(index[search_index.DOCUMENTS_FILE]).numbers))
+
+
+def rebuild(
+    components: Mapping[str, Files], items: Iterable[Mapping[str, Any]], *, least_share: float = _LEAST_SHARE
+) -> Rebuilt:
+    """Return a release's components with the index, and the vectors where it has them, built of these items.
+
+    Raises:
+        BadInputError: No item has a title, or so few are left of what was indexed that something must have gone wrong.
+        IntegrityError: The release cannot be read, or a proof fails.
+    """
+    began = time.perf_counter()
+    before = components[search_index.COMPONENT]
+    corpus = corpus_of_rows(items, named_by(before))
+    old = Documents(before[search_index.DOCUMENTS_FILE])
+    left = sum(item in old.places for item in corpus.ids)
+    if left < least_share * old.size:
+        raise BadInputError(
+            f"only {left} of the {old.size} documents of the index are among the items; if that is meant, learn anew: "
+            "twinloop learn search"
+        )
+    made = {name: dict(files) for name, files in components.items()}
+    if corpus.digest() == old.version:
+        return Rebuilt(made, old.size, 0, changed=False)
+    _index(made, corpus, began)
+    fresh = _vectors(made, corpus, began) if search_vectors.COMPONENT in made else 0
+    return Rebuilt(made, len(corpus.ids), fresh, changed=True)
+
+
+def refresh(
+    registry: Registry,
+    items: Iterable[Mapping[str, Any]],
+    check: Callable[[Mapping[str, Files]], None],
+    *,
+    by: str,
+    least_share: float = _LEAST_SHARE,
+) -> tuple[str, Rebuilt] | None:
+    """Build the champion's index anew, register the release and make it the champion; None where nothing has changed.
+
+    Args:
+        registry: Of search.
+        items: All of them, as they are now.
+        check: Is given the new components, and raises where they cannot be served.
+        by: Who does it.
+        least_share: Of the documents that must still be there.
+
+    Raises:
+        NotFoundError, BadInputError, IntegrityError: See `rebuild`; or there is no champion.
+        ConflictError: Somebody else moved the champion meanwhile; their release stays.
+    """
+    state = registry.alias("champion")
+    if state is None:
+        raise BadInputError("search has no champion whose index could be built anew; run `twinloop learn search` first")
+    manifest = registry.release(state.version)
+    rebuilt = rebuild(registry.read_release(state.version), items, least_share=least_share)
+    if not rebuilt.changed:
+        return None
+    check(rebuilt.components)
+    versions = {name: registry.register_component(name, files) for name, files in rebuilt.components.items()}
+    manifests = (ComponentManifest.model_validate_json(of["manifest.json"]) for of in rebuilt.components.values())
+    draft = registry.draft_release(
+        rung=manifest.rung,
+        snapshot_id=manifest.snapshot_id,
+        schema_hash=release_schema(manifests),
+        components=versions,
+    )
+    words = f"index of {rebuilt.documents} documents, {rebuilt.fresh} vectors made anew; models of {state.version}"
+    registry.register_release(draft.model_copy(update={"verdict": words}), {})
+    registry.promote(draft.version, why=words, by=by, expected=state.version)
+    return draft.version, rebuilt
+
+
+def _index(made: dict[str, dict[str, bytes]], corpus: Corpus, began: float) -> None:
+    of = made[search_index.COMPONENT]
+    index = search_index.build_index(corpus, LexicalIndex.unpacked(of[search_index.LEXICAL_FILE]).scoring)
+    parity = search_index.prove_index(corpus, index, corpus.titles[:20])
+    of |= {**search_index.index_files(corpus, index), "model.onnx": search_index.scoring_graph(index.size)}
+    _describe(of, parity, facts_of(index), began)
+
+
+def _vectors(made: dict[str, dict[str, bytes]], corpus: Corpus, began: float) -> int:
+    of, encoder = made[search_vectors.COMPONENT], made[sentence_encoder.COMPONENT]
+    asking = sentence_encoder.Encoder(encoder["model.onnx"], encoder[sentence_encoder.VOCABULARY_FILE])
+    vectors = search_vectors.make_vectors(corpus, asking, search_vectors.kept_vectors(of[search_vectors.KEPT_FILE]))
+    model = search_vectors.vectors_graph(vectors)
+    parity = search_vectors.prove_vectors(model, vectors, asking.encode(corpus.titles[:20]))
+    of |= {"model.onnx": model, search_vectors.KEPT_FILE: vectors.kept()}
+    _describe(of, parity, search_vectors.facts_of(vectors), began)
+    return vectors.fresh
+
+
+def _describe(of: dict[str, bytes], parity: Parity, facts: Mapping[str, float], began: float) -> None:
+    """Write anew what a component says of itself: its proof, its figures and how long it took."""
+    try:
+        manifest = ComponentManifest.model_validate_json(of["manifest.json"])
+        metrics = json.loads(of["metrics.json"])
+    except (KeyError, ValueError) as error:
+        raise IntegrityError(f"a component of the release cannot be read: {error}") from error
+    seconds = round(time.perf_counter() - began, 3)
+    manifest = manifest.model_copy(update={"parity": parity, "trained_seconds": seconds})
+    of["manifest.json"] = manifest.model_dump_json(indent=1).encode()
+    of["metrics.json"] = json.dumps({**metrics, **facts}, indent=1, sort_keys=True).encode()

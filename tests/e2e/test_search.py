@@ -1,0 +1,125 @@
+"""The search system on the stack: a simulated catalogue loaded and learnt from, and what the API finds in it."""
+
+from __future__ import annotations
+
+import time
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+from deployed import Answer, Cloud, wait_for
+
+from twinloop.commands import learn
+from twinloop.commands.data import load_files
+from twinloop.datasets.simulator.searches import SearchSettings, SearchWorld, simulate_searches
+
+RESULTS, EVENTS = "/v1/search/results", "/v1/search/events"
+SETTINGS = SearchSettings(documents=300, topics=6, queries=200, searches=1000, judged=0.7, seed=5)
+WORLD = SearchWorld(SETTINGS)
+
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(900)]
+
+
+@pytest.fixture(scope="module")
+def verdict(cloud: Cloud, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    """The catalogue, its judgments and two weeks of searches in the lake, and learnt from by two rungs."""
+    folder = tmp_path_factory.mktemp("search") / "world"
+    made = simulate_searches(folder, SETTINGS)
+    for table in ("items", "judgments", "events"):
+        target = folder / "raw" / table / "all.jsonl.gz"
+        target.parent.mkdir()
+        (folder / "raw" / f"{table}.jsonl.gz").rename(target)
+    receipts = load_files(cloud.place, "search", [folder / "raw"])
+    assert {receipt.table: sum(receipt.rows.values()) for receipt in receipts} == made
+    assert sum(sum(receipt.quarantined.values()) for receipt in receipts) == 0
+    found, progress = learn.run(cloud.place, "search", ("bm25", "learned_ranking"))
+    assert {job.status for job in progress.jobs} == {"Completed"}, progress.jobs
+    assert found["promote"], found
+    return found
+
+
+def ask(cloud: Cloud, **body: Any) -> Answer:
+    return cloud.call(RESULTS, body)
+
+
+def test_a_title_finds_its_document_with_its_words_and_facets(cloud: Cloud, verdict: dict[str, Any]) -> None:
+    title = WORLD.titles[7]
+
+    def usual() -> dict[str, Any] | None:
+        found: dict[str, Any] = ask(cloud, query=title, include=["titles", "highlights", "reasons"]).json
+        return found if found.get("model_version") == verdict["version"] and not found["degraded"] else None
+
+    told = wait_for(usual, 60, "the champion answers")
+    first = told["items"][0]
+    assert (first["rank"], first["title"].lower()) == (1, title)
+    assert first["reasons"]
+    marked = first["highlights"]["title"]
+    words = {marked["text"][start:end].lower() for start, end in marked["marks"]}
+    assert words == set(title.split())
+
+    films = ask(cloud, query=title, of={"kind": ["film"]}, facets=["kind"], limit=50).json
+    assert films["items"]
+    assert all(int(item["item_id"].removeprefix("d")) % 2 for item in films["items"])
+    assert {value["value"] for value in films["facets"]["kind"]} <= {"film", "book"}
+
+
+def test_a_mistyped_word_is_taken_for_what_was_meant_and_nothing_is_found_of_nothing(
+    cloud: Cloud, verdict: dict[str, Any]
+) -> None:
+    word = next(word for title in WORLD.titles for word in title.split() if len(word) >= 7)
+    told = ask(cloud, query=word[:3] + word[4:]).json
+    assert [one["taken_for"] for one in told["corrections"]] == [word]
+    assert word in told["items"][0]["title"].lower()
+
+
+@pytest.mark.parametrize(
+    ("body", "field"),
+    [
+        ({"query": ""}, "query"),
+        ({}, "query"),
+        ({"query": "x" * 501}, "query"),
+        ({"query": "x", "limit": 0}, "limit"),
+        ({"query": "x", "between": {"rating": {"least": "much"}}}, "between.rating.least"),
+        ({"query": "x", "colour": "red"}, "colour"),
+    ],
+)
+def test_a_wrong_request_is_refused_by_the_field(
+    cloud: Cloud, verdict: dict[str, Any], body: dict[str, Any], field: str
+) -> None:
+    answer = ask(cloud, **body)
+    assert (answer.status, answer.kind) == (400, "application/problem+json"), answer
+    assert field in {fault["field"] for fault in answer.json["errors"]}
+
+
+def test_what_the_index_cannot_filter_by_is_said(cloud: Cloud, verdict: dict[str, Any]) -> None:
+    answer = ask(cloud, query=WORLD.titles[7], of={"smell": ["sweet"]})
+    assert (answer.status, answer.kind) == (400, "application/problem+json"), answer
+    assert "smell" in answer.json["detail"]
+
+
+def test_without_a_key_nothing_is_said_but_how_to_ask(cloud: Cloud) -> None:
+    assert cloud.call(RESULTS, {"query": "x"}, key=None).status == 403
+    answer = cloud.call("/v1/search/openapi.json", key=None)
+    assert (answer.status, answer.kind) == (200, "application/json")
+    assert set(answer.json["paths"]) == {RESULTS, EVENTS}
+
+
+def test_what_people_search_and_click_reaches_the_lake(cloud: Cloud, verdict: dict[str, Any]) -> None:
+    mark, now = f"e2e{time.time_ns()}", datetime.now(UTC)
+    told = ask(cloud, query=WORLD.titles[7]).json
+    asked = {"user_id": mark, "query": WORLD.titles[7], "request_id": told["prediction_id"], "time": now.isoformat()}
+    shown = [item["item_id"] for item in told["items"]]
+    events = [
+        {"event_id": f"{mark}-q", "type": "query", "shown": shown} | asked,
+        {"event_id": f"{mark}-c", "type": "click", "item_id": shown[0], "position": 0} | asked,
+        {"event_id": f"{mark}-x", "type": "click", "item_id": shown[0], "position": "first"} | asked,
+    ]
+    answer = cloud.call(EVENTS, {"events": events})
+    assert answer.status == 202, answer
+    assert [one["event_id"] for one in answer.json["rejected"]] == [f"{mark}-x"]
+
+    def there() -> set[str]:
+        rows = cloud.lake_rows("events", f"{now:%Y-%m-%d}", system="search")
+        return {row["event_id"] for row in rows if row["user_id"] == mark}
+
+    wait_for(lambda: there() == {f"{mark}-q", f"{mark}-c"}, 180, "the events are in the lake")

@@ -1,0 +1,62 @@
+"""LambdaMART (Burges, 2010; XGBoost's rank:ndcg) over what BM25 and vectors find, behind both."""
+
+import sys
+from dataclasses import replace
+
+from twinloop.training.job import Job, run_job
+from twinloop.training.ranker import predict, to_onnx
+from twinloop.training.search_job import (
+    encode_queries,
+    open_search,
+    sampled,
+    write_index,
+    write_ranking,
+    write_vectors,
+)
+from twinloop.training.search_ranking import (
+    USEFUL_FILE,
+    RankingConfig,
+    candidate_rows,
+    fit_ranking,
+    mean_ndcg,
+    prove_ranking,
+)
+from twinloop.training.search_terms import learn_terms
+
+
+def train(config: RankingConfig, job: Job) -> None:
+    """Learn what words tell and how to rank on train, measure on validation, export all four models, prove them."""
+    data = open_search(job)
+    matcher = write_index(job, config, data)
+    encoder, vectors, fusion = write_vectors(job, config, data, matcher)
+
+    asked = sampled(data.train, config.queries, config.seed)
+    useful = learn_terms(matcher, asked)
+    matcher = replace(matcher, useful=useful.weights())
+    found = {"fusion": fusion, "vectors": vectors}
+    rows = candidate_rows(matcher, asked, encoded=encode_queries(encoder, asked), useful=useful, **found)
+    job.say(f"{len(rows.grades)} candidates of {len(rows.sizes)} queries")
+    booster = fit_ranking(config, rows)
+
+    held_out = list(data.validation) or asked[:50]
+    checked = candidate_rows(matcher, held_out, encoded=encode_queries(encoder, held_out), **found)
+    metrics = {"ndcg@10": mean_ndcg(checked, predict(booster, checked.features)), "queries": float(len(asked))}
+    job.say(f"NDCG@10 {metrics['ndcg@10']:.4f} of {len(held_out)} queries held out")
+    names = matcher.feature_names()
+    model = to_onnx(booster, len(names))
+    parity = prove_ranking(model, booster, checked)
+    write_ranking(
+        job,
+        config,
+        data,
+        model=model,
+        parity=parity,
+        metrics=metrics,
+        names=names,
+        useful=matcher.useful,
+        file=USEFUL_FILE,
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(run_job("learned_ranking", RankingConfig, train))
