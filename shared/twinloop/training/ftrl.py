@@ -92,8 +92,9 @@ class Ftrl:
         size = (hashed.buckets if hashed is not None else 0) + 2 * len(names) + 1
         state = cls(rates, hashed, names, standard, np.zeros(size), np.zeros(size))
         rate = base_rate(rows.clicked)
-        # Of the rule for weights, solved for z.
-        state.z[-1] = -np.log(rate / (1 - rate)) * (rates.beta / rates.alpha + rates.l2)
+        weights = np.zeros(size)
+        weights[-1] = np.log(rate / (1 - rate))
+        state._take(weights)
         return state
 
     @classmethod
@@ -125,8 +126,7 @@ class Ftrl:
             return loss + 0.5 * float(ridges @ weights**2), gradient
 
         start = np.zeros(len(ridges))
-        rate = base_rate(rows.clicked)
-        start[-1] = np.log(rate / (1 - rate))
+        start[-1] = state.weights[-1]
         settings = {"maxiter": _ITERATIONS, "maxfun": 2 * _ITERATIONS, "gtol": _FLAT * len(rows), "ftol": 0.0}
         weights: Floats = minimize(cost, start, jac=True, method="L-BFGS-B", options=settings).x
 
@@ -137,8 +137,7 @@ class Ftrl:
         state.n[state.buckets : -1] *= state._quiet**2
         whole = np.zeros(len(state.z))
         whole[own], whole[state.buckets :] = weights[: len(own)], weights[len(own) :]
-        l1 = np.where(np.arange(len(whole)) < state.buckets, rates.l1, 0.0)
-        state.z = -whole * ((rates.beta + np.sqrt(state.n)) / rates.alpha + rates.l2) - np.sign(whole) * l1
+        state._take(whole)
         state._met(rows)
         return state
 
@@ -155,17 +154,29 @@ class Ftrl:
     @property
     def weights(self) -> Floats:
         """Return float64, as `z`."""
-        return self._weight(self.z, self.n, np.arange(len(self.z)) < self.buckets)
+        return self._weight(self.z, self.n, self._sparse)
 
     @property
     def used(self) -> int:
         """Return how many ids have a weight."""
         return int(np.count_nonzero(self.weights[: self.buckets]))
 
+    @property
+    def _sparse(self) -> NDArray[np.bool_]:
+        """Which coordinates l1 may leave without a weight: those of ids."""
+        return np.arange(len(self.z)) < self.buckets
+
+    def _steep(self, n: Floats) -> Floats:
+        return np.asarray((self.rates.beta + np.sqrt(n)) / self.rates.alpha + self.rates.l2)
+
     def _weight(self, z: Floats, n: Floats, sparse: bool | NDArray[np.bool_]) -> Floats:
         l1 = np.where(sparse, self.rates.l1, 0.0)
-        steep = (self.rates.beta + np.sqrt(n)) / self.rates.alpha + self.rates.l2
-        return np.where(np.abs(z) <= l1, 0.0, (np.sign(z) * l1 - z) / steep)
+        return np.where(np.abs(z) <= l1, 0.0, (np.sign(z) * l1 - z) / self._steep(n))
+
+    def _take(self, weights: Floats) -> None:
+        """Make the weights these: `_weight`, solved for z."""
+        l1 = np.where(self._sparse, self.rates.l1, 0.0)
+        self.z = -weights * self._steep(self.n) - np.sign(weights) * l1
 
     def copy(self) -> Ftrl:
         """Return a state that goes its own way."""
