@@ -71,6 +71,16 @@ class Origin:
     baseline: bool
 
 
+def _answer(predictor: Any, question: Question) -> Found:
+    found: Found = predictor.answer(question)
+    return found
+
+
+def _base(predictor: Any, question: Question) -> Found:
+    found: Found = predictor.base(question)
+    return found
+
+
 def _nothing(told: Any) -> Mapping[str, Any]:
     del told
     return {}
@@ -85,10 +95,11 @@ class Endpoint:
         request: The body's contract.
         answer: The answer's.
         subject: Request -> the id of whom or what it is about: its history is read, and it sees one arm.
-        ask: (predictor, question) -> what the release makes of it. Whatever it raises, the next release is asked.
-        fall_back: The same by the trivial baseline, which runs no model.
         tell: (question, found, origin) -> the answer.
         log: (question, found, answer) -> what the log holds of it, beside who asked, who answered and when.
+        ask: (predictor, question) -> what the release makes of it; by default its `answer(question)`. Whatever it
+            raises, the next release is asked.
+        fall_back: The same by the trivial baseline, which runs no model; by default `base(question)`.
         log_shadow: What a shadow made of the question -> what the log holds of that.
         counts: Answer -> what is counted of it, by name.
     """
@@ -97,9 +108,9 @@ class Endpoint:
     request: type[PredictionRequest]
     answer: type[PredictionAnswer]
     subject: Callable[[Any], str]
-    ask: Callable[[Any, Question], Found]
-    fall_back: Callable[[Any, Question], Found]
     tell: Callable[[Question, Any, Origin], PredictionAnswer]
     log: Callable[[Question, Any, Any], Mapping[str, Any]]
+    ask: Callable[[Any, Question], Found] = _answer
+    fall_back: Callable[[Any, Question], Found] = _base
     log_shadow: Callable[[Any], Mapping[str, Any]] = _nothing
     counts: Callable[[Any], Mapping[str, int]] = _nothing

@@ -77,16 +77,6 @@ class AdsAnswer(PredictionAnswer):
     paced: int = Field(ge=0, description="Ads left out: their budget of the day is spent, or nearly.")
 
 
-def _ask(predictor: Any, question: Question) -> Shown:
-    found: Shown = predictor.answer(question)
-    return found
-
-
-def _fall_back(predictor: Any, question: Question) -> Shown:
-    found: Shown = predictor.base(question)
-    return found
-
-
 def _tell(question: Question, shown: Shown, origin: Origin) -> AdsAnswer:
     del question
     return AdsAnswer(
@@ -147,8 +137,6 @@ PREDICTIONS = Endpoint(
     request=AdsRequest,
     answer=AdsAnswer,
     subject=lambda request: request.user_id,
-    ask=_ask,
-    fall_back=_fall_back,
     tell=_tell,
     log=_log,
     log_shadow=_log_shadow,

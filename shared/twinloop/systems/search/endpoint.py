@@ -100,16 +100,6 @@ def _subject(request: SearchRequest) -> str:
     return request.user_id or f"query: {' '.join(request.query.lower().split())[:200]}"
 
 
-def _ask(predictor: Any, question: Question) -> Results:
-    found: Results = predictor.answer(question)
-    return found
-
-
-def _fall_back(predictor: Any, question: Question) -> Results:
-    found: Results = predictor.base(question)
-    return found
-
-
 def _tell(question: Question, found: Results, origin: Origin) -> SearchAnswer:
     """Return the answer; raises BadInputError where the request names what the index does not have."""
     if found.refused is not None:
@@ -180,8 +170,6 @@ RESULTS = Endpoint(
     request=SearchRequest,
     answer=SearchAnswer,
     subject=_subject,
-    ask=_ask,
-    fall_back=_fall_back,
     tell=_tell,
     log=_log,
     log_shadow=_log_shadow,
