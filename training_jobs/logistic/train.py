@@ -51,20 +51,22 @@ def train(config: Config, job: Job) -> None:
         state = before
         loss = state.learn(learnt.thinned(config.negatives, config.seed))
         job.say(f"log loss of what it went on to learn {loss:.5f}")
+
+        def on_everything(rows: Rows) -> Ftrl:
+            del rows  # all but those held out has been learnt
+            further = state.copy()
+            further.learn(held_out.thinned(config.negatives, config.seed))
+            return further
+
     else:
-        ridge = chosen_ridge(config, job, clicks, early=early, choosing=choosing)
-        state = solved(config, clicks, learnt, ridge)
-        more = {"ridge": ridge}
+        more["ridge"] = ridge = chosen_ridge(config, job, clicks, early=early, choosing=choosing)
+
+        def on_everything(rows: Rows) -> Ftrl:
+            return solved(config, clicks, rows, ridge)
+
+        state = on_everything(learnt)
     job.say(f"{state.used} ids have a weight")
     more |= {"ids": float(state.used), "learnt": float(state.rows)}
-
-    def on_everything(rows: Rows) -> Shifted:
-        if before is None:
-            return Shifted(solved(config, clicks, rows, more["ridge"]), offset)
-        further = state.copy()
-        further.learn(held_out.thinned(config.negatives, config.seed))
-        return Shifted(further, offset)
-
     write_click(
         job,
         config,
@@ -74,7 +76,7 @@ def train(config: Config, job: Job) -> None:
         held_out=held_out,
         learnt=learnt,
         more=more,
-        again=on_everything,
+        again=lambda rows: Shifted(on_everything(rows), offset),
     )
     # What goes on has not met what calibrates: the next snapshot's calibrating rows are partly the same.
     (job.model_dir / "click" / STATE_FILE).write_bytes(state.packed())

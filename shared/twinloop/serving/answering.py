@@ -196,11 +196,10 @@ def milliseconds(moment: datetime) -> int:
 
 def _asks_known(serving: Serving) -> bool:
     """Say whether any release that may be asked wants more than a history; who asks for nothing need not say so."""
-    releases = (serving.champion, serving.challenger, serving.shadow)
-    return any(release is not None and getattr(release.predictor, "asks_known", False) for release in releases)
+    return any(getattr(release.predictor, "asks_known", False) for release in serving.releases)
 
 
 def _asks_history(serving: Serving) -> bool:
     """Say whether anything need be read of who asks: not where every release says that it depends on nobody's past."""
-    releases = [of for of in (serving.champion, serving.challenger, serving.shadow) if of is not None]
-    return not releases or any(getattr(of.predictor, "asks_history", True) for of in releases)
+    releases = serving.releases
+    return not releases or any(getattr(release.predictor, "asks_history", True) for release in releases)

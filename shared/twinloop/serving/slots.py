@@ -57,6 +57,11 @@ class Serving:
     wanted: str | None = None
     live: LiveCalibration | None = None
 
+    @property
+    def releases(self) -> tuple[LoadedRelease, ...]:
+        """Those that there are, whatever their role."""
+        return tuple(of for of in (self.champion, self.challenger, self.shadow) if of is not None)
+
 
 class Slots:
     """The releases of one system behind its aliases.
@@ -190,7 +195,7 @@ class Slots:
 
     def _held(self, version: str) -> LoadedRelease | None:
         """Return a release that is in memory for another alias: a promoted challenger is not loaded again."""
-        slots = (self._serving.champion, self._serving.challenger, self._serving.shadow, self._standby)
+        slots = (*self._serving.releases, self._standby)
         return next((release for release in slots if release and release.version == version and release.whole), None)
 
     def _load(self, alias: str, version: str) -> LoadedRelease | None:
