@@ -16,6 +16,7 @@ from twinloop.commands import (
     learn,
     models,
     monitor,
+    review,
     search,
     simulate,
     target,
@@ -63,6 +64,9 @@ for command in (
     search.zero_results,
 ):
     app.command()(command)
+
+
+app.add_typer(review.app, name="review")
 
 
 def main() -> None:

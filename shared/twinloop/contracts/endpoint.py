@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
 from twinloop.contracts.api import Arm, PredictionAnswer, PredictionRequest
@@ -36,6 +36,7 @@ class Question:
         seed: Of everything that is drawn at random: equal seeds draw equally. Empty: nothing is drawn.
         unseen: Nobody but the log will see what is made of it.
         live: How far off the release that is asked was lately; None where nobody knows.
+        others: What the store says of each of `Endpoint.others`, without items; empty where nobody is named.
     """
 
     request: Any
@@ -46,6 +47,7 @@ class Question:
     seed: str
     unseen: bool = False
     live: LiveOffsets | None = None
+    others: Mapping[str, Knowledge] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -86,6 +88,11 @@ def _nothing(told: Any) -> Mapping[str, Any]:
     return {}
 
 
+def _nobody(request: Any) -> Sequence[str]:
+    del request
+    return ()
+
+
 @dataclass(frozen=True)
 class Endpoint:
     """POST /v1/<system>/<verb>. The rails choose who answers, and log it; the system asks its predictor and tells.
@@ -102,6 +109,7 @@ class Endpoint:
         fall_back: The same by the trivial baseline, which runs no model; by default `base(question)`.
         log_shadow: What a shadow made of the question -> what the log holds of that.
         counts: Answer -> what is counted of it, by name.
+        others: Request -> ids of users of whom what is known is read in one batch, for requests that are about many.
     """
 
     summary: str
@@ -114,3 +122,4 @@ class Endpoint:
     fall_back: Callable[[Any, Question], Found] = _base
     log_shadow: Callable[[Any], Mapping[str, Any]] = _nothing
     counts: Callable[[Any], Mapping[str, int]] = _nothing
+    others: Callable[[Any], Sequence[str]] = _nobody

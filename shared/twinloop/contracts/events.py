@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field, StringConstraints
 from pydantic_core import PydanticCustomError
@@ -195,4 +195,62 @@ SEARCH_TABLES: dict[str, type[Contract]] = {
     "items": SearchItemRow,
     "events": SearchEventRow,
     "judgments": SearchJudgmentRow,
+}
+
+
+LabelName = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_]{0,60}$")]
+
+
+class ModerationItemRow(Contract):
+    """A text that somebody wrote."""
+
+    item_id: Id
+    text: Annotated[str, StringConstraints(max_length=100_000)]
+    author_id: Id | None = None
+    created_at: Moment | None = None
+    extra: str | None = None
+
+
+class ModerationEventRow(Contract):
+    """One thing that happened to an author's text. What is counted is counted of the author, who is `user_id`.
+
+    `view`: somebody saw it. `report`: somebody reported it. `violation`: a person decided that it breaks the rules.
+    `restoration`: that decision was overturned.
+    Who saw, reported or decided is `actor_id`.
+    """
+
+    event_id: Id
+    type: Literal["view", "report", "violation", "restoration"]
+    time: EventTime
+    user_id: Id
+    item_id: Id
+    request_id: Id | None = None
+    actor_id: Id | None = None
+    context: dict[str, Any] | None = None
+    extra: str | None = None
+
+
+class ModerationLabelRow(Contract):
+    """What one person says of one label of one text. Whoever was not asked about a label says nothing of it.
+
+    A reviewer's latest word counts. Where there are appeals, they count alone. Rows without `reviewer_id` are one
+    reviewer of their source.
+    """
+
+    identity_columns: ClassVar[tuple[str, ...] | None] = ()  # many say something of one item
+
+    item_id: Id
+    label: LabelName
+    value: Annotated[int, Field(ge=0, le=1)]
+    source: Literal["reviewer", "appeal", "import"]
+    time: EventTime
+    reviewer_id: Id | None = None
+    extra: str | None = None
+
+
+MODERATION_TABLES: dict[str, type[Contract]] = {
+    "users": UserRow,
+    "items": ModerationItemRow,
+    "events": ModerationEventRow,
+    "labels": ModerationLabelRow,
 }

@@ -78,6 +78,12 @@ class GatePolicy(Contract):
         description="|predicted / observed - 1| may be this much, where the system's judge gives both, "
         "or its predictions of impressions are guarded.",
     )
+    false_positive_slices: tuple[str, ...] = Field(
+        (), description="Slices inside which nobody may be wrongly acted upon much more often than outside."
+    )
+    false_positive_tolerance: float = Field(
+        0.05, ge=0, description="How much the rate of false positives inside may be above that outside."
+    )
     max_data_age_days: float | None = Field(None, description="Newest event of the snapshot may be this old.")
 
 

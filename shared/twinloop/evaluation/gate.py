@@ -16,9 +16,17 @@ from twinloop.errors import BadInputError
 from twinloop.evaluation import words
 from twinloop.evaluation.cases import CaseScores
 from twinloop.evaluation.foretold import reliability, slice_metrics, summary
-from twinloop.evaluation.guards import OBSERVED, PREDICTED, prediction_vetoes, serving_vetoes, slice_vetoes
+from twinloop.evaluation.guards import (
+    OBSERVED,
+    PREDICTED,
+    prediction_vetoes,
+    serving_vetoes,
+    slice_vetoes,
+    subgroup_vetoes,
+)
 from twinloop.evaluation.intervals import Interval, mean_interval, paired_gain
 from twinloop.evaluation.slices import slice_gains, unmeasured
+from twinloop.evaluation.subgroups import FALSE_POSITIVES, NEGATIVES, subgroup_rates, untold
 from twinloop.evaluation.verdict import (
     Candidate,
     Champion,
@@ -30,6 +38,8 @@ from twinloop.evaluation.verdict import (
     Verdict,
     Veto,
 )
+
+_COUNTS = frozenset({PREDICTED, OBSERVED, NEGATIVES, FALSE_POSITIVES})  # told as rates, not as means of the cases
 
 
 def judge(
@@ -125,6 +135,8 @@ class _Ladder:
     def _judged(self, candidate: Candidate, holder: Candidate | None) -> Judged:
         vetoes = serving_vetoes(self.policy, candidate, self.data_age_days)
         vetoes = (*vetoes, *prediction_vetoes(self.policy, candidate.foretold))
+        subgroups = subgroup_rates(self.policy, candidate.scores)
+        vetoes = (*vetoes, *subgroup_vetoes(subgroups, untold(self.policy, candidate.scores)))
         if self._baseline is None and self.champion is None:
             nobody = "there is neither a trivial baseline nor a champion to compare it with"
             vetoes = (*vetoes, Veto("comparison", nobody))
@@ -148,6 +160,7 @@ class _Ladder:
             over_champion=self._over_champion(candidate),
             slices=gains,
             vetoes=(*vetoes, *lost),
+            subgroups=subgroups,
             # A loss in a slice depends on who the champion is; what a rung is worth to the ladder does not.
             earned=not vetoes and all(c is None or c.won for c in (over_baseline, over_simpler)),
         )
@@ -220,7 +233,7 @@ def _measurements(policy: GatePolicy, model: Candidate | Champion) -> Measuremen
 
 def summarise(policy: GatePolicy, scores: CaseScores) -> dict[str, Interval]:
     """Return every metric's mean with its interval, the primary one first."""
-    shown = sorted((name for name in scores.metrics if name not in (PREDICTED, OBSERVED)), key=policy.primary.__ne__)
+    shown = sorted((name for name in scores.metrics if name not in _COUNTS), key=policy.primary.__ne__)
     return {
         name: mean_interval(scores.metrics[name], confidence=policy.confidence, resamples=policy.resamples)
         for name in shown

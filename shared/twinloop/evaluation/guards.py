@@ -12,6 +12,7 @@ from twinloop.evaluation.cases import CaseScores
 from twinloop.evaluation.foretold import Foretold
 from twinloop.evaluation.intervals import ratio_interval
 from twinloop.evaluation.slices import SliceGain
+from twinloop.evaluation.subgroups import SubgroupRate
 from twinloop.evaluation.verdict import Candidate, Veto
 from twinloop.features.judged import BUNDLE
 
@@ -41,6 +42,31 @@ def prediction_vetoes(policy: GatePolicy, foretold: Foretold | None) -> tuple[Ve
         for label in foretold.guarded:
             found += _off(policy, inside, label, confidence, where=f"{name}={value}")
     return tuple(found)
+
+
+def subgroup_vetoes(rates: Sequence[SubgroupRate], missing: Sequence[str]) -> tuple[Veto, ...]:
+    """Return the slices whose people are wrongly acted upon too often, the worst first, and those not measured."""
+    lost = [
+        Veto(
+            f"false positives in {rate.slice}={rate.label}",
+            f"{rate.inside:.1%} of the {rate.negatives} cases of {rate.slice}={rate.label} with nothing to act upon "
+            f"are acted upon, and {rate.outside:.1%} of all others; {rate.tolerance:.1%} more are tolerated "
+            f"(the difference is {rate.low:+.1%} to {rate.high:+.1%})",
+            of_slice=True,
+        )
+        for rate in sorted(rates, key=lambda rate: -rate.gap)
+        if rate.lost
+    ]
+    blind = [
+        Veto(
+            f"false positives in {name}",
+            f"false positives in the slice {name} are guarded, and no case tells of them: mend the spec or the "
+            "snapshot",
+            of_slice=True,
+        )
+        for name in missing
+    ]
+    return (*blind, *lost)
 
 
 def slice_vetoes(gains: Sequence[SliceGain], missing: Sequence[str], rival: str) -> tuple[Veto, ...]:

@@ -74,6 +74,19 @@ def _candidate(judged: Judged) -> dict[str, Any]:
             }
             for gain in judged.slices
         ],
+        "subgroups": [
+            {
+                "slice": rate.slice,
+                "label": rate.label,
+                "negatives": rate.negatives,
+                "false_positive_rate": rate.inside,
+                "outside": rate.outside,
+                "low": rate.low,
+                "high": rate.high,
+                "lost": rate.lost,
+            }
+            for rate in judged.subgroups
+        ],
         "vetoes": [asdict(veto) for veto in judged.vetoes],
         "earned": judged.earned,
     }

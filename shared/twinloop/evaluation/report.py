@@ -38,6 +38,9 @@ def render(verdict: Verdict, occasion: Occasion) -> str:
             _section("Predictions, and what came of them", _foretold(verdict)) if _predicting(verdict) else "",
             _section("Guardrails and cost", _guards(verdict)) if verdict.judged else "",
             _section("Slices", _slices(verdict)) if any(entry.slices for entry in verdict.judged) else "",
+            _section("False positives in slices", _subgroups(verdict))
+            if any(entry.subgroups for entry in verdict.judged)
+            else "",
             _section("Notes", _notes(verdict.notes)) if verdict.notes else "",
             _section("How to read this", _method(verdict)),
         )
@@ -207,6 +210,30 @@ def _slices(verdict: Verdict) -> str:
     ]
     rival = "champion" if verdict.champion else "baseline"
     return _table(["", "slice", "cases", verdict.policy.primary, rival, "gain", ""], rows)
+
+
+def _subgroups(verdict: Verdict) -> str:
+    """How often cases with nothing to act upon are acted upon, inside each guarded slice and outside it."""
+    rows = [
+        [
+            f'<th class="{role(entry, verdict)}">{escape(entry.rung.name)}</th>',
+            f'<td class="text">{escape(rate.slice)} = {escape(rate.label)}</td>',
+            f"<td>{rate.negatives:,}</td>",
+            f"<td>{rate.inside:.1%}</td>",
+            f"<td>{rate.outside:.1%}</td>",
+            f"<td>{rate.gap:+.1%} <small>{rate.low:+.1%} to {rate.high:+.1%}</small></td>",
+            f'<td class="text">{"vetoes" if rate.lost else "holds" if rate.enough else "too few to veto"}</td>',
+        ]
+        for entry in verdict.judged
+        for rate in entry.subgroups
+    ]
+    policy = verdict.policy
+    table = _table(["", "slice", "negatives", "inside", "outside", "difference", ""], rows)
+    told = (
+        f"More than {policy.false_positive_tolerance:.1%} inside above outside vetoes, where the interval of the "
+        f"difference is above 0 and both sides have {policy.minimum_slice_cases:,} cases with nothing to act upon."
+    )
+    return f"<p>{told}</p>{table}"
 
 
 def _notes(notes: Iterable[str]) -> str:

@@ -10,6 +10,7 @@ from twinloop.evaluation.cases import CaseScores
 from twinloop.evaluation.foretold import Bin, Foretold, SliceMetrics
 from twinloop.evaluation.intervals import Interval
 from twinloop.evaluation.slices import SliceGain
+from twinloop.evaluation.subgroups import SubgroupRate
 
 
 @dataclass(frozen=True)
@@ -100,7 +101,8 @@ class Judged:
     """One candidate after judgement.
 
     `over_simpler` is the comparison with the best simpler rung that held its place; `over_champion` decides. `earned`:
-    it can be served and pays for its complexity. `standing` says in words what became of it.
+    it can be served and pays for its complexity. `standing` says in words what became of it. `subgroups` are the
+    rates of false positives inside the guarded slices.
     """
 
     rung: Rung
@@ -115,6 +117,7 @@ class Judged:
     vetoes: tuple[Veto, ...]
     earned: bool
     standing: str = ""
+    subgroups: tuple[SubgroupRate, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -188,6 +188,19 @@ class ItemCache:
         return slot
 
 
+@dataclass(frozen=True)
+class NoItems:
+    """`ItemsKnown` where users are asked about by themselves: of items there are defaults, and none is missing."""
+
+    counting: Counting
+
+    def about(self, item_ids: Sequence[str], at_ms: int) -> tuple[About, bool]:
+        return about(self.counting, dict.fromkeys(item_ids, Known()), at_ms), False
+
+    def texts(self, item_ids: Sequence[str]) -> tuple[Objects, bool]:
+        return _texts(self.counting, dict.fromkeys(item_ids, Known())), False
+
+
 def _in_order(known: About, of: Sequence[str], wanted: Sequence[str]) -> About:
     """Return what is known of `of` for each of the items wanted, which may name one twice."""
     where = {item_id: place for place, item_id in enumerate(of)}

@@ -100,7 +100,8 @@ class Answering:
             self._reader.read(subject, known=_asks_known(serving)) if _asks_history(serving) else Read((), whole=True)
         )
         at_ms = request.time_ms if request.time_ms is not None else milliseconds(self._now())
-        question = Question(request, history, known, at_ms, chosen.name, seed)
+        others = self._reader.others(endpoint.others(request))
+        question = Question(request, history, known, at_ms, chosen.name, seed, others=others)
         outcome = self._first_that_answers(question, subject, serving)
         attempt, found = outcome.attempt, outcome.found
         origin = Origin(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple, Protocol, TypeVar
 
 from twinloop.contracts.features import Counting
@@ -98,6 +98,25 @@ class Reader:
         if found is None:
             return Read((), whole=False, knowledge=UserKnowledge(counting, None, self._items))
         return Read(found.history, whole=True, knowledge=UserKnowledge(counting, found.user, self._items))
+
+    def others(self, user_ids: Sequence[str]) -> Mapping[str, Knowledge]:
+        """Return what is known of users by themselves, read in one batch; raises BadInputError for impossible ids.
+
+        Where the store does not answer, what is known are defaults, and says so (`degraded`) once it is asked for.
+        """
+        if not user_ids or self._counting is None:
+            return {}
+        from twinloop.features.knowledge import NoItems, UserKnowledge  # noqa: PLC0415 - most requests name nobody else
+
+        wanted = list(dict.fromkeys(user_ids))
+        ask = None if self._features is None else self._features.known
+        found = self._answer(ask, self._system, [("user", user_id) for user_id in wanted])
+        records: Sequence[Any] = found if found is not None else [None] * len(wanted)
+        items = NoItems(self._counting)
+        return {
+            user_id: UserKnowledge(self._counting, record, items)
+            for user_id, record in zip(wanted, records, strict=True)
+        }
 
     def _read_items(self, item_ids: Sequence[str]) -> Sequence[Any] | None:
         ask = None if self._features is None else self._features.known

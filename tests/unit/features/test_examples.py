@@ -296,7 +296,6 @@ def test_where_all_groups_are_judged_nothing_is_left_to_train_on() -> None:
         ({"spec": notes.SYSTEM.spec.model_copy(update={"split": Split()})}, "is by_group or global"),
         ({"outcomes": Outcomes("true", {}, 1)}, "not from both"),
         ({"examples": replace(notes.EXAMPLES, tables=("judgments",))}, "no row contract of the table 'judgments'"),
-        ({"tables": {**notes.SYSTEM.tables, "labels": notes.NoteRow}}, "with one item_id only one would count"),
     ],
 )
 def test_a_system_that_contradicts_itself_is_no_system(changes: dict[str, Any], told: str) -> None:

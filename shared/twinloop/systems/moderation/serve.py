@@ -1,0 +1,224 @@
+"""From a loaded release to probabilities of labels of texts, and from there, through policy, to decisions."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, NamedTuple, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import ValidationError
+
+from twinloop.contracts.artefacts import Case
+from twinloop.contracts.endpoint import Question
+from twinloop.contracts.signature import IDS
+from twinloop.contracts.system import Knowledge, Model
+from twinloop.contracts.text import NORMALISATION
+from twinloop.contracts.thresholds import LABELS, TEXT_FILE, VOCABULARY_FILE, TextTold
+from twinloop.errors import BadInputError, IntegrityError, NotFoundError
+from twinloop.features.text import counted, normalise, padded, windows
+from twinloop.features.wordpieces import WordPieces, padded_pieces
+from twinloop.systems.moderation import policy as rules
+from twinloop.systems.moderation.features import REPORTS, RESTORATIONS, VIOLATIONS
+from twinloop.systems.moderation.policy import Decision, Hashes, Policy
+
+COMPONENT, COUNTS, PIECES = "text", "counts", "pieces"
+_TOGETHER = 32  # windows that are run at once: what more are costs memory, and gains no time
+_HALF = 0.5
+
+Floats32 = NDArray[np.float32]
+_ALLOWED = Decision("allow", ())
+
+
+class DecidedText(NamedTuple):
+    """What is done about a text, and the probabilities that the model told; none where it was not asked."""
+
+    decision: Decision
+    labels: dict[str, float]
+
+
+@dataclass(frozen=True)
+class Decided:
+    """What a release makes of a question, text by text. `degraded`: authors' records were defaults."""
+
+    texts: tuple[DecidedText, ...]
+    policy_version: str
+    degraded: bool = False
+
+
+class ModerationPredictor:
+    """One release of moderation.
+
+    Args:
+        models: `text`, with `text.json` beside it, and what policy there is.
+
+    Raises:
+        IntegrityError: There is no such component, or it reads texts otherwise than this code.
+    """
+
+    def __init__(self, models: Mapping[str, Model]) -> None:
+        if COMPONENT not in models:
+            raise IntegrityError(f"the release has no component {COMPONENT!r}")
+        self.model = models[COMPONENT]
+        try:
+            self.told = TextTold.model_validate_json(self.model.asset(TEXT_FILE))
+        except (NotFoundError, ValidationError) as error:
+            raise IntegrityError(f"{TEXT_FILE} of the release cannot be read: {error}") from error
+        if self.told.inputs.normalisation != NORMALISATION:
+            raise IntegrityError(
+                f"the model reads texts by rules {self.told.inputs.normalisation}, this code by {NORMALISATION}; "
+                "learn anew, or deploy the code that belongs to the model"
+            )
+        self.labels = tuple(self.told.labels)
+
+    @cached_property
+    def policy(self) -> Policy:
+        """What is done about texts; raises IntegrityError where the file is no policy."""
+        try:
+            return rules.read_policy(self.model.asset(rules.POLICY_FILE))
+        except NotFoundError:
+            return rules.of_thresholds(self.told.labels)
+        except BadInputError as error:
+            raise IntegrityError(str(error)) from error
+
+    @cached_property
+    def hashes(self) -> Hashes:
+        """Perceptual hashes of media that are known to be bad."""
+        try:
+            return rules.unpack_hashes(self.model.asset(rules.MEDIA_FILE))
+        except NotFoundError:
+            return np.zeros(0, np.uint64)
+
+    @cached_property
+    def _pieces(self) -> WordPieces:
+        try:
+            return WordPieces(self.model.asset(VOCABULARY_FILE))
+        except NotFoundError as error:
+            raise IntegrityError(f"the model reads word pieces, and has no {VOCABULARY_FILE} beside it") from error
+
+    def answer(self, question: Question) -> Decided:
+        """Return what policy does about the texts of a request.
+
+        Media that are known to be bad need no model: where they alone ask for the hardest action, none is asked.
+        Raises IntegrityError where the model cannot be asked, or its answer is none.
+        """
+        asked, policy = question.request.asked, self.policy
+        media = [self._of_media(one.media_hashes) for one in asked]
+        open_ = [place for place, one in enumerate(media) if one.action != rules.ACTIONS[-1]]
+        said = self.probabilities([asked[place].text for place in open_])
+        found = [DecidedText(one, {}) for one in media]
+        for place, labels in zip(open_, said, strict=True):
+            known = question.others.get(asked[place].author_id or "")
+            violations, reports = _record(known, question.at_ms)
+            decision = rules.decide(policy, labels, violations=violations, reports=reports)
+            found[place] = DecidedText(rules.harder(media[place], decision), labels)
+        degraded = any(known.degraded for known in question.others.values())
+        return Decided(tuple(found), policy.version, degraded)
+
+    def base(self, question: Question) -> Decided:
+        """Return the trivial baseline: known media by their list, all else as policy has it where no model runs."""
+        blind = Decision(self.policy.without_model, ("no_model",))
+        texts = [
+            DecidedText(rules.harder(self._of_media(one.media_hashes), blind if one.text.strip() else _ALLOWED), {})
+            for one in question.request.asked
+        ]
+        return Decided(tuple(texts), self.policy.version)
+
+    def look(self, text: str) -> DecidedText:
+        """Return what is said of a text by nobody in particular, and done about it."""
+        labels = self.probabilities([text])[0]
+        return DecidedText(rules.decide(self.policy, labels), labels)
+
+    def probabilities(self, texts: Sequence[str]) -> list[dict[str, float]]:
+        """Return the probability of each label of each text; of a text without a character that says anything, none.
+
+        A long text is read in windows, and is as bad as its worst one.
+        """
+        owners: list[int] = []
+        read: list[str] = []
+        for place, text in enumerate(texts):
+            plain = normalise(text)
+            if plain:
+                pieces = windows(plain, self.told.inputs)
+                read += pieces
+                owners += [place] * len(pieces)
+        found: list[dict[str, float]] = [{} for _ in texts]
+        if not read:
+            return found
+        worst = np.zeros((len(texts), len(self.labels)), np.float32)
+        np.maximum.at(worst, owners, self._run(read))
+        for place in set(owners):
+            found[place] = dict(zip(self.labels, worst[place].astype(np.float64).tolist(), strict=True))
+        return found
+
+    def _of_media(self, hashes: Sequence[str]) -> Decision:
+        if hashes and rules.known_bad(
+            self.hashes, [rules.media_hash(one) for one in hashes], self.policy.media.distance
+        ):
+            return Decision(self.policy.media.action, ("media",))
+        return _ALLOWED
+
+    def _run(self, read: Sequence[str]) -> Floats32:
+        # Windows of like length together: what is shorter is filled up.
+        order = sorted(range(len(read)), key=lambda place: len(read[place]))
+        found = np.empty((len(read), len(self.labels)), np.float32)
+        for start in range(0, len(order), _TOGETHER):
+            places = order[start : start + _TOGETHER]
+            said = self.model.run(self._inputs([read[place] for place in places]))[LABELS]
+            if said.shape != (len(places), len(self.labels)) or not ((said >= 0) & (said <= 1)).all():
+                raise IntegrityError(f"{COMPONENT} returned what are no probabilities, one a label of a text")
+            found[places] = said
+        return found
+
+    def _inputs(self, read: Sequence[str]) -> dict[str, NDArray[Any]]:
+        inputs, found = self.told.inputs, dict[str, NDArray[Any]]()
+        if inputs.kind != "ngrams":
+            found[PIECES] = padded_pieces([self._pieces.pieces(text, inputs.most_pieces) for text in read])
+        if inputs.kind != "wordpieces":
+            found[IDS], found[COUNTS] = padded([counted(text, inputs) for text in read])
+        return found
+
+
+def _record(known: Knowledge | None, at_ms: int) -> tuple[float, float]:
+    """Return an author's violations and reports; none of somebody who is not told."""
+    if known is None:
+        return 0.0, 0.0
+    found, restored, reports = known.tensor((VIOLATIONS, RESTORATIONS, REPORTS), ("-",), at_ms)[0].tolist()
+    return max(found - restored, 0.0), reports
+
+
+class Looking(Protocol):
+    """What is judged: a release, or the deployed API in its place."""
+
+    def look(self, text: str) -> DecidedText:
+        """Return what is said of a text by nobody in particular, and done about it."""
+        ...
+
+
+def judge(predictor: Looking, case: Case) -> dict[str, float]:
+    """Return the metrics of a labelled text.
+
+    `log_gain` is the mean log-likelihood, in nats, of what people said of the labels that the release knows.
+    `negatives` is 1 where they saw none of them, `false_positives` where policy does something about it all the same.
+    Raises BadInputError where the case is none of moderation's.
+    """
+    from twinloop.evaluation.bundles import LOG_GAIN  # noqa: PLC0415 - serving answers without metrics
+    from twinloop.evaluation.subgroups import FALSE_POSITIVES, NEGATIVES  # noqa: PLC0415
+
+    try:
+        text, truth = str(case.request["text"]), {str(k): float(v) for k, v in case.truth["labels"].items()}
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise BadInputError(f"case {case.case_id!r} is no labelled text of moderation: {error!r}") from error
+    one = predictor.look(text)
+    said, acted = one.labels, one.decision.action != "allow"
+    known = [label for label in truth if label in said]
+    p = np.clip([said[label] for label in known], 1e-6, 1 - 1e-6)
+    y = np.array([truth[label] for label in known])
+    clean = all(value < _HALF for value in truth.values())
+    return {
+        LOG_GAIN: float(np.mean(y * np.log(p) + (1 - y) * np.log1p(-p))) if known else 0.0,
+        NEGATIVES: float(clean),
+        FALSE_POSITIVES: float(clean and acted),
+    }

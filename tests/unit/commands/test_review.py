@@ -1,0 +1,72 @@
+"""`twinloop review`, from the queue to the agreement, on what the log says."""
+
+import json
+from datetime import UTC, datetime
+from types import SimpleNamespace
+
+import pytest
+import tiny_moderation
+from typer.testing import CliRunner
+
+from twinloop.cli import app
+from twinloop.commands import review
+from twinloop.ports import MemoryObjectStore
+
+RUN = CliRunner()
+
+
+@pytest.fixture
+def place(monkeypatch):
+    store = MemoryObjectStore()
+    registry = tiny_moderation.registered(store)
+    now = datetime.now(UTC)
+    decision = {"item_id": "t1", "author_id": "a1", "action": "review", "because": ["spam"], "labels": {"spam": 0.6},
+                "text": "megadeal [red]"}  # fmt: skip
+    line = {"prediction_id": "p", "time": now.isoformat(), "policy_version": "default-1", "decisions": [decision]}
+    store.write(f"predictions/moderation/{now:%Y/%m/%d}/lines", json.dumps(line).encode())
+    sent = []
+    monkeypatch.setattr(review, "ask", lambda place, path, body: sent.append((path, body)))
+    made = SimpleNamespace(store=store, registry=lambda name: registry, sent=sent)
+    monkeypatch.setattr(review, "deployment", lambda: made)
+    return made
+
+
+def run(*arguments):
+    return RUN.invoke(app, ["review", *arguments])
+
+
+def test_the_queue_is_shown_and_worked_off(place):
+    shown = run("queue").output
+    assert "1 texts wait" in shown
+    assert "megadeal [red]" in shown
+    assert "spam 0.60" in shown
+    assert run("decide", "t1", "spam=1", "--as", "ann").exit_code == 0
+    [(path, body)] = place.sent
+    assert path == "/v1/moderation/events"
+    assert body["events"][0]["type"] == "violation"
+    assert "0 texts wait" in run("queue").output
+    assert run("appeal", "t1", "--as", "a1", "--note", "a joke").exit_code == 0
+    assert "appeal" in run("queue").output
+    assert "restoration" in run("appeal", "t1", "spam=0", "--as", "ben").output
+    assert "spam" in run("agreement").output
+
+
+def test_what_is_wrong_is_said_in_a_sentence(place):
+    for arguments, told in (
+        (("decide", "t1", "spam"), "say label=1"),
+        (("decide", "t9", "spam=1"), "no decision about"),
+        (("policy", "/nowhere.json"), "no such file"),
+    ):
+        found = run(*arguments)
+        assert found.exit_code == 1
+        assert told in found.output
+
+
+def test_the_policy_is_shown_and_changed(place, tmp_path):
+    assert "thresholds of the champion" in run("policy").output
+    path = tmp_path / "policy.json"
+    path.write_text('{"name": "mild", "labels": {"spam": {"remove": 0.99}}}')
+    media = tmp_path / "media.txt"
+    media.write_text("00000000000000ff\n")
+    assert "policy mild-" in run("policy", str(path), "--media", str(media), "--why", "too strict").output
+    assert '"name": "mild"' in run("policy").output

@@ -1,0 +1,205 @@
+"""From a request to decisions, through the app that serves; whatever of the house is standing."""
+
+import json
+
+import numpy as np
+import pytest
+import tiny_moderation
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from twinloop.contracts.artefacts import Case
+from twinloop.contracts.tally import Happening
+from twinloop.contracts.text import TextInputs
+from twinloop.errors import BadInputError, IntegrityError, UnavailableError
+from twinloop.evaluation.bundles import LOG_GAIN
+from twinloop.evaluation.subgroups import FALSE_POSITIVES, NEGATIVES
+from twinloop.features.stores import Known, MemoryFeatureStore, counted
+from twinloop.ports import MemoryObjectStore
+from twinloop.serving.http import Request
+from twinloop.serving.loading import load_models
+from twinloop.serving.problems import InvalidRequestError
+from twinloop.serving.service import make_app
+from twinloop.systems.moderation import SYSTEM
+from twinloop.systems.moderation.features import COUNTING, amounts, case, slices_of
+from twinloop.systems.moderation.policy import read_hashes
+from twinloop.systems.moderation.serve import ModerationPredictor, judge
+
+NOW_MS = int(tiny_moderation.NOW.timestamp() * 1000)
+
+
+class Log:
+    def __init__(self):
+        self.lines = []
+
+    def send(self, system, lines):
+        self.lines += [json.loads(line) for line in lines]
+        return set()
+
+
+def app(store=None, features=None, log=None):
+    if store is None:
+        store = MemoryObjectStore()
+        tiny_moderation.registered(store)
+    features = features or MemoryFeatureStore()
+    return make_app(SYSTEM, store, features, log, features=features, now=lambda: tiny_moderation.NOW)
+
+
+def ask(made, **body):
+    path = "/v1/moderation/decisions"
+    return json.loads(made(Request("POST", path, {}, json.dumps(body).encode())).body)
+
+
+def test_one_text_is_one_decision_with_its_policy() -> None:
+    told = ask(app(), text="a jackpot for you", item_id="t1")
+    [one] = told["decisions"]
+    assert (one["item_id"], one["action"], one["because"]) == ("t1", "remove", ["spam"])
+    assert one["labels"] == pytest.approx({"spam": 0.95, "scam": 0.02})
+    assert told["policy_version"].startswith("default-")
+    assert (told["arm"], told["degraded"]) == ("champion", False)
+
+
+def test_a_batch_is_answered_in_its_order() -> None:
+    texts = ["rain", "jackpot", "", "megadeal", "j a c k p o t", "\u200bj\u0430ckp\u043et"]
+    told = ask(app(), items=[{"text": text} for text in texts])["decisions"]
+    assert [one["action"] for one in told] == ["allow", "remove", "allow", "review", "remove", "remove"]
+    assert told[2]["labels"] == {}
+    alone = [ask(app(), text=text)["decisions"][0]["labels"] for text in texts]
+    assert [one["labels"] for one in told] == alone
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        {},
+        {"text": "a", "items": [{"text": "b"}]},
+        {"items": []},
+        {"items": [{"text": "a"}] * 101},
+        {"items": [{"text": "a"}], "author_id": "x"},
+        {"text": "x" * 100_001},
+        {"text": 5},
+        {"text": "a", "media_hashes": ["xyz"]},
+        {"text": "a", "media_hashes": ["00000000000000ff"] * 21},
+        {"text": "a", "colour": "red"},
+    ],
+)
+def test_a_bad_request_is_refused_with_its_fault(body) -> None:
+    with pytest.raises(InvalidRequestError):
+        ask(app(), **body)
+
+
+def test_a_long_text_is_as_bad_as_its_worst_part() -> None:
+    text = "garden path " * 8_000
+    [one] = ask(app(), text=text[:50_000] + " jackpot " + text[:49_000])["decisions"]
+    assert one["action"] == "remove"
+    assert ask(app(), text=text)["decisions"][0]["action"] == "allow"
+
+
+def test_known_media_are_removed_before_any_model() -> None:
+    store = MemoryObjectStore()
+    tiny_moderation.registered(store, **{"media_hashes.bin": read_hashes(["00000000000000ff"])})
+    [one] = ask(app(store), text="a garden", media_hashes=["00000000000000fe"])["decisions"]
+    assert (one["action"], one["because"], one["labels"]) == ("remove", ["media"], {})
+    [other] = ask(app(store), text="a garden", media_hashes=["ff00000000000000"])["decisions"]
+    assert other["action"] == "allow"
+
+
+def record(author, **kinds):
+    store = MemoryFeatureStore()
+    happenings = [
+        Happening(NOW_MS - 60_000 * (n + 1), n, amounts({"type": kind}), ())
+        for n, kind in enumerate(kind for kind, count in kinds.items() for _ in range(count))
+    ]
+    store._known["moderation", "user", author] = counted(Known(b"", {}), happenings, COUNTING.layout("user"))
+    return store
+
+
+def test_each_author_of_a_batch_has_their_own_record() -> None:
+    made = app(features=record("bad", violation=3))
+    items = [{"text": "megadeal", "author_id": author} for author in ("bad", "good")] + [{"text": "megadeal"}]
+    policy = {"labels": {"scam": {"review": 0.65}}}
+    store = MemoryObjectStore()
+    tiny_moderation.registered(store, **{"policy.json": json.dumps(policy).encode()})
+    told = ask(app(store, features=record("bad", violation=3)), items=items)
+    assert [one["action"] for one in told["decisions"]] == ["review", "allow", "allow"]
+    assert told["degraded"] is False
+    restored = ask(app(store, features=record("bad", violation=3, restoration=1)), items=items)
+    assert [one["action"] for one in restored["decisions"]] == ["allow", "allow", "allow"]
+    later = ask(app(store, features=record("bad", violation=3)), items=items, time_ms=NOW_MS + 200 * 86_400_000)
+    assert [one["action"] for one in later["decisions"]] == ["allow"] * 3  # a record is forgotten
+    assert ask(made, text="garden", author_id="bad")["decisions"][0]["action"] == "allow"
+
+
+def test_without_the_store_nobody_has_a_record_and_the_answer_says_so() -> None:
+    class Away:
+        def history(self, system, user_id):
+            raise UnavailableError("away")
+
+        recall = known = history
+
+    told = ask(app(features=Away()), text="megadeal", author_id="a")
+    assert told["degraded"] is True
+    assert told["decisions"][0]["action"] == "review"
+
+
+def test_without_a_model_a_person_decides() -> None:
+    store = MemoryObjectStore()
+    registry = tiny_moderation.registered(store, **{"media_hashes.bin": read_hashes(["00000000000000ff"])})
+    version = registry.release(registry.alias("champion").version).components["text"]
+    key = f"registry/moderation/text/versions/{version}/model.onnx"
+    store.write(key, b"broken")
+    items = [{"text": "garden"}, {"text": ""}, {"text": "x", "media_hashes": ["00000000000000ff"]}]
+    told = ask(app(store), items=items)
+    assert [one["action"] for one in told["decisions"]] == ["review", "allow", "remove"]
+    assert (told["arm"], told["degraded"]) == ("control", True)
+
+
+def test_the_log_has_a_text_only_where_a_person_reads_it() -> None:
+    log = Log()
+    ask(app(log=log), items=[{"text": "a garden", "item_id": "t1"}, {"text": "megadeal", "item_id": "t2"}])
+    [line] = log.lines
+    assert line["policy_version"].startswith("default-")
+    assert [one.get("text") for one in line["decisions"]] == [None, "megadeal"]
+    assert [one["action"] for one in line["decisions"]] == ["allow", "review"]
+
+
+def test_a_release_of_other_rules_is_refused() -> None:
+    files = tiny_moderation.files(inputs=TextInputs(words=1, buckets=2**12, normalisation=99))
+    with pytest.raises(IntegrityError, match="by rules 99"):
+        ModerationPredictor(load_models(files))
+    with pytest.raises(IntegrityError, match=r"text\.json"):
+        ModerationPredictor(load_models(tiny_moderation.files(**{"text.json": b"{"})))
+    with pytest.raises(IntegrityError, match="not valid"):
+        _ = ModerationPredictor(load_models(tiny_moderation.files(**{"policy.json": b"{"}))).policy
+
+
+PREDICTOR = ModerationPredictor(load_models(tiny_moderation.files()))
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.lists(st.text(st.characters(), max_size=400), max_size=8))
+def test_whatever_is_written_there_is_a_decision(texts) -> None:
+    for found in PREDICTOR.probabilities(texts):
+        assert all(0 <= p <= 1 for p in found.values())
+
+
+def test_cases_are_judged_by_what_people_said() -> None:
+    row = {"example_id": "t1", "text": "the jackpot", "labels": ["spam", "scam"], "values": [1.0, 0.0], "votes": [3, 1]}
+    made = case([row, {**row, "example_id": "t2", "values": [0.0, 0.0], "votes": [1, 1]}])
+    assert made.truth == {"labels": {"scam": 0.0, "spam": 0.75}}
+    metrics = judge(PREDICTOR, made)
+    p = {"spam": 0.95, "scam": 0.02}
+    expected = (0.75 * np.log(p["spam"]) + 0.25 * np.log(0.05) + np.log(0.98)) / 2
+    assert metrics[LOG_GAIN] == pytest.approx(expected, abs=1e-4)
+    assert (metrics[NEGATIVES], metrics[FALSE_POSITIVES]) == (0, 0)
+    wrong = Case(case_id="a", request={"text": "jackpot"}, truth={"labels": {"spam": 0.0, "unknown": 0.0}})
+    assert [judge(PREDICTOR, wrong)[name] for name in (NEGATIVES, FALSE_POSITIVES)] == [1, 1]
+    assert case([{**row, "text": " "}]) is None
+    with pytest.raises(BadInputError, match="no labelled text"):
+        judge(PREDICTOR, Case(case_id="a", request={}, truth={}))
+
+
+def test_slices_say_who_is_spoken_of_and_how() -> None:
+    assert slices_of("Two women and a MAN walked")["identity"] == "named"
+    assert slices_of("we ain't going")["dialect"] == "marked"
+    assert slices_of("a garden") == {"identity": "not named", "dialect": "unmarked", "length": "short"}

