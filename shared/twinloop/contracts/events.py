@@ -8,9 +8,9 @@ from __future__ import annotations
 import re
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal, Self
 
-from pydantic import AfterValidator, BeforeValidator, Field, StringConstraints
+from pydantic import AfterValidator, BeforeValidator, Field, StringConstraints, model_validator
 from pydantic_core import PydanticCustomError
 
 from twinloop.contracts.model import Contract
@@ -253,4 +253,83 @@ MODERATION_TABLES: dict[str, type[Contract]] = {
     "items": ModerationItemRow,
     "events": ModerationEventRow,
     "labels": ModerationLabelRow,
+}
+
+
+def as_zone(value: str) -> str:
+    """Refuse what cannot be an IANA time zone's name; whether there is one of that name is not looked up."""
+    if not _ZONE.fullmatch(value):
+        raise PydanticCustomError("no_time_zone", "is no IANA time zone's name, such as Europe/Berlin")
+    return value
+
+
+_ZONE = re.compile(r"[A-Za-z][A-Za-z0-9_+\-]*(/[A-Za-z0-9_+\-]+){0,2}", re.ASCII)
+Latitude = Annotated[float, Field(ge=-90, le=90, allow_inf_nan=False)]
+Longitude = Annotated[float, Field(ge=-180, le=180, allow_inf_nan=False)]
+Zone = Annotated[str, StringConstraints(min_length=1, max_length=64), AfterValidator(as_zone)]
+
+
+class _Placed(Contract):
+    """What may have a place, `lat` and `lon` in degrees (WGS 84)."""
+
+    @model_validator(mode="after")
+    def _both(self) -> Self:
+        """Refuse half a place."""
+        if (getattr(self, "lat", None) is None) != (getattr(self, "lon", None) is None):
+            raise PydanticCustomError("half_a_place", "lat and lon come together, or neither does")
+        return self
+
+
+class SuggestionsUserRow(_Placed):
+    """A person: where they usually are, what they say they like, and whom they know."""
+
+    user_id: Id
+    lat: Latitude | None = None
+    lon: Longitude | None = None
+    topics: Tags = Field((), max_length=100)
+    friends: Annotated[tuple[Id, ...], BeforeValidator(as_list)] = Field((), max_length=5_000)
+    updated_at: Moment | None = None
+    extra: str | None = None
+
+
+class SuggestionsItemRow(_Placed):
+    """An event that people may go to. One without a place is held online, or nobody said where."""
+
+    item_id: Id
+    title: Text
+    description: Text | None = None
+    lat: Latitude | None = None
+    lon: Longitude | None = None
+    starts_at: Moment
+    topics: Tags = Field((), max_length=100)
+    organizer_id: Id | None = None
+    price: Annotated[Amount, Field(le=1_000_000)] | None = None
+    capacity: Annotated[int, Field(ge=0, le=10_000_000)] | None = None
+    time_zone: Zone | None = None
+    published_at: Moment | None = None
+    cancelled: bool | None = None
+    extra: str | None = None
+
+
+class SuggestionsEventRow(Contract):
+    """What a user did with an event, or that it was shown to them (`view`).
+
+    `withdraw` takes back an `rsvp`. `cancel` and `restore` are of whoever organises: the event is off, or on again.
+    """
+
+    event_id: Id
+    type: Literal["view", "rsvp", "decline", "withdraw", "cancel", "restore"]
+    time: EventTime
+    user_id: Id
+    item_id: Id
+    request_id: Id | None = None
+    position: Annotated[int, Field(ge=0, le=1_000_000)] | None = None
+    context: dict[str, Any] | None = None
+    extra: str | None = None
+
+
+SUGGESTIONS_TABLES: dict[str, type[Contract]] = {
+    "users": SuggestionsUserRow,
+    "items": SuggestionsItemRow,
+    "events": SuggestionsEventRow,
 }

@@ -16,10 +16,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from twinloop.contracts.features import Counting, Feature
-from twinloop.contracts.tally import columns
+from twinloop.contracts.tally import columns, mark_of
 from twinloop.errors import IntegrityError
 from twinloop.features.stores import Known
-from twinloop.features.values import Ints, item_marks, of_items, of_user
+from twinloop.features.values import Ints, doing, item_marks, of_items, of_user
 
 MOST_ITEMS = 20_000
 FRESH_S = 30.0
@@ -217,12 +217,14 @@ class UserKnowledge:
         user: What the store says of the user; None where it does not answer.
         items: Where what is known of items comes from; None: nowhere.
         degraded: Whether some of what was given were defaults because the store did not answer.
+        users: User ids -> the store's records, in their order; None where it does not answer. None: nobody is asked.
     """
 
     counting: Counting
     user: Known | None
     items: ItemsKnown | None
     degraded: bool = False
+    users: Callable[[Sequence[str]], Sequence[Known] | None] | None = None
 
     def tensor(self, names: Sequence[str], item_ids: Sequence[str], at_ms: int) -> Floats32:
         """Return the features of these names, float32[items, names]."""
@@ -257,6 +259,28 @@ class UserKnowledge:
             else:
                 texts[:, column] = of_items[:, place]
         return list(map(tuple, texts.tolist()))
+
+    def others_doing(
+        self, user_ids: Sequence[str], item_ids: Sequence[str], at_ms: int, *, of: str, against: str
+    ) -> Ints:
+        """Return how many of some users do something with each item: int64[items], and nothing of who they are.
+
+        A user does where `of` is what they last did with the item, and not `against` (both measures). What cannot be
+        read counts as nothing, and marks this as degraded.
+        """
+        nothing = np.zeros(len(item_ids), np.int64)
+        if not user_ids or not item_ids:
+            return nothing
+        records = None if self.users is None else self.users(user_ids)
+        if records is None:
+            self.degraded = True
+            return nothing
+        marks = np.array([mark_of(item_id) for item_id in item_ids], np.int64)
+        try:
+            return doing(self.counting, records, at_ms, marks, of=of, against=against)
+        except IntegrityError:
+            self.degraded = True
+            return nothing
 
     def _texts(self, item_ids: Sequence[str]) -> tuple[Objects, bool]:
         if self.items is not None:

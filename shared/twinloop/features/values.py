@@ -290,3 +290,31 @@ def _group(known: Sequence[Known], layout: Layout) -> _Group:
     empty = tuple(np.zeros(shape, np.int64) for shape in shapes)
     o, t, a, m, bo, bl, bn, bs = (np.concatenate(c).astype(np.int64) for c in zip(empty, *parts, strict=True))
     return _Group(len(known), o, t, a, m, bo, bl, bn, bs, last, latest)
+
+
+def doing(
+    counting: Counting, known: Sequence[Known], at_ms: int, marks: Ints, *, of: str, against: str
+) -> NDArray[np.int64]:
+    """Return of how many entities the latest word on each thing asked about is `of` and not `against`: int64[things].
+
+    It looks at what is remembered of them one by one (`Counting.memory`), strictly before the moment.
+
+    Args:
+        counting: What is counted.
+        known: Records of users.
+        at_ms: The moment.
+        marks: `item_id` marks of the things, int64[things]; 0 is a thing of which nothing is known.
+        of: The measure that says yes.
+        against: The measure that takes it back.
+    """
+    group = _group(known, counting.layout("user"))
+    yes = group.amounts[:, counting.measures.index(of)] > 0
+    back = group.amounts[:, counting.measures.index(against)] > 0
+    rows = np.flatnonzero((yes | back) & (group.times < at_ms))
+    things = group.marks[rows, counting.marks.index("item_id")]
+    # Remembered events of an entity are in the order of time, so the last row of a pair is its latest word.
+    latest = dict(zip(zip(group.owner[rows].tolist(), things.tolist(), strict=True), yes[rows].tolist(), strict=True))
+    counts: dict[int, int] = {}
+    for (_, thing), comes in latest.items():
+        counts[thing] = counts.get(thing, 0) + comes
+    return np.array([counts.get(mark, 0) if mark else 0 for mark in marks.tolist()], np.int64)

@@ -96,8 +96,9 @@ class Reader:
             self._items = ItemCache(counting, self._read_items, now_ms=self._now_ms)
         found = self._answer(features.recall, self._system, user_id)
         if found is None:
-            return Read((), whole=False, knowledge=UserKnowledge(counting, None, self._items))
-        return Read(found.history, whole=True, knowledge=UserKnowledge(counting, found.user, self._items))
+            return Read((), whole=False, knowledge=UserKnowledge(counting, None, self._items, users=self._read_users))
+        knowledge = UserKnowledge(counting, found.user, self._items, users=self._read_users)
+        return Read(found.history, whole=True, knowledge=knowledge)
 
     def others(self, user_ids: Sequence[str]) -> Mapping[str, Knowledge]:
         """Return what is known of users by themselves, read in one batch; raises BadInputError for impossible ids.
@@ -119,11 +120,17 @@ class Reader:
         }
 
     def _read_items(self, item_ids: Sequence[str]) -> Sequence[Any] | None:
+        return self._read_known("item", item_ids)
+
+    def _read_users(self, user_ids: Sequence[str]) -> Sequence[Any] | None:
+        return self._read_known("user", user_ids)
+
+    def _read_known(self, entity: str, ids: Sequence[str]) -> Sequence[Any] | None:
         ask = None if self._features is None else self._features.known
         try:
-            return self._answer(ask, self._system, [("item", item_id) for item_id in item_ids])
+            return self._answer(ask, self._system, [(entity, of) for of in ids])
         except BadInputError as error:  # an id of the catalogue that no key can hold is not the caller's fault
-            self._logger.warning("items not read", extra={"why": str(error)})
+            self._logger.warning("entities not read", extra={"entity": entity, "why": str(error)})
             return None
 
     def _answer(self, ask: Callable[..., Value] | None, *about: Any) -> Value | None:

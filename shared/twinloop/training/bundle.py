@@ -17,12 +17,15 @@ _PACKAGE = Path(__file__).resolve().parents[1]
 _ROOMS = ("contracts", "evaluation", "text", "training")
 _FEATURES = ("__init__", "hashing", "schema", "text", "wordpieces")
 _MODULES = ("__init__.py", "errors.py", *(f"features/{name}.py" for name in _FEATURES), "py.typed")
+# What a job takes besides that learns from a system's own columns: the code by which serving makes them, too.
+_OF_SYSTEMS = ("features", "systems")
 
 
 def build_source_bundle(job: Path) -> bytes:
     """Return sourcedir.tar.gz of one folder of training_jobs/."""
     files = {path.relative_to(job): path for path in job.rglob("*") if path.is_file()}
-    for room in _ROOMS:
+    own = any(b"twinloop.systems" in path.read_bytes() for path in job.rglob("*.py"))
+    for room in (*_ROOMS, *(_OF_SYSTEMS if own else ())):
         files |= {Path("twinloop") / path.relative_to(_PACKAGE): path for path in (_PACKAGE / room).rglob("*.py")}
     files |= {Path("twinloop") / name: _PACKAGE / name for name in _MODULES}
     buffer = io.BytesIO()

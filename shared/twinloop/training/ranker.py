@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from typing import Protocol
 
 import numpy as np
 import onnxruntime as ort
@@ -143,8 +144,16 @@ def cut(events: Events, share: float) -> tuple[Events, Events]:
     return events.take(early), events.take(~early)
 
 
+class Grouped(Protocol):
+    """Rows in groups."""
+
+    def matrix(self) -> xgb.DMatrix:
+        """Return the rows as XGBoost takes them, with their groups."""
+        ...
+
+
 def fit(
-    rows: Rows, parameters: dict[str, object], rounds: int, *, context: int = 0, context_weight: float = 1.0
+    rows: Grouped, parameters: dict[str, object], rounds: int, *, context: int = 0, context_weight: float = 1.0
 ) -> xgb.Booster:
     """Fit LambdaMART for that many rounds.
 
@@ -160,7 +169,7 @@ def fit(
     """
     matrix = rows.matrix()
     if context:
-        weights = np.ones(rows.features.shape[2], dtype=np.float32)
+        weights = np.ones(matrix.num_col(), dtype=np.float32)
         weights[-context:] = context_weight
         matrix.set_info(feature_weights=weights)
     told = {**parameters, "objective": "rank:ndcg", "lambdarank_pair_method": "topk"}

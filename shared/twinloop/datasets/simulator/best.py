@@ -14,11 +14,13 @@ import pyarrow.parquet as pq
 from twinloop.datasets.simulator.people import Array
 from twinloop.errors import BadInputError
 from twinloop.evaluation.probability import auc, calibration_ratio, log_loss, normalised_entropy
+from twinloop.evaluation.ranking import ndcg_at_k
 
 _MOST = 1_000_000
 _SLICES = ("cold_user", "cold_item")
 _CLICK, _LONG_VIEW = ("clicked", "p_click"), ("long_view", "p_long_view")
 _WATCHED = ("watch_s", "expected_watch_s")
+_RSVP = ("rsvp", "p_rsvp")
 
 
 @dataclass(frozen=True)
@@ -33,16 +35,28 @@ class Probability:
 
 
 @dataclass(frozen=True)
+class Ranking:
+    """What the order of the true probabilities scores, on lists of which something, and not all, came true.
+
+    The truth ranks by how likely somebody says yes to what they look at, whatever its place was.
+    """
+
+    ndcg_at_10: float
+    lists: int
+
+
+@dataclass(frozen=True)
 class Best:
     """The scores of the truth.
 
     Attributes:
         impressions: How many there are.
         judged: How many of them the scores are of; every n-th where there are very many.
-        click: Of clicks.
+        click: Of clicks; of yeses, where there are those instead.
         long_view: Of clicks that led to watching half or more; None where nothing is watched.
         watch_s: Expected watch seconds an impression (0 where nobody clicks): mean, and mean absolute and root mean
             squared error. The expected value has the least squared error, not the least absolute one. None likewise.
+        ranking: Of lists of events; None where the application shows none.
     """
 
     impressions: int
@@ -50,6 +64,7 @@ class Best:
     click: Probability
     long_view: Probability | None = None
     watch_s: dict[str, float] | None = None
+    ranking: Ranking | None = None
 
     def as_dict(self) -> dict[str, Any]:
         """Return plain values, for JSON."""
@@ -77,9 +92,14 @@ def best_possible(
         raise BadInputError(f"only {' or '.join(_SLICES)}, not {only!r}")
     chosen = _Chosen(since, until, only)
     count = sum(int(keep.sum()) for keep, _ in chosen.pieces(truth, ()))
-    watched = "watch_s" in pq.read_schema(truth).names
+    names = pq.read_schema(truth).names
+    step = max(1, -(-count // most))
+    if _RSVP[0] in names:
+        thin = _every(step, chosen.pieces(truth, _RSVP), _RSVP)
+        return Best(count, len(thin["rsvp"]), _probability(thin, *_RSVP), ranking=_ranking(chosen, truth))
+    watched = "watch_s" in names
     columns = (*_CLICK, *_LONG_VIEW, *_WATCHED) if watched else _CLICK
-    thin = _every(max(1, -(-count // most)), chosen.pieces(truth, columns), columns)
+    thin = _every(step, chosen.pieces(truth, columns), columns)
     click, judged = _probability(thin, *_CLICK), len(thin["clicked"])
     if not watched:
         return Best(count, judged, click)
@@ -90,6 +110,23 @@ def best_possible(
         "rmse": float(np.sqrt((error**2).mean())),
     }
     return Best(count, judged, click, _probability(thin, *_LONG_VIEW), watch_s)
+
+
+def _ranking(chosen: _Chosen, truth: Path) -> Ranking | None:
+    """Return the score of the true order; None where no list can be scored. Lists lie together in the file."""
+    columns = ("request_id", *_RSVP, "p_seen")
+    lists: dict[str, list[tuple[float, bool]]] = {}
+    for keep, piece in chosen.pieces(truth, columns):
+        rows = zip(*(piece[name][keep].tolist() for name in ("request_id", *_RSVP, "p_seen")), strict=True)
+        for request, came, chance, seen in rows:
+            lists.setdefault(request, []).append((chance / seen, came))
+    scores = []
+    for rows_of_list in lists.values():
+        relevant = {place for place, (_, came) in enumerate(rows_of_list) if came}
+        if 0 < len(relevant) < len(rows_of_list):
+            order = sorted(range(len(rows_of_list)), key=lambda place: -rows_of_list[place][0])
+            scores.append(ndcg_at_k(order, relevant, 10))
+    return Ranking(float(np.mean(scores)), len(scores)) if scores else None
 
 
 def _probability(thin: dict[str, Array], outcome: str, probability: str) -> Probability:

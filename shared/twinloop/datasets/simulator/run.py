@@ -12,11 +12,17 @@ from typing import Any
 
 import pyarrow as pa
 
-from twinloop.datasets.simulator import ads_tables, video_tables
+from twinloop.datasets.simulator import ads_tables, suggestions_tables, video_tables
 from twinloop.datasets.simulator.ads import AdsApplication
 from twinloop.datasets.simulator.best import Best, best_possible
 from twinloop.datasets.simulator.parts import Parts
-from twinloop.datasets.simulator.settings import AdsSettings, ApplicationSettings, WorldSettings
+from twinloop.datasets.simulator.settings import (
+    AdsSettings,
+    ApplicationSettings,
+    SuggestionsSettings,
+    WorldSettings,
+)
+from twinloop.datasets.simulator.suggestions import SuggestionsApplication
 from twinloop.datasets.simulator.video import VideoApplication
 from twinloop.errors import BadInputError
 
@@ -50,8 +56,8 @@ def simulate(
 ) -> Made:
     """Write a simulated application to a folder, `progress` being told how many events came.
 
-    The settings say which: those of video, or of ads. Memory depends on users and items, not on events. The same
-    settings write the same bytes.
+    The settings say which: those of video, of ads, or of suggestions. Memory depends on users and items, not on events.
+    The same settings write the same bytes.
 
     Raises:
         BadInputError: The folder holds something already, or a setting is out of bounds.
@@ -62,6 +68,8 @@ def simulate(
     tables_of: ModuleType
     if isinstance(settings, AdsSettings):
         system, application, tables_of = "ads", AdsApplication(world, settings), ads_tables
+    elif isinstance(settings, SuggestionsSettings):
+        system, application, tables_of = "suggestions", SuggestionsApplication(world, settings), suggestions_tables
     else:
         system, application, tables_of = "video", VideoApplication(world, settings), video_tables
     raw = folder / "raw"

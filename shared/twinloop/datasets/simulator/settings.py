@@ -123,6 +123,38 @@ class AdsSettings(ApplicationSettings):
         within("late_minutes", self.late_minutes, 0, 10_000)
 
 
+@dataclass(frozen=True)
+class SuggestionsSettings(ApplicationSettings):
+    """An application that shows upcoming events near somebody. A click is a yes (an `rsvp`).
+
+    Attributes:
+        friends: How many people somebody knows, on average about that many.
+        online: Share of the events that have no place.
+        cancelled: Share that is called off before it starts.
+        withdrawn: Share of the yeses that are taken back before it starts.
+        travelling: Share of the requests from a town drawn by chance.
+        reach_km: Nothing farther is shown.
+    """
+
+    slots: int = 20
+    click_rate: float = 0.08
+    position_bias: float = 0.3
+    exploring: float = 0.3
+    friends: float = 6.0
+    online: float = 0.05
+    cancelled: float = 0.04
+    withdrawn: float = 0.1
+    travelling: float = 0.05
+    reach_km: float = 60.0
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        within("friends", self.friends, 0, 50)
+        for name in ("online", "cancelled", "withdrawn", "travelling"):
+            within(name, getattr(self, name), 0, 0.4)
+        within("reach_km", self.reach_km, 1, 20_000)
+
+
 def within(name: str, value: float, least: float, greatest: float) -> None:
     """Raise BadInputError where a setting is out of its bounds."""
     if not least <= value <= greatest:

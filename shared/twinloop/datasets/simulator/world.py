@@ -35,6 +35,21 @@ class World:
         """Everything, what is published later too."""
         return make_items(self.settings, self._tags, self._rng(_ITEMS))
 
+    def vectors_of_tags(self, tags: Array, *, own: float, rng: np.random.Generator) -> Array:
+        """Return the vectors of items that are their tags, int16[n, 2], and little else: float32[n, k], unit vectors.
+
+        `own` is how long the part is that no tag tells, beside a main tag of length one.
+        """
+        main, second = tags.T
+        vectors = self._tags[main] + np.where(second[:, None] == NO_TAG, 0.0, 0.5 * self._tags[second])
+        vectors += rng.standard_normal(vectors.shape) * (own / np.sqrt(SIZE))
+        return unit(vectors).astype(np.float32)
+
+    def tastes_of_tags(self, favourites: Array, *, own: float, rng: np.random.Generator) -> Array:
+        """Return tastes for which favourite tags, int16[2, n, m], count alike: float32[2, n, k]; `own` as above."""
+        liked = self._tags[favourites].mean(axis=2)
+        return unit(liked + rng.standard_normal(liked.shape) * (own / np.sqrt(SIZE))).astype(np.float32)
+
     def rng_of_day(self, day: int, part: int = 0) -> np.random.Generator:
         """Return the random numbers of a day, the same whatever was drawn before."""
         return self._rng(_DAYS, day + 1, part)

@@ -130,9 +130,8 @@ def harder(one: Decision, other: Decision) -> Decision:
 
 
 def _shifted(p: float, log_odds: float) -> float:
-    if p <= 0 or p >= 1:
-        return p
-    return 1 / (1 + math.exp(-(math.log(p / (1 - p)) + log_odds)))
+    odds = p * math.exp(log_odds)  # times 1 - p, which stands in the denominator, too: so 0 and 1 need no rule
+    return odds / (1 - p + odds)
 
 
 def read_hashes(lines: Sequence[str]) -> bytes:

@@ -1,0 +1,132 @@
+"""The events that a release can suggest, as an asset beside its model: written by jobs, read by serving."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import zlib
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from twinloop.errors import IntegrityError, TooLargeError
+from twinloop.features import geography as geo
+
+FILE = "catalogue.json.gz"
+MOST_EVENTS = 100_000
+_MOST_BYTES = 200_000_000  # unpacked; what a hundred thousand events take is a tenth of it
+_NUMBERS = ("lat", "lon", "starts_ms", "offset_min", "published_ms", "price", "capacity")
+RECORD = ("organizer_held", "organizer_came", "organizer_dropped", "organizer_views", "organizer_yeses")
+
+Floats = NDArray[np.float64]
+Ints = NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Catalogue:
+    """Columns, one row an event, in the order of their start.
+
+    Attributes:
+        ids: item_id of each. titles: Likewise.
+        numbers: Name -> float64[events], the facts of an event; NaN where unknown.
+        topics: The topics of each, as they were written.
+        organizer: The organiser of each; None where nobody told.
+        records: Organiser -> `RECORD`: of what they held before, as far as it was known when this was made.
+        points: float64[events, 3], places as `geography.points` has them.
+        place: item_id -> row.
+    """
+
+    ids: tuple[str, ...]
+    titles: tuple[str, ...]
+    numbers: Mapping[str, Floats]
+    topics: tuple[tuple[str, ...], ...]
+    organizer: tuple[str | None, ...]
+    records: Mapping[str, tuple[float, ...]]
+    points: Floats = field(repr=False)
+    place: Mapping[str, int] = field(repr=False)
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def upcoming(self, after_ms: int, until_ms: float) -> slice:
+        """Return the rows of events that start after a moment, at the latest at another one."""
+        starts = self.numbers["starts_ms"]
+        first, last = np.searchsorted(starts, [after_ms, until_ms], side="right").tolist()
+        return slice(first, max(first, last))
+
+
+def pack(items: Iterable[Mapping[str, Any]], records: Mapping[str, Sequence[float]], *, since_ms: int) -> bytes:
+    """Return the file's bytes: of items as a snapshot has them, those that start later and were not called off.
+
+    Of more than MOST_EVENTS those that start first. The same items give the same bytes.
+    """
+    coming = [row for row in items if (row.get("starts_ms") or 0) > since_ms and not row.get("cancelled")]
+    coming = sorted(coming, key=lambda row: (row["starts_ms"], row["item_id"]))[:MOST_EVENTS]
+    lon = [_number(row.get("lon")) for row in coming]
+    ahead = geo.offsets([row.get("time_zone") for row in coming], lon, [row["starts_ms"] for row in coming])
+    topics = sorted({topic for row in coming for topic in row.get("topics") or ()})
+    numbered = {topic: place for place, topic in enumerate(topics)}
+    columns = {name: [row.get(name) for row in coming] for name in _NUMBERS if name != "offset_min"}
+    organizers: list[Any] = [row.get("organizer_id") for row in coming]
+    body = {
+        "ids": [row["item_id"] for row in coming],
+        "titles": [" ".join((row.get("title") or row["item_id"]).split()) for row in coming],
+        **columns,
+        "offset_min": [None if np.isnan(minutes) else int(minutes) for minutes in ahead],
+        "topic_names": topics,
+        "topics": [list(dict.fromkeys(numbered[topic] for topic in row.get("topics") or ())) for row in coming],
+        "organizers": organizers,
+        "records": {
+            name: [float(number) for number in records[name]]
+            for name in sorted({organizer for organizer in organizers if organizer in records})
+        },
+    }
+    text = json.dumps(body, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
+    return gzip.compress(text.encode("utf-8", errors="surrogatepass"), mtime=0)
+
+
+def unpack(data: bytes) -> Catalogue:
+    """Return the catalogue of a file; raises IntegrityError where it is none, TooLargeError past what is written."""
+    unpacker = zlib.decompressobj(wbits=31)
+    try:
+        text = unpacker.decompress(data, _MOST_BYTES)
+        if unpacker.unconsumed_tail:
+            raise TooLargeError(f"{FILE} unfolds to more than {_MOST_BYTES} bytes")
+        body = json.loads(text.decode("utf-8", errors="surrogatepass"))
+        return _catalogue(body)
+    except (zlib.error, ValueError, KeyError, TypeError, IndexError, AttributeError, RecursionError) as error:
+        raise IntegrityError(f"{FILE} of the release cannot be read ({error!r}); learn anew") from error
+
+
+def _catalogue(body: Mapping[str, Any]) -> Catalogue:
+    ids, names = tuple(map(str, body["ids"])), [str(name) for name in body["topic_names"]]
+    numbers = {name: np.array([_number(value) for value in body[name]], np.float64) for name in _NUMBERS}
+    catalogue = Catalogue(
+        ids=ids,
+        titles=tuple(map(str, body["titles"])),
+        numbers=numbers,
+        topics=tuple(tuple(names[place] for place in places) for places in body["topics"]),
+        organizer=tuple(None if name is None else str(name) for name in body["organizers"]),
+        records={name: _record(values) for name, values in body["records"].items()},
+        points=geo.points(numbers["lat"], numbers["lon"]),
+        place={item_id: place for place, item_id in enumerate(ids)},
+    )
+    rows = (catalogue.titles, catalogue.topics, catalogue.organizer, *numbers.values())
+    if any(len(column) != len(ids) for column in rows) or len(catalogue.place) != len(ids):
+        raise ValueError("columns of different lengths, or an event that is there twice")
+    if not (np.diff(numbers["starts_ms"]) >= 0).all():  # also where a start is not known
+        raise ValueError("events that are not in the order of their start")
+    return catalogue
+
+
+def _record(values: Sequence[Any]) -> tuple[float, ...]:
+    if len(values) != len(RECORD):
+        raise ValueError(f"a record of {len(values)} numbers, not of {len(RECORD)}")
+    return tuple(map(float, values))
+
+
+def _number(value: object) -> float:
+    return float(value) if isinstance(value, int | float) else float("nan")

@@ -1,0 +1,121 @@
+"""What suggestions' jobs have in common: examples as lists of the model's columns, and the assets beside a model."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from twinloop.contracts.signature import RANKING
+from twinloop.features import geography as geo
+from twinloop.systems.suggestions import catalogue, tastes
+from twinloop.systems.suggestions.columns import FEATURES, Floats, matrix
+from twinloop.systems.suggestions.examples import LABEL
+from twinloop.systems.suggestions.features import FACTS
+from twinloop.systems.suggestions.policy import distance_popularity
+from twinloop.training.events import Floats32
+from twinloop.training.examples import ExamplesSnapshot
+from twinloop.training.grouped import Groups
+from twinloop.training.job import Job
+
+DISTANCE_WEIGHTS = (0.25, 0.5, 1.0, 2.0, 4.0)
+BASELINE_FILE = "baseline.json"
+_KM, _GOING = (list(FEATURES).index(name) for name in ("distance_km", "going"))
+
+
+@dataclass(frozen=True)
+class Learnt:
+    """What jobs learn from: lists of the model's columns, and the tastes that one of these is made of.
+
+    Attributes:
+        early: Lists of train, of which a row is told the tastes of other lists.
+        held_out: Lists of validation, with the tastes of train.
+        everything: Both, each row with the tastes of other lists.
+        tastes: Of everything: these serve.
+    """
+
+    early: Groups
+    held_out: Groups
+    everything: Groups
+    tastes: tastes.Tastes
+
+
+def read_lists(snapshot: ExamplesSnapshot) -> Learnt:
+    """Return a snapshot's lists."""
+    train, validation = snapshot.read("train"), snapshot.read("validation")
+    both = pa.concat_tables([train, validation])
+    early, told = tastes.fit(_answers(train))
+    everything, told_both = tastes.fit(_answers(both))
+    later = np.concatenate(
+        [early.of(liked, [about]) for liked, about in zip(*_topics(validation), strict=True)] or [np.zeros(0)]
+    )
+    return Learnt(_groups(train, told), _groups(validation, later), _groups(both, told_both), everything)
+
+
+def _groups(table: pa.Table, taste: Floats) -> Groups:
+    facts = {name: _numbers(table, name) for name in FACTS if name not in ("offset_min", "taste")}
+    facts["offset_min"] = geo.offsets(table["time_zone"].to_pylist(), facts["lon"], facts["starts_ms"])
+    label, position = (_numbers(table, name).astype(np.float32) for name in (LABEL, "position"))
+    return Groups.of(matrix(facts | {"taste": taste}), label, position, table["group_id"].to_pylist())
+
+
+def _answers(table: pa.Table) -> tastes.Answers:
+    _, lists = np.unique(np.array(table["group_id"].to_pylist(), object), return_inverse=True)
+    yes = _numbers(table, LABEL)
+    share = np.bincount(lists, yes) / np.maximum(np.bincount(lists), 1)
+    return tastes.Answers(*_topics(table), yes - share[lists], lists)
+
+
+def _topics(table: pa.Table) -> tuple[list[list[str]], list[list[str]]]:
+    return table["liked"].to_pylist(), table["about"].to_pylist()
+
+
+def _numbers(table: pa.Table, name: str) -> Floats:
+    return np.asarray(pc.fill_null(table[name].cast(pa.float64()), float("nan")).to_numpy(), np.float64)
+
+
+def baseline_scores(features: Floats32, weight: float) -> Floats32:
+    """Return the trivial baseline's scores of rows of columns."""
+    km, going = features[:, _KM].astype(np.float64), features[:, _GOING].astype(np.float64)
+    return distance_popularity(going, km, weight).astype(np.float32)
+
+
+def distance_weight(groups: Groups) -> float:
+    """Return what an e-fold of the distance costs the trivial baseline: of some, what ranks lists best."""
+    if not len(groups):
+        return 1.0
+    found = [groups.ndcg(baseline_scores(groups.features, weight)) for weight in DISTANCE_WEIGHTS]
+    return 1.0 if np.isnan(found).all() else DISTANCE_WEIGHTS[int(np.nanargmax(found))]
+
+
+def write_assets(job: Job, snapshot: ExamplesSnapshot, learnt: Learnt) -> None:
+    """Write upcoming events, tastes and the baseline's weight beside the component `ranking`; the same of every rung.
+
+    Of organisers it is known what the latest example says that a job may read: nothing of what the test is of.
+    """
+    items = snapshot.items().to_pylist()
+    since = int(snapshot.manifest.last_event.timestamp() * 1000)
+    data = catalogue.pack(items, _records(snapshot), since_ms=since)
+    folder = job.model_dir / RANKING
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / catalogue.FILE).write_bytes(data)
+    (folder / BASELINE_FILE).write_text(
+        json.dumps({"distance_weight": distance_weight(learnt.everything)}), encoding="utf-8"
+    )
+    (folder / tastes.FILE).write_bytes(learnt.tastes.pack())
+    job.say(f"{len(catalogue.unpack(data))} upcoming events of {len(items)}")
+
+
+def _records(snapshot: ExamplesSnapshot) -> dict[str, tuple[float, ...]]:
+    """Return of each organiser what its latest example says of it."""
+    found: dict[str, tuple[int, tuple[float, ...]]] = {}
+    for part in ("train", "validation"):
+        table = snapshot.read(part)
+        columns = (table[name].to_pylist() for name in ("organizer_id", "time_ms", *catalogue.RECORD))
+        for organizer, at, *record in zip(*columns, strict=True):
+            if organizer is not None and at >= found.get(organizer, (at, ()))[0]:
+                found[organizer] = (at, tuple(record))
+    return {organizer: record for organizer, (_, record) in found.items()}

@@ -1,0 +1,176 @@
+"""Suggestions from simulated rows to answers: four jobs, gate and endpoint; everything but AWS is real."""
+
+from __future__ import annotations
+
+import io
+import json
+import tarfile
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+from twinloop import systems
+from twinloop.datasets.simulator.run import simulate
+from twinloop.datasets.simulator.settings import SuggestionsSettings, WorldSettings
+from twinloop.evaluation.messages import JudgeRequest, PromoteRequest
+from twinloop.evaluation.run import judge_results, promote
+from twinloop.features.live import apply_events
+from twinloop.features.materialise import materialise
+from twinloop.features.snapshot import make_snapshot, snapshot_answer
+from twinloop.features.stores import MemoryFeatureStore
+from twinloop.ingest.process import ingest
+from twinloop.ingest.source import RawObject
+from twinloop.ingest.upload import plan
+from twinloop.ports import MemoryObjectStore
+from twinloop.registry.registry import Registry
+from twinloop.serving.http import Request
+from twinloop.serving.loading import load_models
+from twinloop.serving.service import make_app
+from twinloop.training.local import run as run_local
+
+JOBS = Path(__file__).parents[2] / "training_jobs"
+WORLD = WorldSettings(users=300, items=600, days=14, seed=1)
+SUGGESTIONS = SuggestionsSettings(events=40_000)
+NOW = WORLD.end + timedelta(minutes=30)
+QUICK = {
+    "distance_popularity": {},
+    "event_logistic": {"l2": "0.0001"},
+    "event_trees": {"rounds": "30", "eta": "0.15"},
+    "event_network": {"epochs": "3"},
+}
+BERLIN = {"lat": 52.52, "lon": 13.405}
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
+
+
+@pytest.fixture(scope="module")
+def bucket(tmp_path_factory):
+    """A bucket whose lake has a simulated world's rows."""
+    folder, objects = tmp_path_factory.mktemp("suggestions") / "world", MemoryObjectStore()
+    simulate(folder, WORLD, SUGGESTIONS)
+    for upload in plan([folder / "raw"], systems.load("suggestions")):
+        with upload.path.open("rb") as body:
+            ingest(RawObject(upload.key, "1", NOW, upload.size, body), systems.load("suggestions"), objects)
+    assert not list(objects.keys("quarantine/"))
+    return objects
+
+
+def on_disk(objects, prefix, folder):
+    """A channel as a job finds it."""
+    for key in objects.keys(prefix):
+        path = folder / key.removeprefix(prefix)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(objects.read(key).body)
+    return folder
+
+
+def packed(folder):
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w:gz") as tar:
+        tar.add(folder, arcname=".")
+    return buffer.getvalue()
+
+
+@pytest.fixture(scope="module")
+def judged(bucket, tmp_path_factory):
+    """What the ladder's jobs leave of a snapshot, judged, and the best promoted."""
+    system, work = systems.load("suggestions"), tmp_path_factory.mktemp("jobs")
+    taken = snapshot_answer(system, make_snapshot(system, bucket, now=NOW), system.spec.rungs)
+    snapshot, results = on_disk(bucket, taken["snapshot_key"], work / "snapshot"), []
+    for rung in taken["rungs"]:
+        name = rung["name"]
+        assert run_local(JOBS / name, snapshot, work / name, QUICK[name]) == 0
+        key = f"jobs/suggestions-{name}/output/model.tar.gz"
+        bucket.write(key, packed(work / name))
+        results.append({"rung": name, "status": "Completed", "model_key": key})
+    request = JudgeRequest(system="suggestions", snapshot_key=taken["snapshot_key"], results=results)
+    verdict = judge_results(request, bucket, system, load_models, clock=lambda: NOW)
+    said = PromoteRequest(action="promote", system="suggestions", version=verdict.version, why="w", champion=None)
+    promote(said, bucket)
+    return work, verdict
+
+
+class Served:
+    """The endpoint, with a clock that can be turned on, and the queue of events behind it."""
+
+    def __init__(self, bucket):
+        self.now, self.system, self.store = NOW, systems.load("suggestions"), MemoryFeatureStore()
+        assert materialise(self.system, bucket, self.store, features=self.store)["counted"]["items"] == WORLD.items
+        self.bucket = bucket
+        self.begin()
+
+    def begin(self):
+        """A process that remembers nothing."""
+        clock = {"look_every_s": 3600, "now": lambda: self.now}
+        self.app = make_app(self.system, self.bucket, self.store, None, features=self.store, **clock)
+
+    def ask(self, **body):
+        told = json.dumps({"user_id": "u1"} | BERLIN | body).encode()
+        request = Request("POST", "/v1/suggestions/recommendations", {"content-type": "application/json"}, told)
+        response = self.app(request)
+        return json.loads(response.body)
+
+    def happens(self, kind, item_id, user_id="o1"):
+        class Stream:
+            def send(self, system, lines):
+                return set()
+
+        moment = (self.now - timedelta(seconds=1)).isoformat()
+        event = {"event_id": f"{kind}-{item_id}-{user_id}", "type": kind, "time": moment, "item_id": item_id}
+        body = json.dumps({"system": "suggestions", "event": event | {"user_id": user_id}})
+        assert not apply_events({"m": body}, systems.load, self.store, Stream(), features=self.store)
+
+
+@pytest.fixture
+def served(bucket, judged):
+    return Served(bucket)
+
+
+def test_every_rung_is_judged_and_one_is_promoted(judged, bucket):
+    work, verdict = judged
+    assert verdict.promote, verdict
+    assert set(QUICK) == {path.name for path in work.iterdir() if (path / "ranking").is_dir()}
+    assert verdict.version == Registry(bucket, "suggestions").alias("champion").version
+    for rung in QUICK:
+        manifest = json.loads((work / rung / "ranking" / "manifest.json").read_text())
+        assert manifest["parity"]["max_abs_diff"] <= 1e-4
+        assert manifest["parity"]["rows"] > 100
+
+
+def test_every_rung_leaves_the_same_assets(judged):
+    for name in ("catalogue.json.gz", "tastes.json.gz", "baseline.json"):
+        assert len({(judged[0] / rung / "ranking" / name).read_bytes() for rung in QUICK}) == 1
+
+
+def test_what_is_answered_is_coming_near_and_told_why(served):
+    answer = served.ask(include=["reasons"], limit=10)
+    assert (len(answer["events"]), answer["arm"], answer["placed"]) == (10, "champion", True)
+    assert not answer["degraded"]
+    for event in answer["events"]:
+        assert event["starts_ms"] > NOW.timestamp() * 1000
+        assert event.get("distance_km", 0) <= 100
+    assert any(event["reasons"] for event in answer["events"])
+    local = [event["local_start"] for event in answer["events"] if "distance_km" in event]
+    assert all(start.endswith("+01:00") for start in local)  # Berlin's winter
+
+
+def test_a_cancelled_event_is_gone(served):
+    first = served.ask(limit=5)["events"][0]["item_id"]
+    served.happens("cancel", first)
+    served.begin()  # what is known of items is kept for half a minute; a process that kept nothing does not wait
+    assert first not in [event["item_id"] for event in served.ask(limit=100)["events"]]
+    served.happens("restore", first)
+    served.begin()
+    assert first in [event["item_id"] for event in served.ask(limit=100)["events"]]
+
+
+def test_the_past_is_asked_as_the_past(served):
+    before = datetime(2025, 1, 10, 12, tzinfo=UTC)
+    answer = served.ask(time_ms=int(before.timestamp() * 1000))
+    assert all(event["starts_ms"] > before.timestamp() * 1000 for event in answer["events"])
+
+
+def test_across_the_date_line_there_is_something_too(served):
+    answer = served.ask(lat=-16.79, lon=-179.99, limit=5)
+    assert [event for event in answer["events"] if event.get("distance_km", 1e9) < 60]

@@ -1,0 +1,47 @@
+"""Logistic regression of yeses to events that were shown, on standardised features and their logarithms."""
+
+import sys
+from functools import partial
+
+from pydantic import Field
+
+from twinloop.systems.suggestions.columns import FEATURES
+from twinloop.systems.suggestions.learning import read_lists, write_assets
+from twinloop.training.config import Floats, JobConfig
+from twinloop.training.examples import open_examples
+from twinloop.training.grouped import choose, write_ranking
+from twinloop.training.grouped_linear import fit_linear
+from twinloop.training.job import Job, run_job
+
+
+class Config(JobConfig):
+    """Hyperparameters; the one that ranks validation best is taken."""
+
+    l2: Floats = Field((1e-2, 1e-3, 1e-4, 1e-5), description="Ridges to choose from.")
+
+
+def train(config: Config, job: Job) -> None:
+    """Choose the ridge on validation, fit on train and validation, export, prove."""
+    snapshot = open_examples(job.snapshot)
+    learnt = read_lists(snapshot)
+    early, held_out, everything = learnt.early, learnt.held_out, learnt.everything
+    job.say(f"{len(early)} examples in {len(early.sizes)} lists, {len(held_out.sizes)} to choose by")
+    ridges = sorted(config.l2, reverse=True)
+    best, ndcg = choose([partial(fit_linear, early, l2) for l2 in ridges], held_out, job.say)
+    model = fit_linear(everything, ridges[best])
+    write_ranking(
+        job,
+        snapshot,
+        config,
+        model,
+        held_out if len(held_out) else early,
+        framework="scipy",
+        names=tuple(FEATURES),
+        ndcg=ndcg,
+        more={"l2": ridges[best]},
+    )
+    write_assets(job, snapshot, learnt)
+
+
+if __name__ == "__main__":
+    sys.exit(run_job("event_logistic", Config, train))
