@@ -1,6 +1,8 @@
 """Raw rows to decisions: ingest, snapshot, every job that needs no weights, the gate's replay, and the app."""
 
+import io
 import json
+import tarfile
 from pathlib import Path
 
 import pytest
@@ -8,11 +10,15 @@ import tiny_moderation
 
 from twinloop.contracts.thresholds import TextTold
 from twinloop.evaluation.candidates import open_bench
+from twinloop.evaluation.messages import JudgeRequest, RungResult
+from twinloop.evaluation.run import judge_results
 from twinloop.evaluation.subgroups import subgroup_rates
 from twinloop.features.snapshot import make_snapshot
 from twinloop.ports import MemoryObjectStore
 from twinloop.serving.loading import load_models
 from twinloop.systems.moderation import SYSTEM
+from twinloop.systems.moderation.policy import read_hashes, read_policy
+from twinloop.systems.moderation.release import change
 from twinloop.training import local
 
 JOBS = Path(__file__).resolve().parents[2] / "training_jobs"
@@ -61,6 +67,35 @@ def test_the_gate_replays_labelled_texts_and_counts_who_is_wrongly_acted_upon() 
     assert {"log_gain", "negatives", "false_positives"} == set(scores.metrics)
     assert set(scores.slices) == {"identity", "dialect", "length"}
     assert subgroup_rates(SYSTEM.spec.gate, scores) == ()  # nobody is named in this world, so nothing can be compared
+
+
+def test_what_people_wrote_beside_the_model_outlives_learning(tmp_path: Path) -> None:
+    """The policy and the list of known media are the champion's; a candidate is judged and serves with them."""
+    store = MemoryObjectStore()
+    tiny_moderation.deliver(store, tiny_moderation.world(200))
+    registry = tiny_moderation.registered(store)
+    strict = read_policy(b'{"name": "strict", "labels": {"spam": {"review": 0.01}}}')
+    change(registry, policy=strict, media=read_hashes(["00000000000000ff"]), why="tests", by="tests")
+    snapshot = make_snapshot(SYSTEM, store, now=tiny_moderation.NOW, minimum_cases=5)
+    place = f"snapshots/moderation/{snapshot.snapshot_id}/"
+    files = {name.path: store.read(place + name.path).body for name in snapshot.files if "test" not in name.path}
+    for name, body in (files | {"manifest.json": store.read(f"{place}manifest.json").body}).items():
+        (tmp_path / "snapshot" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "snapshot" / name).write_bytes(body)
+    assert local.run(JOBS / "lexicon", tmp_path / "snapshot", tmp_path / "model", {}) == 0
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w:gz") as tar:
+        tar.add(tmp_path / "model", arcname=".")
+    store.write("jobs/model.tar.gz", buffer.getvalue())
+    result = RungResult(rung="lexicon", status="Completed", model_key="jobs/model.tar.gz")
+    request = JudgeRequest(system="moderation", snapshot_key=place, results=[result])
+    judged = judge_results(request, store, SYSTEM, load_models, clock=lambda: tiny_moderation.NOW)
+    assert judged.version is not None
+    assert judged.version != judged.champion
+    made = SYSTEM.predictor(load_models(registry.read_release(judged.version), features=SYSTEM.definitions))
+    assert made.policy == strict
+    assert made.look("bread and river music").decision.action == "review"
+    assert made.hashes.tolist() == [0xFF]
 
 
 def test_a_snapshot_without_enough_of_any_label_is_refused(

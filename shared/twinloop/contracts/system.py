@@ -196,6 +196,8 @@ class System:
         predictions: How a release is asked what becomes of an impression; None where none predicts that.
         examples: How its tables become labelled examples; None where it learns from what was shown to users. With
             them, snapshots hold no interactions, and no events are needed.
+        carried: By component, files beside the model that people wrote and no job makes: a candidate is judged, and
+            serves, with those of the champion.
     """
 
     spec: SystemSpec
@@ -212,6 +214,7 @@ class System:
     outcomes: Outcomes | None = None
     predictions: Predictions | None = None
     examples: Examples | None = None
+    carried: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         """Raises ValueError where `outcomes` or `examples` ask for what the rest of the system does not have.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from pydantic import ValidationError
 
@@ -40,13 +40,21 @@ Load = Callable[[Mapping[str, Mapping[str, bytes]]], Mapping[str, Model]]
 
 @dataclass(frozen=True)
 class Bench:
-    """What every model of one judgement is measured with: the same system, loader, snapshot, cases and impressions."""
+    """What every model of one judgement is measured with: the same system, loader, snapshot, cases and impressions.
+
+    `carried`: what people wrote for the champion, by component and file, as `System.carried` names it.
+    """
 
     system: System
     load: Load
     snapshot: SnapshotManifest
     cases: Sequence[Case]
     shown: Sequence[Case] = ()
+    carried: Mapping[str, Mapping[str, bytes]] = field(default_factory=dict)
+
+    def complete(self, components: Mapping[str, Mapping[str, bytes]]) -> dict[str, Mapping[str, bytes]]:
+        """Return a candidate's files with those beside them that people wrote for the champion."""
+        return {name: {**files, **self.carried.get(name, {})} for name, files in components.items()}
 
     def scores(self, components: Mapping[str, Mapping[str, bytes]]) -> tuple[CaseScores, Foretold | None]:
         """Load a release as serving does, replay all cases, and ask what it predicts of what was shown."""
@@ -120,8 +128,9 @@ def judge_result(
     try:
         artefact = read_artefact(store.read(result.model_key).body)
         _check_origin(artefact, rung, bench.snapshot)
-        scores, foretold = bench.scores(artefact.components)
-        versions = {name: registry.register_component(name, files) for name, files in artefact.components.items()}
+        components = bench.complete(artefact.components)
+        scores, foretold = bench.scores(components)
+        versions = {name: registry.register_component(name, files) for name, files in components.items()}
     except UnavailableError:
         raise
     except Exception as error:  # noqa: BLE001 - a broken model can break any code it reaches, and must sink only itself
@@ -134,6 +143,23 @@ def judge_result(
     )
     seconds = artefact.trained_seconds if result.seconds is None else result.seconds
     return Candidate(rung, draft.version, scores, artefact.size_mb, seconds, artefact.parity, foretold), draft
+
+
+def carried_files(system: System, registry: Registry, champion: str | None) -> dict[str, dict[str, bytes]]:
+    """Return what people wrote beside the champion's components, as `System.carried` names it.
+
+    Raises:
+        IntegrityError, NotFoundError: The champion cannot be read: a candidate would serve without what was written.
+        UnavailableError: The store did not answer.
+    """
+    if champion is None or not system.carried:
+        return {}
+    served = registry.read_release(champion)
+    return {
+        component: {name: served[component][name] for name in names if name in served[component]}
+        for component, names in system.carried.items()
+        if component in served
+    }
 
 
 def judge_champion(bench: Bench, registry: Registry, version: str) -> tuple[Champion | None, list[str]]:

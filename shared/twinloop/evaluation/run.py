@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 
 from twinloop.contracts.artefacts import ReleaseManifest
 from twinloop.contracts.system import System
-from twinloop.evaluation.candidates import Load, judge_champion, judge_result, open_bench
+from twinloop.evaluation.candidates import Load, carried_files, judge_champion, judge_result, open_bench
 from twinloop.evaluation.gate import judge
 from twinloop.evaluation.messages import JudgeAnswer, JudgeRequest, PromoteAnswer, PromoteRequest
 from twinloop.evaluation.record import release_metrics, verdict_record
@@ -38,13 +39,15 @@ def judge_results(
         clock: Now, with a time zone.
 
     Raises:
-        NotFoundError, IntegrityError, BadInputError: The snapshot cannot be used.
+        NotFoundError, IntegrityError, BadInputError: The snapshot cannot be used, or nobody can read what people wrote
+            beside the champion.
         UnavailableError: The store did not answer; try again.
     """
     registry = Registry(store, system.spec.name, clock=clock)
-    bench = open_bench(store, system, load, request.snapshot_key)
-    outcomes = [judge_result(result, bench, store, registry) for result in request.results]
     serving = registry.alias("champion")
+    carried = carried_files(system, registry, serving.version if serving else None)
+    bench = replace(open_bench(store, system, load, request.snapshot_key), carried=carried)
+    outcomes = [judge_result(result, bench, store, registry) for result in request.results]
     champion, notes = judge_champion(bench, registry, serving.version) if serving else (None, [])
     failed = [outcome for outcome in outcomes if isinstance(outcome, FailedRung)]
     failed += [FailedRung(entry.rung, entry.reason) for entry in request.left_out]

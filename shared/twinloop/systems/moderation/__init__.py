@@ -23,7 +23,7 @@ def __getattr__(name: str) -> System:
     from twinloop.systems.moderation.endpoint import DECISIONS  # noqa: PLC0415
     from twinloop.systems.moderation.evaluate import EVALUATION  # noqa: PLC0415
     from twinloop.systems.moderation.features import COUNTING, EXAMPLES  # noqa: PLC0415
-    from twinloop.systems.moderation.spec import SPEC  # noqa: PLC0415
+    from twinloop.systems.moderation.spec import MEDIA_FILE, POLICY_FILE, SPEC  # noqa: PLC0415
 
     system = System(
         spec=SPEC,
@@ -36,6 +36,7 @@ def __getattr__(name: str) -> System:
         counting=COUNTING,
         examples=EXAMPLES,
         evaluation=EVALUATION,
+        carried={"text": (POLICY_FILE, MEDIA_FILE)},
     )
     globals()["SYSTEM"] = system  # from now on an ordinary attribute
     return system

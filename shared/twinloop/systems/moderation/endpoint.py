@@ -92,16 +92,6 @@ def _others(request: DecisionsRequest) -> Sequence[str]:
     return [one.author_id for one in request.asked if one.author_id]
 
 
-def _ask(predictor: Any, question: Question) -> Decided:
-    found: Decided = predictor.answer(question)
-    return found
-
-
-def _fall_back(predictor: Any, question: Question) -> Decided:
-    found: Decided = predictor.base(question)
-    return found
-
-
 def _tell(question: Question, decided: Decided, origin: Origin) -> DecisionsAnswer:
     return DecisionsAnswer(
         policy_version=decided.policy_version,
@@ -159,8 +149,6 @@ DECISIONS = Endpoint(
     request=DecisionsRequest,
     answer=DecisionsAnswer,
     subject=_subject,
-    ask=_ask,
-    fall_back=_fall_back,
     tell=_tell,
     log=_log,
     log_shadow=_log_shadow,

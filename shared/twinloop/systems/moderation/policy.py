@@ -20,8 +20,7 @@ from twinloop.contracts.events import LabelName
 from twinloop.contracts.model import Contract
 from twinloop.contracts.thresholds import LabelTold
 from twinloop.errors import BadInputError, IntegrityError
-
-POLICY_FILE, MEDIA_FILE = "policy.json", "media_hashes.bin"
+from twinloop.systems.moderation.spec import MEDIA_FILE
 
 Action = Literal["allow", "limit", "review", "remove"]
 ACTIONS: tuple[Action, ...] = ("allow", "limit", "review", "remove")

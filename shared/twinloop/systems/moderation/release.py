@@ -5,7 +5,8 @@ from __future__ import annotations
 from twinloop.errors import ConflictError, NotFoundError
 from twinloop.registry.aliases import Move
 from twinloop.registry.registry import Registry
-from twinloop.systems.moderation.policy import MEDIA_FILE, POLICY_FILE, Policy
+from twinloop.systems.moderation.policy import Policy
+from twinloop.systems.moderation.spec import MEDIA_FILE, POLICY_FILE
 
 _COMPONENT = "text"
 

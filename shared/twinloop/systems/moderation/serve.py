@@ -23,6 +23,7 @@ from twinloop.features.wordpieces import WordPieces, padded_pieces
 from twinloop.systems.moderation import policy as rules
 from twinloop.systems.moderation.features import REPORTS, RESTORATIONS, VIOLATIONS
 from twinloop.systems.moderation.policy import Decision, Hashes, Policy
+from twinloop.systems.moderation.spec import MEDIA_FILE, POLICY_FILE
 
 COMPONENT, COUNTS, PIECES = "text", "counts", "pieces"
 _TOGETHER = 32  # windows that are run at once: what more are costs memory, and gains no time
@@ -77,7 +78,7 @@ class ModerationPredictor:
     def policy(self) -> Policy:
         """What is done about texts; raises IntegrityError where the file is no policy."""
         try:
-            return rules.read_policy(self.model.asset(rules.POLICY_FILE))
+            return rules.read_policy(self.model.asset(POLICY_FILE))
         except NotFoundError:
             return rules.of_thresholds(self.told.labels)
         except BadInputError as error:
@@ -87,7 +88,7 @@ class ModerationPredictor:
     def hashes(self) -> Hashes:
         """Perceptual hashes of media that are known to be bad."""
         try:
-            return rules.unpack_hashes(self.model.asset(rules.MEDIA_FILE))
+            return rules.unpack_hashes(self.model.asset(MEDIA_FILE))
         except NotFoundError:
             return np.zeros(0, np.uint64)
 

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from twinloop.contracts.spec import GatePolicy, Prices, Rung, Split, SystemSpec
 
+POLICY_FILE, MEDIA_FILE = "policy.json", "media_hashes.bin"
+"""What people write beside the model: what is done at which probability, and hashes of known media."""
+
 LADDER: tuple[Rung, ...] = (
     Rung(name="lexicon", framework="xgboost", complexity=0),
     Rung(name="hashed_linear", framework="xgboost", complexity=1),
