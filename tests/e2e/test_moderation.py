@@ -1,0 +1,162 @@
+"""The moderation system on the stack: texts and people's words in, decisions out, and people heard."""
+
+from __future__ import annotations
+
+import json
+import time
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+import tiny_moderation
+from deployed import Answer, Cloud, wait_for
+
+from twinloop.commands import learn
+from twinloop.commands.data import load_files
+from twinloop.systems.moderation import review
+
+DECISIONS, EVENTS = "/v1/moderation/decisions", "/v1/moderation/events"
+SPAM, PLAIN = "bread and jackpot music by the river", "bread and music by the river"
+
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(900)]
+
+
+@pytest.fixture(scope="module")
+def verdict(cloud: Cloud, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    """Texts with the words of three people each in the lake, and learnt from by two rungs."""
+    folder = tmp_path_factory.mktemp("moderation") / "raw"
+    tables = tiny_moderation.world(600)
+    for table, rows in tables.items():
+        (folder / table).mkdir(parents=True)
+        (folder / table / "all.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    receipts = load_files(cloud.place, "moderation", [folder])
+    assert {made.table: sum(made.rows.values()) for made in receipts} == {t: len(rows) for t, rows in tables.items()}
+    found, progress = learn.run(cloud.place, "moderation", ("lexicon", "hashed_linear"))
+    assert {job.status for job in progress.jobs} == {"Completed"}, progress.jobs
+    assert found["promote"], found
+    return found
+
+
+def ask(cloud: Cloud, **body: Any) -> Answer:
+    return cloud.call(DECISIONS, body)
+
+
+def usual(cloud: Cloud, version: str) -> dict[str, Any]:
+    """Wait until this release answers; its decision about `SPAM`."""
+
+    def told() -> dict[str, Any] | None:
+        found: dict[str, Any] = ask(cloud, text=SPAM).json
+        return found if found.get("model_version") == version and not found["degraded"] else None
+
+    return wait_for(told, 60, f"{version} answers")
+
+
+def test_a_text_is_decided_about_by_what_people_said_of_others(cloud: Cloud, verdict: dict[str, Any]) -> None:
+    told = usual(cloud, verdict["version"])
+    assert told["policy_version"].startswith("default-")
+    [spam] = told["decisions"]
+    assert spam["labels"]["spam"] > 0.6
+    assert spam["action"] != "allow"
+    assert spam["because"] == ["spam"]
+    [disguised] = ask(cloud, text="bread and j\u200ba\u0441kp0t music by the river").json["decisions"]
+    assert disguised["labels"]["spam"] == pytest.approx(spam["labels"]["spam"], abs=0.2)
+
+    batch = ask(cloud, items=[{"text": PLAIN, "item_id": "a"}, {"text": SPAM, "item_id": "b"}, {"text": " "}]).json
+    plain, again, empty = batch["decisions"]
+    assert [one.get("item_id") for one in (plain, again, empty)] == ["a", "b", None]
+    assert plain["labels"]["spam"] < 0.3
+    assert again["labels"] == pytest.approx(spam["labels"])
+    assert (empty["action"], empty["labels"]) == ("allow", {})
+
+
+@pytest.mark.parametrize(
+    ("body", "field"),
+    [
+        ({}, ""),
+        ({"text": 7}, "text"),
+        ({"text": "x" * 100_001}, "text"),
+        ({"text": "x", "items": [{"text": "y"}]}, ""),
+        ({"items": []}, "items"),
+        ({"items": [{"text": "y"}] * 101}, "items"),
+        ({"items": [{"text": "y"}, {"item_id": "i"}]}, "items.1.text"),
+        ({"text": "x", "media_hashes": ["beef"]}, "media_hashes.0"),
+        ({"text": "x", "colour": "red"}, "colour"),
+    ],
+)
+def test_a_wrong_request_is_refused_by_the_field(
+    cloud: Cloud, verdict: dict[str, Any], body: dict[str, Any], field: str
+) -> None:
+    answer = ask(cloud, **body)
+    assert (answer.status, answer.kind) == (400, "application/problem+json"), answer
+    assert field in {fault["field"] for fault in answer.json["errors"]}
+
+
+def test_without_a_key_nothing_is_said_but_how_to_ask(cloud: Cloud) -> None:
+    assert cloud.call(DECISIONS, {"text": "x"}, key=None).status == 403
+    answer = cloud.call("/v1/moderation/openapi.json", key=None)
+    assert (answer.status, answer.kind) == (200, "application/json")
+    assert set(answer.json["paths"]) == {DECISIONS, EVENTS}
+
+
+def test_people_decide_what_policy_sends_them_and_are_heard(
+    cloud: Cloud, verdict: dict[str, Any], tmp_path: Path
+) -> None:
+    """Another policy without training, the queue, a decision, the author's record, and the word as a label to learn."""
+    usual(cloud, verdict["version"])
+    mark = f"e2e{time.time_ns()}"
+    policy = tmp_path / "policy.json"
+    strict = {"name": "people", "labels": {"spam": {"review": 0.4}}, "author": {"violations": 1, "stricter": 5}}
+    policy.write_text(json.dumps(strict), encoding="utf-8")
+    media = tmp_path / "media.txt"
+    media.write_text("00000000000000ff\n", encoding="utf-8")
+    cloud.twinloop("review", "policy", policy, "--media", media, "--why", "tests")
+    state = cloud.place.registry("moderation").alias("champion")
+    assert state is not None
+    assert state.version != verdict["version"]
+
+    told = usual(cloud, state.version)
+    assert told["policy_version"].startswith("people-")
+    asked = {"text": SPAM, "item_id": mark, "author_id": mark}
+    [decision] = ask(cloud, **asked).json["decisions"]
+    assert (decision["action"], decision["because"]) == ("review", ["spam"])
+    [known] = ask(cloud, text=PLAIN, media_hashes=["00000000000000f0"]).json["decisions"]
+    assert (known["action"], known["because"]) == ("remove", ["media"])
+    before = ask(cloud, text="bread and number music", author_id=mark).json["decisions"][0]
+
+    def waits() -> bool:
+        found = review.waiting(cloud.place.store, now=datetime.now(UTC), days=1)
+        return any((one.item_id, one.text) == (mark, SPAM) for one in found)
+
+    wait_for(waits, 180, "the text waits for a person")
+    assert mark[:12] in cloud.twinloop("review", "queue", "--days", "1", "--limit", "1000").replace("\n", "")
+    cloud.twinloop("review", "decide", mark, "spam=1", "--as", "ann")
+    assert not waits()
+
+    def stricter() -> bool:
+        [one] = ask(cloud, text="bread and number music", author_id=mark).json["decisions"]
+        return (before["action"], one["action"]) == ("allow", "review") or one["action"] != before["action"]
+
+    # A violation is an event: queue, function, store. What was said of the text itself does not change.
+    wait_for(stricter, 120, "the author's record counts")
+
+    def learnt() -> bool:
+        rows = cloud.lake_rows("labels", f"{datetime.now(UTC):%Y-%m-%d}", system="moderation")
+        return any((row["item_id"], row["label"], row["reviewer_id"]) == (mark, "spam", "ann") for row in rows)
+
+    wait_for(learnt, 120, "the word is a label in the lake")
+
+
+def test_reports_reach_the_lake(cloud: Cloud, verdict: dict[str, Any]) -> None:
+    mark, now = f"e2e{time.time_ns()}", datetime.now(UTC)
+    of = {"type": "report", "time": now.isoformat(), "user_id": mark, "item_id": "i", "actor_id": "somebody"}
+    events = [{"event_id": f"{mark}-1"} | of, {"event_id": f"{mark}-2"} | of | {"type": "shout"}]
+    answer = cloud.call(EVENTS, {"events": events})
+    assert answer.status == 202, answer
+    assert [one["event_id"] for one in answer.json["rejected"]] == [f"{mark}-2"]
+
+    def there() -> set[str]:
+        rows = cloud.lake_rows("events", f"{now:%Y-%m-%d}", system="moderation")
+        return {row["event_id"] for row in rows if row["user_id"] == mark}
+
+    wait_for(lambda: there() == {f"{mark}-1"}, 180, "the report is in the lake")

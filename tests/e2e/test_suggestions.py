@@ -1,0 +1,144 @@
+"""Suggestions on the stack: simulated towns learnt from, upcoming events told, and one of them called off."""
+
+from __future__ import annotations
+
+import time
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+from deployed import Answer, Cloud, wait_for
+
+from twinloop.commands import learn
+from twinloop.commands.data import load_files
+from twinloop.datasets.simulator.run import simulate
+from twinloop.datasets.simulator.settings import SuggestionsSettings, WorldSettings
+
+RECOMMENDATIONS, EVENTS = "/v1/suggestions/recommendations", "/v1/suggestions/events"
+BERLIN = {"lat": 52.52, "lon": 13.405}
+
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(900)]
+
+
+@pytest.fixture(scope="module")
+def verdict(cloud: Cloud, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    """Three weeks until last midnight, in the lake and learnt from by the two lowest rungs."""
+    folder = tmp_path_factory.mktemp("suggestions") / "world"
+    start = (datetime.now(UTC) - timedelta(days=21)).replace(hour=0, minute=0, second=0, microsecond=0)
+    simulate(
+        folder,
+        WorldSettings(users=600, items=600, days=21, seed=3, start=start),
+        SuggestionsSettings(events=30_000),
+    )
+    receipts = load_files(cloud.place, "suggestions", [folder / "raw"])
+    assert sum(sum(receipt.quarantined.values()) for receipt in receipts) == 0
+    found, progress = learn.run(cloud.place, "suggestions", ("distance_popularity", "event_logistic"))
+    assert {job.status for job in progress.jobs} == {"Completed"}, progress.jobs
+    assert found["promote"], found
+    return found
+
+
+def ask(cloud: Cloud, **more: Any) -> Answer:
+    return cloud.call(RECOMMENDATIONS, {"user_id": "u1", "explore": False, **more})
+
+
+def usual(cloud: Cloud, version: str, **more: Any) -> dict[str, Any]:
+    def told() -> dict[str, Any] | None:
+        found: dict[str, Any] = ask(cloud, **more).json
+        return found if found.get("model_version") == version and not found["degraded"] else None
+
+    return wait_for(told, 60, "the champion answers")
+
+
+def test_upcoming_events_near_by_are_told_with_their_clocks_and_reasons(cloud: Cloud, verdict: dict[str, Any]) -> None:
+    told = usual(cloud, verdict["version"], **BERLIN, time_zone="Europe/Berlin", limit=10, include=["reasons"])
+    events = told["events"]
+    assert told["placed"]
+    assert [one["rank"] for one in events] == list(range(1, len(events) + 1))
+    assert len(events) >= 5
+    now_ms = time.time() * 1000
+    for one in events:
+        assert one["starts_ms"] > now_ms - 60_000
+        local = datetime.fromisoformat(one["local_start"])
+        assert local.timestamp() * 1000 == pytest.approx(one["starts_ms"], abs=60_000)
+        if one.get("distance_km") is not None:
+            assert 0 <= one["distance_km"] <= 100
+            assert local.utcoffset() in (timedelta(hours=1), timedelta(hours=2))  # Berlin's
+            assert one["travel_min"] > 0
+    assert any(one["reasons"] for one in events)
+    far = ask(cloud, lat=-16.79, lon=179.97, limit=50).json["events"]
+    assert {one["item_id"] for one in far if one.get("distance_km") is not None}.isdisjoint(
+        one["item_id"] for one in events if one.get("distance_km") is not None
+    )
+    across = ask(cloud, lat=-16.79, lon=-179.97, limit=50).json["events"]  # some kilometres on, past the date line
+    assert {one["item_id"] for one in far} & {one["item_id"] for one in across}
+
+
+def test_somebody_without_a_place_is_answered(cloud: Cloud, verdict: dict[str, Any]) -> None:
+    told = usual(cloud, verdict["version"], user_id=f"nobody{time.time_ns()}")
+    assert not told["placed"]
+    assert told["events"]
+    assert all("distance_km" not in one for one in told["events"])
+
+
+@pytest.mark.parametrize(
+    ("body", "field"),
+    [
+        ({"lat": 52.5}, ""),
+        ({"lat": 91, "lon": 0}, "lat"),
+        ({"lat": "north", "lon": 0}, "lat"),
+        ({"time_zone": "Mars/Olympus"}, "time_zone"),
+        ({"limit": 0}, "limit"),
+        ({"days": -1}, "days"),
+        ({"user_id": ""}, "user_id"),
+        ({"colour": "red"}, "colour"),
+    ],
+)
+def test_a_wrong_request_is_refused_by_the_field(
+    cloud: Cloud, verdict: dict[str, Any], body: dict[str, Any], field: str
+) -> None:
+    answer = ask(cloud, **body)
+    assert (answer.status, answer.kind) == (400, "application/problem+json"), answer
+    assert field in {fault["field"] for fault in answer.json["errors"]}
+
+
+def test_without_a_key_nothing_is_said_but_how_to_ask(cloud: Cloud) -> None:
+    assert cloud.call(RECOMMENDATIONS, {"user_id": "u1"}, key=None).status == 403
+    answer = cloud.call("/v1/suggestions/openapi.json", key=None)
+    assert (answer.status, answer.kind) == (200, "application/json")
+    assert set(answer.json["paths"]) == {RECOMMENDATIONS, EVENTS}
+
+
+def test_a_cancelled_event_is_gone_within_a_minute_and_in_the_lake_after_it(
+    cloud: Cloud, verdict: dict[str, Any]
+) -> None:
+    first = usual(cloud, verdict["version"], **BERLIN)["events"][0]["item_id"]
+    mark, now = f"e2e{time.time_ns()}", datetime.now(UTC)
+    event = {"event_id": f"{mark}-c", "type": "cancel", "time": now.isoformat(), "user_id": mark, "item_id": first}
+    answer = cloud.call(EVENTS, {"events": [event, event | {"event_id": f"{mark}-x", "type": "postpone"}]})
+    assert answer.status == 202, answer
+    assert [one["event_id"] for one in answer.json["rejected"]] == [f"{mark}-x"]
+
+    def gone() -> bool:
+        return first not in {one["item_id"] for one in ask(cloud, **BERLIN, limit=100).json["events"]}
+
+    wait_for(gone, 60, "the cancelled event is gone")
+
+    def there() -> bool:
+        rows = cloud.lake_rows("events", f"{now:%Y-%m-%d}", system="suggestions")
+        return any(row["event_id"] == f"{mark}-c" for row in rows)
+
+    wait_for(there, 180, "the cancellation is in the lake")
+
+
+def test_who_said_yes_is_not_asked_again(cloud: Cloud, verdict: dict[str, Any]) -> None:
+    who = f"fan{time.time_ns()}"
+    first = usual(cloud, verdict["version"], user_id=who, **BERLIN)["events"][0]["item_id"]
+    now = datetime.now(UTC).isoformat()
+    event = {"event_id": f"{who}-y", "type": "rsvp", "time": now, "user_id": who, "item_id": first}
+    assert cloud.call(EVENTS, {"events": [event]}).status == 202
+
+    def known() -> bool:
+        return first not in {one["item_id"] for one in ask(cloud, user_id=who, **BERLIN, limit=100).json["events"]}
+
+    wait_for(known, 60, "the answer is known")
