@@ -7,7 +7,8 @@ learning run is asked in process, through the same serving code. A split at one 
 because under the per-user split popularity may look at other users' later events.
 
 KuaiRand, what becomes of a video that is shown: `benchmarks/clicks.py`. Probabilities of clicks on ads:
-`benchmarks/ads.py`. Search on judged queries: `benchmarks/search.py`.
+`benchmarks/ads.py`. Search on judged queries: `benchmarks/search.py`. Labels of texts: `benchmarks/moderation.py`.
+Events in simulated towns: `benchmarks/suggestions.py`.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ from benchmarks.ads import measure as measure_ads
 from benchmarks.clicks import kuairand
 from benchmarks.clicks import measure as measure_clicks
 from benchmarks.search import measure as measure_search
+from benchmarks.suggestions import measure as measure_suggestions
 from rich.console import Console
 
 from twinloop.aws import clients
@@ -70,6 +72,9 @@ def main() -> None:
     if searched is not None:
         result["search"] = {"systems": ["search"]} | searched
         options.output.write_text(json.dumps(result, indent=1) + "\n")
+    console.rule("suggestions")
+    result["suggestions"] = measure_suggestions()
+    options.output.write_text(json.dumps(result, indent=1) + "\n")
     console.print_json(json.dumps(result))
 
 

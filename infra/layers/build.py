@@ -22,8 +22,9 @@ LOCKS = ROOT / "requirements" / "layers"
 LEFT_OUT = {
     "etl": {"boto3", "botocore", "s3transfer", "urllib3", "jmespath", "typing-extensions", "setuptools"},
     "plot": {"numpy", "packaging"},
+    "index": {"numpy", "protobuf", "typing-extensions"},
 }
-# Not needed to run: tests, C headers, static libraries, and pyarrow's parts that nothing here calls.
+# Not needed to run: tests, C headers, static libraries, and parts of packages that nothing here calls.
 SLIM = (
     "**/tests",
     "**/include",
@@ -41,6 +42,8 @@ SLIM = (
     "onnxruntime/tools",
     "onnxruntime/datasets",
     "matplotlib/mpl-data/sample_data",
+    "onnx/backend",
+    "onnx/reference",
     "numpy/**/_examples",
 )
 

@@ -128,9 +128,11 @@ def test_writers_at_once_lose_and_double_nothing(store: FeatureStore):
 
 
 @pytest.mark.parametrize("user_id", ["", "x" * 3000, "\ud800"])
-def test_an_impossible_id_is_refused_by_dynamodb(dynamodb, user_id: str):
+def test_an_impossible_id_is_refused(store: FeatureStore, user_id: str):
     with pytest.raises(BadInputError):
-        DynamoFeatureStore("twinloop", dynamodb).recall("video", user_id)
+        store.recall("video", user_id)
+    with pytest.raises(BadInputError):
+        store.known("video", [USER, ("item", user_id)])
 
 
 class Counted:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import io
+import json
 import math
 import time
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import pyarrow.parquet as pq
@@ -99,6 +101,27 @@ def test_without_a_key_nothing_is_said_but_how_to_ask(cloud: Cloud) -> None:
     assert (answer.status, answer.kind) == (200, "application/json")
     assert set(answer.json["paths"]) == {PREDICTIONS, "/v1/ads/events"}
     assert PREDICTIONS not in cloud.call("/v1/openapi.json", key=None).json["paths"]
+
+
+def test_what_serves_is_scored_on_a_labelled_file_in_process_and_through_the_api(
+    cloud: Cloud, verdict: dict[str, Any], tmp_path: Path
+) -> None:
+    made = tmp_path / "world"
+    start = datetime(2025, 1, 1, tzinfo=UTC)
+    world = WorldSettings(users=300, items=100, days=14, seed=1, start=start)
+    simulate(made, world, AdsSettings(events=300, click_rate=0.1))
+    [labelled] = (made / "raw" / "events").iterdir()
+    scores = {
+        how: json.loads(cloud.twinloop("evaluate", "ads", "--labelled", labelled, how))
+        for how in ("--in-process", "--api")
+    }
+    for found in scores.values():
+        assert found["cases"] > 50
+        assert found["release"] == verdict["version"]
+        assert -2 < found["metrics"]["log_gain"]["mean"] < 0
+    assert scores["--api"]["metrics"]["log_gain"]["mean"] == pytest.approx(
+        scores["--in-process"]["metrics"]["log_gain"]["mean"], abs=0.01
+    )
 
 
 def test_learning_goes_on_from_the_champion(cloud: Cloud, verdict: dict[str, Any]) -> None:

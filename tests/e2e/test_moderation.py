@@ -70,6 +70,20 @@ def test_a_text_is_decided_about_by_what_people_said_of_others(cloud: Cloud, ver
     assert (empty["action"], empty["labels"]) == ("allow", {})
 
 
+def test_what_serves_is_scored_on_labelled_texts(cloud: Cloud, verdict: dict[str, Any], tmp_path: Path) -> None:
+    usual(cloud, verdict["version"])
+    labelled = tmp_path / "texts.jsonl"
+    rows = [
+        {"item_id": f"n{n}", "text": f"{text} number{n}", "labels": {"spam": int(text == SPAM)}}
+        for n, text in enumerate([SPAM, PLAIN] * 20)
+    ]
+    labelled.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    for how in ("--in-process", "--api"):
+        found = json.loads(cloud.twinloop("evaluate", "moderation", "--labelled", labelled, how))
+        assert (found["release"], found["cases"]) == (verdict["version"], len(rows))
+        assert -0.5 < found["metrics"]["log_gain"]["mean"] < 0
+
+
 @pytest.mark.parametrize(
     ("body", "field"),
     [

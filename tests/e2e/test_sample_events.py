@@ -43,6 +43,7 @@ FUNCTIONS = {
     "train": "TrainFunction",
     "gate": "GateFunction",
     "monitor": "MonitorFunction",
+    "index": "IndexFunction",
     "serve": "ServeVideoFunction",
     "collect": "CollectFunction",
     "online": "OnlineFunction",
@@ -245,6 +246,7 @@ def test_every_function_has_an_event() -> None:
 def test_the_answers_fit_what_came_before(answers: dict[str, Any]) -> None:
     assert answers["snapshot/take.json"]["snapshot_key"].startswith("snapshots/video/")
     assert answers["train/job-ended.json"] == {"resumed": True}
+    assert answers["index/reindex.json"]["version"] is None  # nothing was learnt of search
     assert answers["gate/promote.json"]["previous"] is None
     shown = json.loads(answers["serve/recommendations.json"]["body"])
     assert len(shown["items"]) == 5

@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+import json
 import time
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 import pytest
 from deployed import Answer, Cloud, wait_for
 
+from twinloop.aws import functions
 from twinloop.commands import learn
 from twinloop.commands.data import load_files
-from twinloop.datasets.simulator.searches import SearchSettings, SearchWorld, simulate_searches
+from twinloop.datasets.simulator.run import simulate
+from twinloop.datasets.simulator.searches import SearchWorld
+from twinloop.datasets.simulator.settings import SearchSettings
 
 RESULTS, EVENTS = "/v1/search/results", "/v1/search/events"
-SETTINGS = SearchSettings(documents=300, topics=6, queries=200, searches=1000, judged=0.7, seed=5)
+SETTINGS = SearchSettings(items=300, topics=6, queries=200, searches=1000, judged=0.7, seed=5)
 WORLD = SearchWorld(SETTINGS)
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(900)]
@@ -24,11 +29,7 @@ pytestmark = [pytest.mark.e2e, pytest.mark.timeout(900)]
 def verdict(cloud: Cloud, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     """The catalogue, its judgments and two weeks of searches in the lake, and learnt from by two rungs."""
     folder = tmp_path_factory.mktemp("search") / "world"
-    made = simulate_searches(folder, SETTINGS)
-    for table in ("items", "judgments", "events"):
-        target = folder / "raw" / table / "all.jsonl.gz"
-        target.parent.mkdir()
-        (folder / "raw" / f"{table}.jsonl.gz").rename(target)
+    made = simulate(folder, SETTINGS).rows
     receipts = load_files(cloud.place, "search", [folder / "raw"])
     loaded = {receipt.table: sum(receipt.rows.values()) for receipt in receipts}
     assert (loaded["items"], loaded["events"]) == (made["items"], made["events"])
@@ -72,6 +73,16 @@ def test_a_mistyped_word_is_taken_for_what_was_meant_and_nothing_is_found_of_not
     told = ask(cloud, query=word[:3] + word[4:]).json
     assert [one["taken_for"] for one in told["corrections"]] == [word]
     assert word in told["items"][0]["title"].lower()
+
+
+def test_what_serves_is_scored_on_judgments(cloud: Cloud, verdict: dict[str, Any], tmp_path: Path) -> None:
+    labelled = tmp_path / "judgments.jsonl"
+    rows = [{"query": title, "item_id": f"d{n}", "grade": 1} for n, title in enumerate(WORLD.titles[:40])]
+    labelled.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    for how in ("--in-process", "--api"):
+        found = json.loads(cloud.twinloop("evaluate", "search", "--labelled", labelled, how))
+        assert found["release"] == verdict["version"]
+        assert found["metrics"]["ndcg@10"]["mean"] > 0.6
 
 
 @pytest.mark.parametrize(
@@ -125,3 +136,22 @@ def test_what_people_search_and_click_reaches_the_lake(cloud: Cloud, verdict: di
         return {row["event_id"] for row in rows if row["user_id"] == mark}
 
     wait_for(lambda: there() == {f"{mark}-q", f"{mark}-c"}, 180, "the events are in the lake")
+
+
+def test_the_index_follows_its_items(cloud: Cloud, verdict: dict[str, Any], tmp_path: Path) -> None:
+    mark = f"zu{time.time_ns()}"
+    row = {"item_id": mark, "title": f"Unheard {mark}", "text": "new", "attributes": {"rating": 9, "kind": "film"}}
+    (tmp_path / "items.jsonl").write_text(json.dumps(row) + "\n")
+    load_files(cloud.place, "search", [tmp_path])
+    made = functions.invoke(cloud.place.outputs["IndexFunction"], {})
+    assert made["documents"] == SETTINGS.items + 1
+    champion = cloud.place.registry("search").alias("champion")
+    assert champion is not None
+    assert champion.version == made["version"]
+
+    def found() -> bool:
+        told = ask(cloud, query=mark).json
+        return told["model_version"] == made["version"] and [one["item_id"] for one in told["items"][:1]] == [mark]
+
+    wait_for(found, 60, "the new item is found")
+    assert functions.invoke(cloud.place.outputs["IndexFunction"], {})["version"] is None

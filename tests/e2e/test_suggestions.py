@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import time
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -72,6 +74,26 @@ def test_upcoming_events_near_by_are_told_with_their_clocks_and_reasons(cloud: C
     )
     across = ask(cloud, lat=-16.79, lon=-179.97, limit=50).json["events"]  # some kilometres on, past the date line
     assert {one["item_id"] for one in far} & {one["item_id"] for one in across}
+
+
+def test_what_serves_is_scored_on_a_labelled_file(cloud: Cloud, verdict: dict[str, Any], tmp_path: Path) -> None:
+    labelled, now = tmp_path / "events.jsonl", datetime.now(UTC) - timedelta(hours=1)
+    usual(cloud, verdict["version"], **BERLIN)
+    rows: list[dict[str, Any]] = []
+    for who in range(20):
+        events = ask(cloud, user_id=f"judge{who}", **BERLIN, limit=8).json["events"]
+        told = {"user_id": f"judge{who}", "request_id": f"judged-{who}", "time": now.isoformat()}
+        rows += [
+            {"event_id": f"v{who}-{n}", "type": "view", "item_id": one["item_id"], "position": n, "context": BERLIN}
+            | told
+            for n, one in enumerate(events)
+        ]
+        rows.append({"event_id": f"y{who}", "type": "rsvp", "item_id": events[0]["item_id"]} | told)
+    labelled.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    for how in ("--in-process", "--api"):
+        found = json.loads(cloud.twinloop("evaluate", "suggestions", "--labelled", labelled, how))
+        assert (found["release"], found["cases"]) == (verdict["version"], 20)
+        assert found["metrics"]["ndcg_at_10"]["mean"] > 0.9  # what was said yes to had been ranked first
 
 
 def test_somebody_without_a_place_is_answered(cloud: Cloud, verdict: dict[str, Any]) -> None:

@@ -22,7 +22,7 @@ from twinloop.serving.loading import load_assets, load_models
 from twinloop.serving.service import make_app
 from twinloop.systems.search.features import labelled_case
 from twinloop.systems.search.serve import SearchPredictor
-from twinloop.training import search_rebuild
+from twinloop.training import index_rebuild
 
 ROOT = Path(__file__).parents[2]
 RUNGS = {
@@ -254,7 +254,7 @@ def test_an_index_follows_its_items_without_a_gap(served, made):
         },
     ]
     checked = []
-    found = search_rebuild.refresh(
+    found = index_rebuild.refresh(
         registry, changed, lambda files: checked.append(SearchPredictor(load_models(files))), by="t"
     )
     assert found is not None
@@ -265,14 +265,14 @@ def test_an_index_follows_its_items_without_a_gap(served, made):
     assert (after["model_version"], after["items"][0]["item_id"], after["degraded"]) == (version, "new", False)
     assert after["index_version"] != before["index_version"]
     assert rows[0]["item_id"] not in [item["item_id"] for item in ask(app, query=TITLE)["items"]]
-    assert search_rebuild.refresh(registry, changed, lambda files: None, by="t") is None
+    assert index_rebuild.refresh(registry, changed, lambda files: None, by="t") is None
     registry.rollback(why="a test", by="tests")
     assert ask(app, query=TITLE)["items"][0]["item_id"] == before["items"][0]["item_id"]
 
 
 def test_a_rebuilt_index_is_the_one_that_a_build_from_nothing_makes(made):
     rows = items(WORLD)
-    grown = search_rebuild.rebuild(search_rebuild.rebuild(made["hybrid"], rows[:200]).components, rows).components
+    grown = index_rebuild.rebuild(index_rebuild.rebuild(made["hybrid"], rows[:200]).components, rows).components
     for component, file in (("index", "lexical.bin"), ("index", "documents.bin"), ("vectors", "model.onnx")):
         assert grown[component][file] == made["hybrid"][component][file]
 
@@ -281,20 +281,20 @@ def test_an_accident_and_a_race_leave_the_old_index(served):
     registry, app, _ = served
     before = ask(app, query=TITLE)["model_version"]
     with pytest.raises(BadInputError, match="only 3 of the 300 documents"):
-        search_rebuild.refresh(registry, items(WORLD)[:3], lambda files: None, by="t")
+        index_rebuild.refresh(registry, items(WORLD)[:3], lambda files: None, by="t")
 
     def refuses(files):
         raise IntegrityError("it cannot be served")
 
     with pytest.raises(IntegrityError):
-        search_rebuild.refresh(registry, items(WORLD)[1:], refuses, by="t")
+        index_rebuild.refresh(registry, items(WORLD)[1:], refuses, by="t")
     assert ask(app, query=TITLE)["model_version"] == before
 
     def promotes_another(files):
-        search_rebuild.refresh(registry, items(WORLD)[2:], lambda of: None, by="another")
+        index_rebuild.refresh(registry, items(WORLD)[2:], lambda of: None, by="another")
 
     with pytest.raises(ConflictError):
-        search_rebuild.refresh(registry, items(WORLD)[1:], promotes_another, by="t")
+        index_rebuild.refresh(registry, items(WORLD)[1:], promotes_another, by="t")
     assert ask(app, query=TITLE)["model_version"] == registry.alias("champion").version
 
 

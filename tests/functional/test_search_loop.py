@@ -1,6 +1,7 @@
 """Search from raw files to a verdict: lake, examples, jobs, gate, promotion; and an index of the items in the lake."""
 
 import gzip
+import importlib.util
 import io
 import json
 import os
@@ -10,15 +11,21 @@ import tarfile
 from datetime import UTC, datetime
 from pathlib import Path
 
+import boto3
 import pytest
+from moto import mock_aws
 from search_folder import install_encoder
 
 from twinloop import systems
-from twinloop.commands.search import lake_items, log_lines
-from twinloop.datasets.simulator.searches import SearchSettings, SearchWorld, simulate_searches
+from twinloop.aws import clients
+from twinloop.commands.search import log_lines
+from twinloop.datasets.simulator.run import simulate
+from twinloop.datasets.simulator.searches import SearchWorld
+from twinloop.datasets.simulator.settings import SearchSettings
 from twinloop.errors import BadInputError
 from twinloop.evaluation.messages import JudgeRequest, PromoteRequest, RungResult
 from twinloop.evaluation.run import judge_results, promote
+from twinloop.features.lake import latest_rows
 from twinloop.features.snapshot import make_snapshot, snapshot_key
 from twinloop.ingest.limits import DEFAULTS
 from twinloop.ingest.process import ingest
@@ -26,11 +33,11 @@ from twinloop.ingest.source import RawObject
 from twinloop.ports import MemoryObjectStore
 from twinloop.registry.registry import Registry
 from twinloop.serving.loading import load_models
-from twinloop.training import search_rebuild
+from twinloop.systems.search.reindex import reindex
 
 ROOT = Path(__file__).parents[2]
 NOON = datetime(2025, 6, 1, 12, tzinfo=UTC)
-SETTINGS = SearchSettings(documents=300, topics=6, queries=200, searches=3000, judged=0.7, seed=5)
+SETTINGS = SearchSettings(items=300, topics=6, queries=200, searches=3000, judged=0.7, seed=5)
 SYSTEM = systems.load("search")
 
 
@@ -43,10 +50,12 @@ def deliver(store, table, body):
 @pytest.fixture(scope="module")
 def loop(tmp_path_factory):
     folder = tmp_path_factory.mktemp("loop")
-    simulate_searches(folder / "made", SETTINGS)
+    simulate(folder / "made", SETTINGS)
     store = MemoryObjectStore()
     for table in ("items", "events", "judgments"):
-        deliver(store, f"{table}/all.jsonl.gz", (folder / "made" / "raw" / f"{table}.jsonl.gz").read_bytes())
+        deliver(
+            store, f"{table}/all.jsonl.gz", (folder / "made" / "raw" / table / f"{table}-00000.jsonl.gz").read_bytes()
+        )
     manifest = make_snapshot(SYSTEM, store, now=NOON)
     prefix = snapshot_key("search", manifest.snapshot_id)
     for key in store.keys(prefix):
@@ -94,9 +103,15 @@ def test_the_gate_judges_queries_that_no_job_has_seen_and_promotes(loop):
 
     row = {"item_id": "fresh", "title": "Unheard Of", "text": "new", "attributes": {"rating": 9}}
     deliver(store, "items/more.jsonl", json.dumps(row).encode())
-    version, rebuilt = search_rebuild.refresh(registry, lake_items(store), lambda files: None, by="a test")
-    assert rebuilt.documents == SETTINGS.documents + 1
-    assert SYSTEM.predictor(load_models(registry.read_release(version))).rank("unheard of")[0] == "fresh"
+    made = reindex(store, by="a test")
+    assert made.documents == SETTINGS.items + 1
+    assert registry.alias("champion").version == made.version
+    assert made.version in made.said
+    predictor = SYSTEM.predictor(load_models(registry.read_release(made.version)))
+    assert predictor.rank("unheard of")[0] == "fresh"
+    again = reindex(store, by="a test")
+    assert again.version is None
+    assert "nothing has changed" in again.said
 
 
 def groups(folder):
@@ -105,14 +120,41 @@ def groups(folder):
     return pq.read_table(folder / "examples.parquet").column("group_id").to_pylist()
 
 
-def test_a_lake_without_items_and_a_log_that_is_too_large_are_told():
+def test_the_function_has_nothing_to_do_before_anything_was_learnt(monkeypatch):
+    spec = importlib.util.spec_from_file_location("index_handler", ROOT / "functions" / "index" / "handler.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.setenv(name, "testing")
+    monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
+    monkeypatch.setenv("TWINLOOP_BUCKET", "data")
+    clients.forget()
+    with mock_aws():
+        boto3.client("s3").create_bucket(Bucket="data")
+        told = module.handler({}, None)
+    clients.forget()
+    assert (told["version"], told["fresh"]) == (None, 0)
+    assert "twinloop learn search" in told["said"]
+
+
+def test_a_lake_without_items_is_told():
     with pytest.raises(BadInputError, match="no items of search"):
-        list(lake_items(MemoryObjectStore()))
+        list(latest_rows(MemoryObjectStore(), SYSTEM, "items", ("item_id",)))
 
 
 def test_the_log_is_read_by_its_latest_days():
-    store = MemoryObjectStore()
+    class Listed(MemoryObjectStore):
+        prefixes = ()
+
+        def keys(self, prefix):
+            self.prefixes = (*self.prefixes, prefix)
+            return super().keys(prefix)
+
+    store, now = Listed(), datetime(2025, 1, 3, 12, tzinfo=UTC)
     for day in ("2025/01/01", "2025/01/02", "2025/01/03"):
-        store.write(f"predictions/search/{day}/a", f"{day}\n".encode())
-    store.write("predictions/search/2025/01/03/b.gz", gzip.compress(b"packed\n"))
-    assert list(log_lines(store, 2)) == [b"2025/01/02", b"2025/01/03", b"packed"]
+        store.write(f"predictions/search/{day}/10/a", f"{day}\n".encode())
+    store.write("predictions/search/2025/01/03/10/b.gz", gzip.compress(b"packed\n"))
+    store.write("predictions/search/2025/01/02/10/s-1-2025-01-02-10-59-59-x.jsonl", b"more than a day ago\n")
+    store.write("predictions/search/2025/01/02/13/s-1-2025-01-02-13-00-01-x.jsonl", b"within a day\n")
+    assert list(log_lines(store, 1, now=now)) == [b"packed", b"2025/01/03", b"within a day", b"2025/01/02"]
+    assert store.prefixes == ("predictions/search/2025/01/03/", "predictions/search/2025/01/02/")

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from twinloop import systems
+from twinloop.commands.labelled import read_labelled
 from twinloop.datasets.simulator.run import simulate
 from twinloop.datasets.simulator.settings import SuggestionsSettings, WorldSettings
 from twinloop.evaluation.messages import JudgeRequest, PromoteRequest
@@ -174,3 +175,25 @@ def test_the_past_is_asked_as_the_past(served):
 def test_across_the_date_line_there_is_something_too(served):
     answer = served.ask(lat=-16.79, lon=-179.99, limit=5)
     assert [event for event in answer["events"] if event.get("distance_km", 1e9) < 60]
+
+
+def test_a_labelled_file_of_lists_judges_what_is_served(served, tmp_path):
+    """Everybody says yes to what stands at the same place of their own answer, so what that is worth is known."""
+    rows, at_ms, users = [], int(NOW.timestamp() * 1000), [f"u{n}" for n in range(1, 9)]
+    for user in users:
+        shown = [one["item_id"] for one in served.ask(user_id=user, limit=6, time_ms=at_ms, explore=False)["events"]]
+        about = {"user_id": user, "request_id": f"list-{user}", "context": BERLIN}
+        for position, item in enumerate(sorted(shown)):
+            view = {"event_id": f"v-{user}-{item}", "type": "view", "item_id": item, "position": position}
+            rows.append(view | about | {"time": at_ms})
+        yes = {"event_id": f"y-{user}", "type": "rsvp", "item_id": shown[2], "time": at_ms + 60_000}
+        rows.append(yes | about)
+    path = tmp_path / "lists.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    system, evaluation = served.system, served.system.evaluation
+    read, made = read_labelled(system, evaluation.table, path)
+    cases = list(evaluation.cases(read, lambda users: [() for _ in users]))
+    assert (len(cases), made.quarantined) == (len(users), {})
+    for case in cases:
+        found = system.judge(evaluation.remote(lambda body: served.ask(**body), case), case)
+        assert found == {"ndcg_at_10": 0.5, "mrr": pytest.approx(1 / 3)}

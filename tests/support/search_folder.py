@@ -14,7 +14,9 @@ import pyarrow.parquet as pq
 from onnx import TensorProto
 
 from twinloop.contracts.artefacts import SnapshotManifest
-from twinloop.datasets.simulator.searches import SearchSettings, SearchWorld, _items
+from twinloop.datasets.simulator.search_tables import item
+from twinloop.datasets.simulator.searches import GOOD, SearchWorld
+from twinloop.datasets.simulator.settings import SearchSettings
 from twinloop.features.schema import schema_hash
 from twinloop.training.graphs import Graph
 
@@ -29,12 +31,12 @@ COLUMNS = {
     "shown": pa.int64(),
     "clicked": pa.int64(),
 }
-SETTINGS = SearchSettings(documents=300, topics=6, queries=120, searches=0, mistyped=0.0, seed=3)
+SETTINGS = SearchSettings(items=300, topics=6, queries=120, searches=0, mistyped=0.0, seed=3)
 
 
 def items(world: SearchWorld) -> list[dict[str, Any]]:
     """The items of the world, as they would be loaded."""
-    return list(_items(world))
+    return [item(world, number) for number in range(world.settings.items)]
 
 
 def answers(world: SearchWorld) -> list[tuple[str, dict[str, float]]]:
@@ -42,7 +44,7 @@ def answers(world: SearchWorld) -> list[tuple[str, dict[str, float]]]:
     made = {}
     for number, (_, query) in enumerate(world.queries):
         found = world.attraction(number)
-        made[query] = {f"d{place}": 1.0 for place in np.flatnonzero(found >= 0.3).tolist()}
+        made[query] = {f"d{place}": 1.0 for place in np.flatnonzero(found >= GOOD).tolist()}
     return list(made.items())
 
 

@@ -53,7 +53,7 @@ def event(
     return row | {"time_zone": "Europe/Berlin" if place == BERLIN else None} | more
 
 
-TASTES = Tastes(("hiking", "jazz"), np.array([[0.2, -0.1], [0.0, 0.3]]))
+TASTES = Tastes(("hiking", "jazz"), np.array([[1.0, 0.0], [0.6, 0.8]]), 0.5, 0.5, {"o": 0.2})
 
 
 def files(items: list[dict[str, Any]], *, since_ms: int = NOW_MS - 240 * HOUR_MS, **changes: Any) -> Any:

@@ -4,7 +4,7 @@ import sys
 
 from twinloop.training.config import JobConfig
 from twinloop.training.job import Job, run_job
-from twinloop.training.search_job import open_search, write_index
+from twinloop.training.retrieval_job import open_retrieval, write_index
 
 
 class Config(JobConfig):
@@ -13,7 +13,7 @@ class Config(JobConfig):
 
 def train(config: Config, job: Job) -> None:
     """Choose the weights of fields on train, build the index of all items, export, prove."""
-    write_index(job, config, open_search(job))
+    write_index(job, config, open_retrieval(job))
 
 
 if __name__ == "__main__":

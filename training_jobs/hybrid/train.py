@@ -4,7 +4,7 @@ import sys
 
 from twinloop.training.config import JobConfig
 from twinloop.training.job import Job, run_job
-from twinloop.training.search_job import open_search, write_index, write_vectors
+from twinloop.training.retrieval_job import open_retrieval, write_index, write_vectors
 
 
 class Config(JobConfig):
@@ -13,7 +13,7 @@ class Config(JobConfig):
 
 def train(config: Config, job: Job) -> None:
     """Build the index and the vectors of all items, choose how to fuse on train, export, prove."""
-    data = open_search(job)
+    data = open_retrieval(job)
     matcher = write_index(job, config, data)
     write_vectors(job, config, data, matcher)
 

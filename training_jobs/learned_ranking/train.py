@@ -3,17 +3,7 @@
 import sys
 from dataclasses import replace
 
-from twinloop.training.job import Job, run_job
-from twinloop.training.ranker import predict, to_onnx
-from twinloop.training.search_job import (
-    encode_queries,
-    open_search,
-    sampled,
-    write_index,
-    write_ranking,
-    write_vectors,
-)
-from twinloop.training.search_ranking import (
+from twinloop.training.document_ranking import (
     USEFUL_FILE,
     RankingConfig,
     candidate_rows,
@@ -21,12 +11,22 @@ from twinloop.training.search_ranking import (
     mean_ndcg,
     prove_ranking,
 )
-from twinloop.training.search_terms import learn_terms
+from twinloop.training.job import Job, run_job
+from twinloop.training.query_words import learn_terms
+from twinloop.training.ranker import predict, to_onnx
+from twinloop.training.retrieval_job import (
+    encode_queries,
+    open_retrieval,
+    sampled,
+    write_index,
+    write_ranking,
+    write_vectors,
+)
 
 
 def train(config: RankingConfig, job: Job) -> None:
     """Learn what words tell and how to rank on train, measure on validation, export all four models, prove them."""
-    data = open_search(job)
+    data = open_retrieval(job)
     matcher = write_index(job, config, data)
     encoder, vectors, fusion = write_vectors(job, config, data, matcher)
 

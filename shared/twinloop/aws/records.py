@@ -11,13 +11,13 @@ from typing import Any, TypeVar
 from botocore.exceptions import BotoCoreError, ClientError
 
 from twinloop.aws.clients import client
-from twinloop.errors import BadInputError, ConflictError, IntegrityError, UnavailableError
+from twinloop.errors import ConflictError, IntegrityError, UnavailableError
+from twinloop.features.stores import partition
 
 PATIENT = 12  # attempts of who has the time; in between they wait up to 3.6 seconds
 _ATTEMPTS = 12  # of a write
 _BATCH = 100  # keys of one BatchGetItem call
 _RETENTION_S = 400 * 86_400  # what was not written for so long is forgotten
-_MAX_KEY_BYTES = 2048  # of DynamoDB's partition keys
 
 Key = Mapping[str, Any]
 Value = TypeVar("Value")
@@ -145,14 +145,7 @@ class Records:
 
 def entity_key(system: str, entity: str, entity_id: str, sort: str) -> dict[str, Any]:
     """Return the key of what is known of an entity; raises BadInputError for an id that is no key."""
-    partition = f"{system}#{entity}#{entity_id}"
-    try:
-        size = len(partition.encode())
-    except UnicodeEncodeError as error:
-        raise BadInputError(f"{entity} id {entity_id!r} is not valid text") from error
-    if not entity_id or size > _MAX_KEY_BYTES:
-        raise BadInputError(f"an id of a {entity} has at least one character and fits into a key of 2048 bytes")
-    return {"pk": {"S": partition}, "sk": {"S": sort}}
+    return {"pk": {"S": partition(system, entity, entity_id)}, "sk": {"S": sort}}
 
 
 def _place(item: Mapping[str, Any]) -> tuple[str, str]:

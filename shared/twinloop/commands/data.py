@@ -35,9 +35,9 @@ def data(
     name: Annotated[str, typer.Argument(help=f"One of: {', '.join(known.name for known in DATASETS)}")],
     folder: Annotated[Path, typer.Argument(help="Where the raw tables go.")],
 ) -> None:
-    """Fetch a public data set and write it as raw tables, ready for `twinloop load`."""
+    """Write a data set as raw tables, ready for `twinloop load`: public ones are fetched, others made up."""
     for table, rows in dataset(name).write(folder).items():
-        console.print(f"{folder / table}.jsonl: {rows:,} rows", soft_wrap=True)
+        console.print(f"{folder}: {table}: {rows:,} rows", soft_wrap=True)
 
 
 @plainly

@@ -1,4 +1,4 @@
-"""`twinloop demo`: the main job on real data, end to end, on the local cloud."""
+"""`twinloop demo`: the main job, end to end, on the local cloud."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from twinloop.commands.data import load_files
 from twinloop.commands.models import models_table
 from twinloop.commands.screen import console, plainly, styled
 from twinloop.commands.target import Deployment, deployment, project_root
-from twinloop.datasets.catalogue import shown_with
+from twinloop.datasets.catalogue import Dataset, shown_with
 from twinloop.registry.overview import release_rows
 
 
@@ -47,12 +47,12 @@ def demo(
     system: Annotated[str, typer.Argument(help="Which system to show.")] = "video",
     emulator: Annotated[str | None, typer.Option(help="What stands for AWS: ministack or localstack.")] = None,
 ) -> None:
-    """Start the local cloud, load real data, learn, and ask for a prediction. Repeating it is quick and harmless."""
+    """Start the local cloud, load data, learn, and ask for a prediction. Repeating it is quick and harmless."""
     dataset = shown_with(system)
     clock, folder = Clock(), project_root() / "build" / "data" / system
     with clock.step("cloud", "start the local cloud and deploy template.yaml to it"):
         bring_up(emulator)
-    with clock.step("data", f"fetch {dataset.title}"):
+    with clock.step("data", f"{dataset.title}, as raw tables"):
         dataset.write(folder)
     place = deployment()
     with clock.step("load", "drop it into S3; the ETL takes it into the lake"):
@@ -66,23 +66,35 @@ def demo(
     path = f"/v1/{system}/{systems.load(system).spec.verb}"
     with clock.step("ask", dataset.question):
         answer = api.ask(place, path, dataset.request)
-    console.print(answer_shown(dataset.question, answer))
+    console.print(answer_shown(dataset, answer))
     console.print(models_table(place.registry(system)))
     _say_what_next(system, api.curl(place, path, dataset.request))
     written = write_facts(project_root() / "build", facts(place, system, clock.seconds, rows, answer))
     console.print(f"{written.relative_to(project_root())} has the facts of this run", style="dim")
 
 
-def answer_shown(question: str, answer: Mapping[str, Any]) -> Group | JSON:
-    """Return the answer as a table of titles, or ids where there are none; one without items as it came."""
-    if "items" not in answer:
-        return JSON.from_data(dict(answer))
+def answer_shown(dataset: Dataset, answer: Mapping[str, Any]) -> Group:
+    """Return the question, and the answer's list as a table; an answer that is no list as it came."""
+    says = styled(f"\n{dataset.question} Says {answer['model_version']}:", "italic")
+    if dataset.listed is None:
+        return Group(says, JSON.from_data(dict(answer)))
     table = Table(box=None)
     table.add_column("", justify="right")
-    table.add_column("title")
-    for item in answer["items"]:
-        table.add_row(str(item["rank"]), item.get("title") or item["item_id"])
-    return Group(styled(f"\n{question} Says {answer['model_version']}:", "italic"), table)
+    for column in dataset.columns:
+        table.add_column(column)
+    for place, row in enumerate(answer[dataset.listed], 1):
+        table.add_row(str(row.get("rank", place)), *(_cell(row.get(column)) for column in dataset.columns))
+    return Group(says, table)
+
+
+def _cell(value: Any) -> str:
+    if isinstance(value, float):
+        return f"{value:.4g}"
+    if isinstance(value, Mapping):
+        return ", ".join(f"{name} {_cell(of)}" for name, of in value.items())
+    if isinstance(value, list):
+        return ", ".join(map(_cell, value))
+    return "" if value is None else str(value)
 
 
 def facts(
@@ -91,7 +103,6 @@ def facts(
     """Return what build/demo.json holds."""
     champion = next(row for row in release_rows(place.registry(system)) if "champion" in row.aliases)
     metrics = {name: {"mean": m.mean, "low": m.low, "high": m.high} for name, m in champion.metrics.items()}
-    answered = {"recommendations": answer["items"]} if "items" in answer else {"answer": answer}
     return {
         "system": system,
         "seconds": seconds,
@@ -99,7 +110,7 @@ def facts(
         "api_url": place.api_url,
         "champion": {"version": champion.version, "rung": champion.rung, "why": champion.why},
         "metrics": metrics,
-        **answered,
+        "answer": answer,
     }
 
 

@@ -27,6 +27,7 @@ from twinloop.evaluation.cases import CaseScores
 from twinloop.evaluation.gate import summarise
 from twinloop.evaluation.logged import off_policy, read_log
 from twinloop.evaluation.replay import replay
+from twinloop.features.stores import Known
 from twinloop.serving.releases import ReleaseLoader
 
 _READERS = 16
@@ -197,10 +198,16 @@ def _with_known(place: Deployment, system: System, cases: Sequence[Case]) -> lis
     store, name, counting = DynamoFeatureStore(place.outputs["Table"]), system.spec.name, system.counting
     if counting is None:
         raise NotFoundError(f"{name} counts nothing, and its release asks what is known")
+
+    def known_users(ids: Sequence[str]) -> list[Known]:
+        return store.known(name, [("user", user_id) for user_id in ids])
+
     items = ItemCache(counting, lambda ids: store.known(name, [("item", item_id) for item_id in ids]))
-    users = store.known(name, [("user", str(case.request["user_id"])) for case in cases])
+    users = known_users([str(case.request["user_id"]) for case in cases])
     return [
-        case.model_copy(update={"request": {**case.request, "known": UserKnowledge(counting, user, items)}})
+        case.model_copy(
+            update={"request": {**case.request, "known": UserKnowledge(counting, user, items, users=known_users)}}
+        )
         for case, user in zip(cases, users, strict=True)
     ]
 

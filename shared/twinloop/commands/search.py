@@ -3,21 +3,19 @@
 from __future__ import annotations
 
 import getpass
-import tempfile
-from collections.abc import Iterator, Mapping
-from pathlib import Path
-from typing import Annotated, Any
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from typing import Annotated
 
 import typer
 
-from twinloop import systems
 from twinloop.commands.screen import console, plainly
 from twinloop.commands.target import deployment
 from twinloop.errors import BadInputError
+from twinloop.monitoring.log import log_keys
 from twinloop.ports import ObjectStore
 
 SYSTEM = "search"
-_LOGS = f"predictions/{SYSTEM}/"
 _LARGEST_LOG = 512 * 1024 * 1024
 
 
@@ -32,38 +30,23 @@ def reindex(
 
     Texts that have not changed keep their vectors. Running functions take it up within 30 seconds, without a gap.
     """
-    # These take the extras [dataset] and [training].
-    from twinloop.serving.loading import load_models  # noqa: PLC0415
-    from twinloop.training.search_rebuild import refresh  # noqa: PLC0415
+    from twinloop.systems.search.reindex import reindex as build  # noqa: PLC0415 - it takes [dataset] and [training]
 
-    place = deployment()
-    predictor = systems.load(SYSTEM).predictor
-
-    def check(components: Mapping[str, Mapping[str, bytes]]) -> None:
-        predictor(load_models(components))
-
-    found = refresh(
-        place.registry(SYSTEM), lake_items(place.store), check, by=getpass.getuser(), least_share=least_share
-    )
-    if found is None:
-        console.print("nothing has changed: the index that serves is of the items in the lake", soft_wrap=True)
-        return
-    version, rebuilt = found
-    console.print(
-        f"{version} serves: {rebuilt.documents:,} documents, {rebuilt.fresh:,} vectors made anew", soft_wrap=True
-    )
+    console.print(build(deployment().store, by=getpass.getuser(), least_share=least_share).said, soft_wrap=True)
 
 
 @plainly
 def zero_results(
-    *, days: Annotated[int, typer.Option(min=1, max=365, help="Days of the log, the latest.")] = 7, most: int = 20
+    *, days: Annotated[int, typer.Option(min=1, max=365, help="Days of the log, until now.")] = 7, most: int = 20
 ) -> None:
     """Report the searches that found nothing, and words that were taken for others, out of the log of answers."""
     from twinloop.systems.search.zero_results import zero_results as report  # noqa: PLC0415
 
-    told = report(log_lines(deployment().store, days), most=most)
+    told = report(log_lines(deployment().store, days, now=datetime.now(UTC)), most=most)
     if not told.searches:
-        raise BadInputError("the log holds no search yet; the stream delivers it a minute or two after the answers")
+        raise BadInputError(
+            f"the log of the last {days} days holds no search; the stream delivers a minute or two after the answers"
+        )
     console.print(
         f"{told.searches:,} searches, {told.zero:,} found nothing ({told.share:.1%}), {told.filtered:,} with filters"
     )
@@ -73,32 +56,12 @@ def zero_results(
         console.print(f"{count:>7,}  {word} -> {term}", soft_wrap=True, markup=False)
 
 
-def lake_items(store: ObjectStore) -> Iterator[dict[str, Any]]:
-    """Yield the latest row of each item in the lake, by id; raises BadInputError where there is none."""
-    from twinloop.features import lake  # noqa: PLC0415 - it takes duckdb
-
-    with tempfile.TemporaryDirectory(prefix="reindex-") as folder:
-        work = Path(folder)
-        if not lake.fetch(store, SYSTEM, "items", work / "items"):
-            raise BadInputError(f"the lake has no items of {SYSTEM}; load them first: twinloop load {SYSTEM} PATH")
-        with lake.open_database(work / "duckdb", memory_mb=2048, threads=2) as connection:
-            lake.load_table(connection, "items", systems.load(SYSTEM).tables["items"], work / "items")
-            rows = connection.execute("SELECT item_id, title, text, tags, attributes FROM items ORDER BY item_id")
-            names = [column[0] for column in rows.description]
-            while batch := rows.fetchmany(10_000):
-                yield from (dict(zip(names, row, strict=True)) for row in batch)
-
-
-def log_lines(store: ObjectStore, days: int) -> Iterator[bytes]:
-    """Yield lines of the log of the last days that it has, up to half a gigabyte; files may be gzipped."""
+def log_lines(store: ObjectStore, days: int, *, now: datetime) -> Iterator[bytes]:
+    """Yield lines of the log of the last days, latest first, up to half a gigabyte; files may be gzipped."""
     import gzip  # noqa: PLC0415
 
-    keys = sorted(store.keys(_LOGS))
-    dates = sorted({key[len(_LOGS) :][:10] for key in keys})[-days:]
     size = 0
-    for key in keys:
-        if key[len(_LOGS) :][:10] not in dates:
-            continue
+    for key in log_keys(store, SYSTEM, now - timedelta(days=days), now):
         body = store.read(key).body
         body = gzip.decompress(body) if body[:2] == b"\x1f\x8b" else body
         size += len(body)

@@ -5,9 +5,11 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Iterable, Sequence
+import tempfile
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import duckdb
 
@@ -21,6 +23,7 @@ from twinloop.features.counted import make_happened
 from twinloop.ports import ObjectStore
 
 _PARALLEL_READS = 16
+_BATCH_ROWS = 10_000
 _REQUIRED = ("event_id", "user_id", "item_id", "time", "type")
 _SQL_TYPES: dict[Kind, str] = {
     "text": "VARCHAR",
@@ -65,6 +68,25 @@ def open_database(folder: Path, *, memory_mb: int, threads: int) -> duckdb.DuckD
     connection.execute("SET preserve_insertion_order = false")  # every query that needs an order says so
     connection.execute("SET TimeZone = 'UTC'")
     return connection
+
+
+def latest_rows(
+    objects: ObjectStore, system: System, table: str, columns: Sequence[str], *, memory_mb: int = 2048, threads: int = 2
+) -> Iterator[dict[str, Any]]:
+    """Yield some columns of the latest row of each user or item in the lake, in the order of the first of them.
+
+    Raises BadInputError where there is none.
+    """
+    name = system.spec.name
+    with tempfile.TemporaryDirectory(prefix="lake-") as folder:
+        work = Path(folder)
+        if not fetch(objects, name, table, work / table):
+            raise BadInputError(f"the lake has no {table} of {name}; load them first: twinloop load {name} PATH")
+        with open_database(work / "duckdb", memory_mb=memory_mb, threads=threads) as connection:
+            load_table(connection, table, system.tables[table], work / table)
+            rows = connection.execute(f"SELECT {', '.join(columns)} FROM {table} ORDER BY {columns[0]}")
+            while batch := rows.fetchmany(_BATCH_ROWS):
+                yield from (dict(zip(columns, row, strict=True)) for row in batch)
 
 
 def load_events(connection: duckdb.DuckDBPyConnection, system: System, folder: Path) -> None:

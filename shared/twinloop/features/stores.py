@@ -10,6 +10,9 @@ from twinloop.contracts.history import DEFAULT_LENGTH, History, HistoryEntry, fi
 from twinloop.contracts.tally import Happening, Layout, Tally, add, settle
 from twinloop.contracts.tally import pack as pack_tally
 from twinloop.contracts.tally import unpack as unpack_tally
+from twinloop.errors import BadInputError
+
+_MAX_KEY_BYTES = 2048  # of DynamoDB's partition keys
 
 Entity = Literal["user", "item"]
 Attributes = Mapping[str, float | str]
@@ -28,6 +31,18 @@ class Recalled(NamedTuple):
     history: History
     user: Known
     items: dict[str, Known]
+
+
+def partition(system: str, entity: str, entity_id: str) -> str:
+    """Return under which key stores keep what is known of an entity; raises BadInputError for an id that is none."""
+    key = f"{system}#{entity}#{entity_id}"
+    try:
+        size = len(key.encode())
+    except UnicodeEncodeError as error:
+        raise BadInputError(f"{entity} id {entity_id!r} is not valid text") from error
+    if not entity_id or size > _MAX_KEY_BYTES:
+        raise BadInputError(f"an id of a {entity} has at least one character and fits into a key of 2048 bytes")
+    return key
 
 
 class OnlineStore(Protocol):
@@ -110,6 +125,8 @@ class MemoryFeatureStore(MemoryOnlineStore):
         self._known: dict[tuple[str, Entity, str], Known] = {}
 
     def known(self, system: str, keys: Sequence[tuple[Entity, str]]) -> list[Known]:
+        for key in keys:
+            partition(system, *key)  # refuses what no store can keep
         return [self._known.get((system, *key), Known()) for key in keys]
 
     def recall(self, system: str, user_id: str, item_ids: Sequence[str] = ()) -> Recalled:
@@ -118,14 +135,15 @@ class MemoryFeatureStore(MemoryOnlineStore):
 
     def count(self, system: str, key: tuple[Entity, str], happenings: Iterable[Happening], layout: Layout) -> Known:
         with self._lock:
-            before = self._known.get((system, *key), Known())
+            [before] = self.known(system, [key])
             after = counted(before, happenings, layout)
             self._known[system, *key] = after
         return after
 
     def settle(self, system: str, key: tuple[Entity, str], lake: Tally, attributes: Attributes, layout: Layout) -> None:
         with self._lock:
-            self._known[system, *key] = settled(self._known.get((system, *key), Known()), lake, attributes, layout)
+            [before] = self.known(system, [key])
+            self._known[system, *key] = settled(before, lake, attributes, layout)
 
 
 def counted(before: Known, happenings: Iterable[Happening], layout: Layout) -> Known:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -23,6 +22,7 @@ from twinloop.contracts.system import System
 from twinloop.errors import NotFoundError
 from twinloop.features import lake
 from twinloop.features.outcomes import load_labelled
+from twinloop.monitoring.log import BUFFERED, days, delivered_after, log_keys
 from twinloop.ports import ObjectStore
 
 MOST_BYTES = 256 * 2**20
@@ -30,9 +30,6 @@ _PARALLEL_READS = 4  # objects may have 16 MB
 _LONGEST_LINE, _LONGEST_ID, _LONGEST_VERSION = 1_000_000, 256, 100
 # An answer is logged before it is shown, but by how much is the application's to say.
 _SHOWN_LATE = timedelta(hours=1)
-# What Firehose calls its objects has the moment of delivery in it, UTC; within 15 minutes it has delivered.
-_DELIVERED = re.compile(r"-(\d{4}-\d\d-\d\d-\d\d-\d\d-\d\d)-[^/]*$")
-_BUFFERED = timedelta(minutes=15)
 
 
 class Showings(NamedTuple):
@@ -111,7 +108,7 @@ def matured(
     begin = now - wait - timedelta(milliseconds=settings.window_ms)
     name = system.spec.name
     # Clocks of applications are wrong by up to a day, and an event's day is the application's to say.
-    dates = _days(begin, now + timedelta(days=1), "%Y-%m-%d")
+    dates = [f"{day:%Y-%m-%d}" for day in days(begin, now + timedelta(days=1))]
     if not lake.fetch(objects, name, "events", work / "events", dates=dates):
         return {}, read
     connection = lake.open_database(work, memory_mb=memory_mb, threads=threads)
@@ -120,7 +117,7 @@ def matured(
         until_ms = load_labelled(connection, system, work / "events", now=now, span_ms=span_ms) - outcomes.window_ms
         until = datetime.fromtimestamp(until_ms / 1000, UTC)
         _make_log(connection)
-        keys = _keys(objects, name, begin - _SHOWN_LATE, now, until + _BUFFERED)
+        keys = _keys(objects, name, begin - _SHOWN_LATE, now, until + BUFFERED)
         for body in _bodies(objects, keys, read, most_bytes):
             rows = [row for line in body.splitlines() if (row := _parsed(line, settings, read)) is not None]
             if rows:
@@ -130,26 +127,13 @@ def matured(
         connection.close()
 
 
-def _days(first: datetime, last: datetime, form: str) -> list[str]:
-    """Every day from one moment to another, in UTC."""
-    day, end = first.astimezone(UTC).date(), last.astimezone(UTC).date()
-    return [(day + timedelta(days=n)).strftime(form) for n in range((end - day).days + 1)]
-
-
 def _ms(moment: datetime) -> int:
     return round(moment.timestamp() * 1000)
 
 
 def _keys(objects: ObjectStore, system: str, begin: datetime, now: datetime, enough: datetime) -> list[str]:
     """Keys of the log, latest first; but after all others those of answers that were hardly shown long enough ago."""
-    latest, first = (moment.astimezone(UTC).strftime("%Y-%m-%d-%H-%M-%S") for moment in (enough, begin))
-    found: list[tuple[bool, str]] = []
-    for day in reversed(_days(begin, now, "%Y/%m/%d")):
-        for key in sorted(objects.keys(f"predictions/{system}/{day}/"), reverse=True):
-            named = _DELIVERED.search(key)
-            if named is None or named[1] >= first:
-                found.append((named is not None and named[1] > latest, key))
-    return [key for _, key in sorted(found, key=lambda one: one[0])]  # stable
+    return sorted(log_keys(objects, system, begin, now), key=lambda key: delivered_after(key, enough))  # stable
 
 
 def _bodies(objects: ObjectStore, keys: Sequence[str], read: Read, most_bytes: int) -> Iterator[bytes]:

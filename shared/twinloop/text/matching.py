@@ -85,7 +85,7 @@ class Matcher:
         documents: What else is known of them.
         spelling: What is meant by words that are not known; None corrects nothing.
         score: (documents int64[P], impacts float32[P]) -> float32[N], the sum by document: the index's model.
-        useful: Term -> what it counts in a query against its rarity; see `training/search_terms.py`.
+        useful: Term -> what it counts in a query against its rarity; see `training/query_words.py`.
     """
 
     index: LexicalIndex

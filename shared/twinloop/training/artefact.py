@@ -6,30 +6,27 @@ import gzip
 import importlib.metadata
 import json
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
-
-import numpy as np
-import onnxruntime as ort
-from numpy.typing import NDArray
 
 from twinloop import __version__
 from twinloop.contracts.artefacts import ComponentManifest, Parity, SnapshotManifest
 from twinloop.contracts.embeddings import pack_embeddings
 from twinloop.contracts.hashing import Hashed
-from twinloop.errors import IntegrityError
 from twinloop.features.schema import chosen, feature_versions, schema_hash
 from twinloop.training import catalogue, segments
 from twinloop.training.config import JobConfig
 from twinloop.training.events import Floats32
 from twinloop.training.item_vectors import item_vectors
 from twinloop.training.job import Job
+from twinloop.training.proof import prove_parity, session
 from twinloop.training.snapshot import Snapshot
 
+__all__ = ["Component", "LearntFrom", "prove_parity", "session", "write_component", "write_items"]
+
 CODE_VERSION_VARIABLE = "TWINLOOP_CODE_VERSION"
-PARITY_TOLERANCE = 1e-4
 _LIBRARIES = ("numpy", "scipy", "onnx", "onnxruntime", "xgboost-cpu", "xgboost", "torch")
 
 
@@ -70,37 +67,6 @@ class LearntFrom(Protocol):
     def manifest(self) -> SnapshotManifest:
         """The snapshot's."""
         ...
-
-
-def session(model: bytes) -> ort.InferenceSession:
-    """Open an ONNX model on one thread, as serving does."""
-    options = ort.SessionOptions()
-    options.intra_op_num_threads = options.inter_op_num_threads = 1
-    options.log_severity_level = 3
-    return ort.InferenceSession(model, options, providers=["CPUExecutionProvider"])
-
-
-def prove_parity(pairs: Iterable[tuple[NDArray[Any], NDArray[Any]]], *, tolerance: float = PARITY_TOLERANCE) -> Parity:
-    """Compare (ONNX output, framework output) pairs of held-out rows; equal infinities agree, NaN agrees with nothing.
-
-    Raises:
-        IntegrityError: They differ by more than the tolerance, or there was nothing to compare: no parity, no artefact.
-    """
-    worst, rows = 0.0, 0
-    for exported, fitted in pairs:
-        if exported.shape != fitted.shape:
-            raise IntegrityError(f"the ONNX model answers {exported.shape}, the fitted one {fitted.shape}")
-        same = exported == fitted
-        differing = np.abs(exported[~same].astype(np.float64) - fitted[~same])
-        # Not Python's max, which would pass over what is not a number.
-        worst, rows = float(np.maximum(worst, differing.max(initial=0))), rows + len(exported)
-    if rows == 0:
-        raise IntegrityError("there were no held-out rows to prove parity on; no artefact is written")
-    if not worst <= tolerance:  # also where it is not a number
-        raise IntegrityError(
-            f"the ONNX model differs from the fitted one by {worst:.2g}; up to {tolerance:g} is allowed"
-        )
-    return Parity(max_abs_diff=worst, rows=rows, tolerance=tolerance)
 
 
 def write_component(job: Job, snapshot: LearntFrom, config: JobConfig, component: Component) -> None:

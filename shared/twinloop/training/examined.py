@@ -2,7 +2,7 @@
 
 P(click) = P(examined at the place) x P(attracted by the item for the query) (Craswell et al., WSDM 2008; Chuklin,
 Markov and de Rijke, Click Models for Web Search, 2015, section 4.2). Examination is told apart from attraction only
-where items of one query have been seen at several places; preset `explore` of search sees to that.
+where items of one query have been seen at several places; a policy that lets neighbours change places sees to that.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ _ROUNDS = 2000
 _CLOSE = 1e-7
 _LEAST = 1e-4
 _GREATEST = 10.0
-# Beta prior of attraction: two clicks' worth of doubt around the mean.
+# Prior of attraction: two looks' worth of doubt around the mean.
 _DOUBT = 2.0
 
 

@@ -25,8 +25,8 @@ from onnx import TensorProto, helper
 from twinloop.contracts.artefacts import Parity
 from twinloop.errors import BadInputError
 from twinloop.text.wordpiece import WordPiece
-from twinloop.training.artefact import prove_parity, session
 from twinloop.training.graphs import Graph
+from twinloop.training.proof import prove_parity, session
 
 COMPONENT, VOCABULARY_FILE = "encoder", "vocabulary.txt"
 NAME = "all-MiniLM-L6-v2, products in int8"

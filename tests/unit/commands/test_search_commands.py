@@ -1,6 +1,7 @@
 """What search's own commands tell."""
 
 import json
+from datetime import UTC, datetime
 
 import pytest
 import typer
@@ -24,7 +25,7 @@ def line(query, **changes):
 def test_searches_that_found_nothing_are_reported(place, capsys):
     lines = [line("red shoes"), line("Zeppelin", zero=True), line("zeppelin", zero=True)]
     lines += [line("shoos", corrections=[["shoos", "shoes"]]), line("hat", zero=True, filtered=["brand"])]
-    place.store.write("predictions/search/2026/01/31/a", "\n".join(lines).encode())
+    place.store.write(f"predictions/search/{datetime.now(UTC):%Y/%m/%d/%H}/a", "\n".join(lines).encode())
     search.zero_results(days=7, most=20)
     told = capsys.readouterr().out
     assert "5 searches, 3 found nothing (60.0%), 1 with filters" in told
@@ -35,10 +36,9 @@ def test_searches_that_found_nothing_are_reported(place, capsys):
 def test_an_empty_log_says_so(place, capsys):
     with pytest.raises(typer.Exit):
         search.zero_results(days=7, most=20)
-    assert "the log holds no search yet" in capsys.readouterr().err
+    assert "the log of the last 7 days holds no search" in capsys.readouterr().err
 
 
 def test_an_index_is_not_built_before_anything_was_learnt(place, capsys):
-    with pytest.raises(typer.Exit):
-        search.reindex(least_share=0.5)
-    assert "twinloop learn search" in capsys.readouterr().err
+    search.reindex(least_share=0.5)
+    assert "twinloop learn search" in capsys.readouterr().out

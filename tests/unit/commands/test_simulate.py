@@ -53,17 +53,36 @@ def test_ads_are_simulated_with_what_is_their_own(tmp_path: Path) -> None:
     assert (told["slots"], told["click_rate"], told["late"], told["late_minutes"]) == (3, 0.05, 0.5, 20.0)
 
 
+def test_searches_are_simulated_with_what_is_their_own(tmp_path: Path) -> None:
+    options = ("--items", 60, "--topics", 3, "--queries", 20, "--searches", 300, "--judged", 1, "--mistyped", 0.5)
+    code, output = run("search", tmp_path / "it", *options, "--days", 3, "--start", "2024-02-28")
+    assert code == 0, output
+    assert f"twinloop load search {tmp_path / 'it' / 'raw'}" in output
+    assert "the best possible: click AUC 0." in output
+    assert "400 rows" in output  # 20 documents of each query were judged
+    facts = json.loads((tmp_path / "it" / "simulation.json").read_text(encoding="utf-8"))
+    assert facts["system"] == "search"
+    assert "world" not in facts
+    told = facts["settings"]
+    assert (told["start"], told["days"], told["items"], told["slots"]) == ("2024-02-28T00:00:00+00:00", 3, 60, 10)
+
+
 def test_help_says_what_it_is_for() -> None:
     code, output = run("--help")
     assert code == 0
-    assert "tests, load and demos" in " ".join(output.split())
+    words = " ".join(output.replace("│", " ").split())
+    assert "tests, load and demos" in words
+    assert "default: (video 10; ads 3; search 10; suggestions 20)" in words
 
 
 @pytest.mark.parametrize(
     ("arguments", "reason"),
     [
-        (("search", "it"), "no simulator of 'search'; known: video, ads"),
-        (("video", "it", "--late", 0.5), "--late is of ads"),
+        (("nothing", "it"), "no simulator of 'nothing'; known: video, ads, search, moderation, suggestions"),
+        (("video", "it", "--late", 0.5), "--late is of ads, and not of video"),
+        (("search", "it", "--cold-users", 0.5), "--cold-users is of video and ads and suggestions, and not of search"),
+        (("search", "it", "--days", 3000), "events of the future are refused"),
+        (("search", "it", "--topics", 500), "topics lies between"),
         (("video", "it", "--click-rate", 5), "click_rate lies between"),
         (("video", "it", "--days", 3000), "events of the future are refused"),
         (("video", "it", "--format", "csv"), "the format is one of jsonl.gz, parquet"),

@@ -143,7 +143,7 @@ def test_the_best_possible_is_of_clicks_alone(folder):
     assert best.click.calibration_ratio == pytest.approx(1, abs=0.1)
     told = json.loads((folder / "simulation.json").read_text(encoding="utf-8"))
     assert told["best_possible"] == best.as_dict()
-    assert set(told["best_possible"]) == {"impressions", "judged", "click"}
+    assert set(told["best_possible"]) == {"impressions", "judged", "click", "outcome"}
     assert "twinloop load ads" in (folder / "README.md").read_text(encoding="utf-8")
 
 

@@ -289,6 +289,23 @@ def test_nobody_but_what_makes_them_may_write_offsets(resources: dict[str, Any])
     assert writers == {"MonitorFunction"}
 
 
+def test_the_index_follows_its_items_once_search_is_switched_on(template: dict[str, Any]) -> None:
+    [event] = [event["Properties"] for event in template["Resources"]["IndexFunction"]["Properties"]["Events"].values()]
+    assert event["State"] == {"Ref": "SearchScheduleState"}
+    assert template["Parameters"][event["ScheduleExpression"]["Ref"]]["Default"] == "rate(1 hour)"
+
+
+def test_what_makes_an_index_reads_items_and_writes_releases_of_search_alone(resources: dict[str, Any]) -> None:
+    statements = allowed(resources["IndexFunction"])
+    reach = {action: listed(entry["Resource"]) for entry in statements for action in listed(entry["Action"])}
+    assert set(reach) == {"s3:GetObject", "s3:PutObject", "s3:ListBucket"}
+    assert reach["s3:PutObject"] == [{"Fn::Sub": "${DataBucket.Arn}/registry/search/*"}]
+    read = [entry["Fn::Sub"].removeprefix("${DataBucket.Arn}/") for entry in reach["s3:GetObject"]]
+    assert read == ["lake/search/items/*", "registry/search/*"]
+    [condition] = [entry["Condition"] for entry in statements if "s3:ListBucket" in listed(entry["Action"])]
+    assert condition == {"StringLikeIfExists": {"s3:prefix": read}}
+
+
 def functions(resources: dict[str, Any]) -> dict[str, Any]:
     return of_type(resources, "AWS::Serverless::Function")
 

@@ -12,7 +12,8 @@ from twinloop.systems.search.evaluate import Remote, cases
 from twinloop.systems.search.features import EXAMPLES, SQL
 from twinloop.text.documents import Documents, pack_documents
 from twinloop.text.fusion import Fusion
-from twinloop.training.search_data import Named, corpus_of_rows, ndcg
+from twinloop.training.corpus import Named, corpus_of_rows
+from twinloop.training.judged_queries import ndcg
 
 
 def test_the_system_is_whole():

@@ -150,9 +150,9 @@ def test_without_a_place_it_is_home_that_counts_and_without_that_nothing_is_far(
     home = World(rows, {"u": {"lat": BERLIN[0], "lon": BERLIN[1]}}).knowledge()
     nowhere = {"lat": None, "lon": None}
     found = predictor(rows).answer(question(home, **nowhere))
-    assert (set(ids(found)), found.placed) == ({"a", "c"}, True)
+    assert (set(ids(found)), found.placed, found.degraded) == ({"a", "c"}, True, False)
     found = predictor(rows).answer(question(World(rows).knowledge(), **nowhere))
-    assert (set(ids(found)), found.placed) == ({"a", "b", "c"}, False)
+    assert (set(ids(found)), found.placed, found.degraded) == ({"a", "b", "c"}, False, False)
     assert all(one.distance_km is None for one in found.events)
 
 

@@ -5,20 +5,27 @@ import json
 from collections import Counter
 
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from twinloop.datasets.simulator.searches import SearchSettings, simulate_searches
+from twinloop.datasets.simulator.run import simulate
+from twinloop.datasets.simulator.settings import SearchSettings
 from twinloop.training.examined import Seen, attraction, estimate
 
 
 @pytest.fixture(scope="module")
 def simulated(tmp_path_factory):
     folder = tmp_path_factory.mktemp("clicks") / "made"
-    simulate_searches(folder, SearchSettings(documents=400, topics=8, queries=60, searches=12_000, seed=1))
-    truth = json.loads(gzip.decompress((folder / "truth.json.gz").read_bytes()))
-    with gzip.open(folder / "raw" / "events.jsonl.gz", "rt") as lines:
+    simulate(folder, SearchSettings(items=400, topics=8, queries=60, searches=12_000, seed=1))
+    told = pq.read_table(folder / "truth.parquet").to_pylist()
+    truth = {
+        "examined": [row["p_seen"] for row in told[:10]],
+        "attraction": {(row["query"], row["item_id"]): row["p_attracts"] for row in told},
+    }
+    [file] = (folder / "raw" / "events").iterdir()
+    with gzip.open(file, "rt") as lines:
         events = [json.loads(line) for line in lines]
     clicked = {(event["request_id"], event["item_id"]) for event in events if event["type"] == "click"}
     shown, clicks = Counter(), Counter()
@@ -46,7 +53,7 @@ def test_what_attracts_is_freed_of_its_places(simulated):
         clicked[pair] += one.clicked
         places[pair] += one.shown * one.place
     pairs = [pair for pair in found if shown[pair] >= 100]
-    true = np.array([truth["attraction"][query][item] for query, item in pairs])
+    true = np.array([truth["attraction"][pair] for pair in pairs])
     debiased = np.array([found[pair] for pair in pairs])
     naive = np.array([clicked[pair] / shown[pair] for pair in pairs])
     low = np.array([places[pair] / shown[pair] for pair in pairs]) > 4
@@ -86,11 +93,3 @@ def test_whatever_is_seen_chances_are_chances(seen):
     found = estimate(seen)
     assert ((found.examined > 0) & (found.examined <= 1)).all()
     assert all(0 <= value <= 1 for value in attraction(seen, found).values())
-
-
-def test_the_same_settings_write_the_same_bytes(tmp_path):
-    small = SearchSettings(documents=60, topics=2, queries=12, searches=50)
-    for name in ("one", "other"):
-        simulate_searches(tmp_path / name, small)
-    for file in ("raw/items.jsonl.gz", "raw/events.jsonl.gz", "raw/judgments.jsonl.gz", "truth.json.gz"):
-        assert (tmp_path / "one" / file).read_bytes() == (tmp_path / "other" / file).read_bytes()

@@ -21,6 +21,7 @@ _SLICES = ("cold_user", "cold_item")
 _CLICK, _LONG_VIEW = ("clicked", "p_click"), ("long_view", "p_long_view")
 _WATCHED = ("watch_s", "expected_watch_s")
 _RSVP = ("rsvp", "p_rsvp")
+_FLAGGED = ("flagged", "p_flagged")
 
 
 @dataclass(frozen=True)
@@ -52,11 +53,12 @@ class Best:
     Attributes:
         impressions: How many there are.
         judged: How many of them the scores are of; every n-th where there are very many.
-        click: Of clicks; of yeses, where there are those instead.
+        click: Of clicks, or of what there is instead.
         long_view: Of clicks that led to watching half or more; None where nothing is watched.
         watch_s: Expected watch seconds an impression (0 where nobody clicks): mean, and mean absolute and root mean
             squared error. The expected value has the least squared error, not the least absolute one. None likewise.
         ranking: Of lists of events; None where the application shows none.
+        outcome: What `click` is of.
     """
 
     impressions: int
@@ -65,6 +67,7 @@ class Best:
     long_view: Probability | None = None
     watch_s: dict[str, float] | None = None
     ranking: Ranking | None = None
+    outcome: str = "click"
 
     def as_dict(self) -> dict[str, Any]:
         """Return plain values, for JSON."""
@@ -96,7 +99,11 @@ def best_possible(
     step = max(1, -(-count // most))
     if _RSVP[0] in names:
         thin = _every(step, chosen.pieces(truth, _RSVP), _RSVP)
-        return Best(count, len(thin["rsvp"]), _probability(thin, *_RSVP), ranking=_ranking(chosen, truth))
+        yes = _probability(thin, *_RSVP)
+        return Best(count, len(thin["rsvp"]), yes, ranking=_ranking(chosen, truth), outcome="yes")
+    if _FLAGGED[0] in names:
+        thin = _every(step, chosen.pieces(truth, _FLAGGED), _FLAGGED)
+        return Best(count, len(thin["flagged"]), _probability(thin, *_FLAGGED), outcome="flagged")
     watched = "watch_s" in names
     columns = (*_CLICK, *_LONG_VIEW, *_WATCHED) if watched else _CLICK
     thin = _every(step, chosen.pieces(truth, columns), columns)

@@ -7,61 +7,51 @@ several places, and good ones more often at the top.
 
 from __future__ import annotations
 
-import gzip
-import json
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import asdict, dataclass
-from datetime import UTC, datetime, timedelta
+from collections.abc import Iterator
 from functools import cached_property
-from pathlib import Path
-from typing import Any
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from twinloop.errors import BadInputError
+from twinloop.datasets.simulator.settings import SearchSettings
 
 _SYLLABLES = tuple(a + b for a in "bdfgklmnprstvz" for b in ("a", "e", "i", "o", "u"))
 _TOPIC_WORDS, _COMMON_WORDS = 60, 400
 _NOISE = ("best", "full", "online", "new", "review")
-_GOOD = 0.3  # an item that attracts at least so much answers the query, in the eyes of who judges
+_DEPTH = 3  # lists are filled from so many times their length of what attracts most
+_DAY_MS, _FIRST_CLICK_MS, _NEXT_CLICK_MS = 86_400_000, 2000, 3000
+
+GOOD = 0.3
+"""An item that attracts at least so much answers the query, in the eyes of who judges."""
+JUDGED = 20
+"""Documents a query that are judged: those that attract most."""
 
 
-@dataclass(frozen=True)
-class SearchSettings:
-    """How large it is, and how people look.
+class Searches(NamedTuple):
+    """Some lists that were shown, one after the other: S of them.
 
     Attributes:
-        documents, topics, queries, searches: How many; of the queries some are asked often and most seldom.
-        judged: Share of the queries that people judged.
-        slots: Length of a list.
-        position_bias: Place k, from 0, is looked at with probability (1 + k) ** -position_bias.
-        noise: How much lists vary, against what attracts.
-        mistyped: Share of the queries with a letter too few.
-        seed: The same settings and seed write the same bytes.
-        start: The first day.
+        number: Which search of the simulation it is, int64[S].
+        query: Number of the query, int64[S].
+        user: int64[S].
+        time_ms: int64[S].
+        shown: Documents, best first, int64[S, slots].
+        attraction: How likely each is clicked by who looks, float64[S, slots].
+        clicked: bool[S, slots].
     """
 
-    documents: int = 2000
-    topics: int = 20
-    queries: int = 800
-    searches: int = 30_000
-    judged: float = 0.6
-    slots: int = 10
-    position_bias: float = 0.8
-    noise: float = 0.25
-    mistyped: float = 0.05
-    seed: int = 0
-    start: datetime = datetime(2025, 1, 1, tzinfo=UTC)
+    number: NDArray[np.int64]
+    query: NDArray[np.int64]
+    user: NDArray[np.int64]
+    time_ms: NDArray[np.int64]
+    shown: NDArray[np.int64]
+    attraction: NDArray[np.float64]
+    clicked: NDArray[np.bool_]
 
-    def __post_init__(self) -> None:
-        """Raises BadInputError for what cannot be simulated."""
-        if not (50 <= self.documents <= 1_000_000 and 2 <= self.topics <= self.documents // 10):
-            raise BadInputError("documents: 50 to a million; topics: from 2, with ten documents each at least")
-        if not (10 <= self.queries <= 100_000 and 0 <= self.searches <= 10_000_000 and 1 <= self.slots <= 50):
-            raise BadInputError("queries: 10 to 100,000; searches: up to ten million; slots: 1 to 50")
-        if not (0 <= self.judged <= 1 and 0 <= self.mistyped <= 1 and 0 <= self.position_bias <= 5):
-            raise BadInputError("judged and mistyped are shares; position_bias is 0 to 5")
+    def click_ms(self, place: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Return how long after the list was shown a place is clicked: people read downwards."""
+        return _FIRST_CLICK_MS + _NEXT_CLICK_MS * place
 
 
 class SearchWorld:
@@ -75,11 +65,11 @@ class SearchWorld:
         cut = settings.topics * _TOPIC_WORDS
         self._common = words[cut : cut + _COMMON_WORDS]
         self.words = [words[start : start + _TOPIC_WORDS] for start in range(0, cut, _TOPIC_WORDS)]
-        self.topic = rng.integers(settings.topics, size=settings.documents)
-        self.quality = rng.beta(2, 3, settings.documents)
+        self.topic = rng.integers(settings.topics, size=settings.items)
+        self.quality = rng.beta(2, 3, settings.items)
         self.titles = [self._draw(rng, topic, int(rng.integers(2, 5)), 0.9) for topic in self.topic.tolist()]
         self.texts = [self._draw(rng, topic, int(rng.integers(30, 61)), 0.4) for topic in self.topic.tolist()]
-        self.wanted = rng.integers(settings.documents, size=settings.queries)
+        self.wanted = rng.integers(settings.items, size=settings.queries)
         self.queries = [self._query(rng, int(document)) for document in self.wanted]
         shares = 1 / np.arange(1, settings.queries + 1) ** 0.8
         self.shares = shares / shares.sum()
@@ -102,6 +92,57 @@ class SearchWorld:
         found: NDArray[np.float64] = 0.02 + 0.4 * alike * self.quality
         found[self.wanted[query]] = 0.7
         return found
+
+    @cached_property
+    def pools(self) -> list[tuple[NDArray[np.int64], NDArray[np.float64]]]:
+        """The documents that attract most for each query, best first, with how much."""
+        most = max(_DEPTH * self.settings.slots, JUDGED)
+        found = []
+        for query in range(self.settings.queries):
+            attraction = self.attraction(query)
+            best = np.argsort(-attraction, kind="stable")[:most]
+            found.append((best, attraction[best]))
+        return found
+
+    def judgments(self) -> Iterator[tuple[int, int, int]]:
+        """Yield query, document and grade: 1 for what answers the query, 0 for what does not."""
+        rng = np.random.default_rng([self.settings.seed, 2])
+        for query, (documents, attraction) in enumerate(self.pools):
+            if rng.random() < self.settings.judged:
+                grades = (attraction >= GOOD).astype(int).tolist()
+                yield from ((query, *told) for told in zip(documents[:JUDGED].tolist(), grades[:JUDGED], strict=True))
+
+    def searches(self, piece: int = 20_000) -> Iterator[Searches]:
+        """Yield what was searched, shown and clicked, in the order of time, some at a time."""
+        settings = self.settings
+        rng = np.random.default_rng([settings.seed, 3])
+        start_ms, step_ms = settings.start.timestamp() * 1000, settings.days * _DAY_MS / max(settings.searches, 1)
+        asked = rng.choice(settings.queries, settings.searches, p=self.shares)
+        for begin in range(0, settings.searches, piece):
+            rows = [self._search(rng, query) for query in asked[begin : begin + piece].tolist()]
+            user, shown, attraction, clicked = zip(*rows, strict=True)
+            number = np.arange(begin, begin + len(rows))
+            yield Searches(
+                number=number,
+                query=asked[begin : begin + piece],
+                user=np.array(user, np.int64),
+                time_ms=(start_ms + number * step_ms).astype(np.int64),
+                shown=np.stack(shown),
+                attraction=np.stack(attraction),
+                clicked=np.stack(clicked),
+            )
+
+    def _search(
+        self, rng: np.random.Generator, query: int
+    ) -> tuple[int, NDArray[np.int64], NDArray[np.float64], NDArray[np.bool_]]:
+        """Return who searches, what is shown, how much each attracts, and which are clicked."""
+        slots = self.settings.slots
+        whole, attracting = self.pools[query]
+        documents, attraction = whole[: _DEPTH * slots], attracting[: _DEPTH * slots]
+        order = np.argsort(-(attraction + rng.normal(0, self.settings.noise, len(documents))))[:slots]
+        looks = rng.random(slots) < self.examined
+        clicked = looks & (rng.random(slots) < attraction[order])
+        return int(rng.integers(self.settings.users)), documents[order], attraction[order], clicked
 
     @cached_property
     def _title_words(self) -> list[set[str]]:
@@ -135,91 +176,3 @@ class SearchWorld:
     @staticmethod
     def _word(rng: np.random.Generator) -> str:
         return "".join(_SYLLABLES[place] for place in rng.integers(len(_SYLLABLES), size=int(rng.integers(2, 5))))
-
-
-def simulate_searches(folder: Path, settings: SearchSettings | None = None) -> dict[str, int]:
-    """Write `raw/{items,events,judgments}` and the truth beside them; returns rows by table.
-
-    `truth.json.gz` has the true attraction of every item that was shown, and how places are looked at. No model may
-    learn from it. Raises BadInputError where the folder holds something already.
-    """
-    if folder.exists() and any(folder.iterdir()):
-        raise BadInputError(f"{folder} is not an empty folder; simulated data does not mix with other data")
-    settings = settings or SearchSettings()
-    world = SearchWorld(settings)
-    raw = folder / "raw"
-    raw.mkdir(parents=True)
-    attractions = {number: world.attraction(number) for number in range(settings.queries)}
-    truth: dict[str, dict[str, float]] = {}
-    rows = {
-        "items": _write(raw / "items.jsonl.gz", _items(world)),
-        "judgments": _write(raw / "judgments.jsonl.gz", _judgments(world, attractions)),
-        "events": _write(raw / "events.jsonl.gz", _events(world, attractions, truth)),
-    }
-    told = {"examined": world.examined.tolist(), "attraction": truth, "simulated": True}
-    (folder / "truth.json.gz").write_bytes(gzip.compress(json.dumps(told, sort_keys=True).encode(), mtime=0))
-    settled = {name: str(value) for name, value in asdict(settings).items()}
-    (folder / "simulation.json").write_text(json.dumps({"system": "search", "settings": settled}, indent=1))
-    return rows
-
-
-def _items(world: SearchWorld) -> Iterator[dict[str, Any]]:
-    for number, title in enumerate(world.titles):
-        topic = int(world.topic[number])
-        yield {
-            "item_id": f"d{number}",
-            "title": title.title(),
-            "text": world.texts[number],
-            "tags": [f"topic {topic}"],
-            "attributes": {"rating": round(float(world.quality[number]) * 10, 2), "kind": ("book", "film")[number % 2]},
-            "simulated": True,
-        }
-
-
-def _judgments(world: SearchWorld, attractions: Mapping[int, NDArray[np.float64]]) -> Iterator[dict[str, Any]]:
-    rng = np.random.default_rng([world.settings.seed, 2])
-    for number, (_, query) in enumerate(world.queries):
-        if rng.random() >= world.settings.judged:
-            continue
-        best = np.argsort(-attractions[number], kind="stable")[:20]
-        for document in best.tolist():
-            grade = int(attractions[number][document] >= _GOOD)
-            yield {"query": query, "item_id": f"d{document}", "grade": grade, "simulated": True}
-
-
-def _events(
-    world: SearchWorld, attractions: Mapping[int, NDArray[np.float64]], truth: dict[str, dict[str, float]]
-) -> Iterator[dict[str, Any]]:
-    """Yield searches and their clicks; fills the truth of what was shown."""
-    settings = world.settings
-    rng = np.random.default_rng([settings.seed, 3])
-    step = timedelta(days=14) / max(settings.searches, 1)
-    pools = {query: np.argsort(-found, kind="stable")[: 3 * settings.slots] for query, found in attractions.items()}
-    for number, query in enumerate(rng.choice(settings.queries, settings.searches, p=world.shares).tolist()):
-        pool, attraction = pools[query], attractions[query]
-        shown = pool[np.argsort(-(attraction[pool] + rng.normal(0, settings.noise, len(pool))))][: settings.slots]
-        looks = rng.random(len(shown)) < world.examined[: len(shown)]
-        clicks = looks & (rng.random(len(shown)) < attraction[shown])
-        text, moment = world.queries[query][1], settings.start + number * step
-        told = {"user_id": f"u{int(rng.integers(2000))}", "query": text, "request_id": f"s{number}"}
-        context = {"context": {"simulated": True}}
-        ids = [f"d{document}" for document in shown.tolist()]
-        truth.setdefault(text, {}).update(zip(ids, attraction[shown].tolist(), strict=True))
-        yield {"event_id": f"s{number}", "type": "query", "time": _iso(moment), **told, "shown": ids, **context}
-        for place in np.flatnonzero(clicks).tolist():
-            later = moment + timedelta(seconds=2 + 3 * place)
-            made = {"event_id": f"s{number}-{place}", "type": "click", "time": _iso(later), **told}
-            yield {**made, "item_id": ids[place], "position": place, **context}
-
-
-def _iso(moment: datetime) -> str:
-    return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
-
-
-def _write(path: Path, rows: Iterable[Mapping[str, Any]]) -> int:
-    count = 0
-    with path.open("wb") as file, gzip.GzipFile(fileobj=file, mode="wb", mtime=0, filename="") as lines:
-        for row in rows:
-            lines.write(json.dumps(row, separators=(",", ":"), sort_keys=True).encode() + b"\n")
-            count += 1
-    return count

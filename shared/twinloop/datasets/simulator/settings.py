@@ -1,9 +1,10 @@
-"""What a simulated world is asked to be. Every option has a default that fits a laptop."""
+"""What a simulation is asked to be, by system. Every option has a default that fits a laptop."""
 
 from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime, timedelta
 
@@ -55,8 +56,7 @@ class WorldSettings:
         within("cold_users", self.cold_users, 0, 0.9)
         within("cold_items", self.cold_items, 0, 0.9)
         within("popularity", self.popularity, 0, 3)
-        if self.start.tzinfo is None or self.start < EARLIEST:
-            raise BadInputError(f"start is a time in UTC from 1990 on, not {self.start.isoformat()}")
+        _check_start(self.start)
 
     @property
     def start_ms(self) -> int:
@@ -155,13 +155,129 @@ class SuggestionsSettings(ApplicationSettings):
         within("reach_km", self.reach_km, 1, 20_000)
 
 
+@dataclass(frozen=True)
+class SearchSettings:
+    """A catalogue, what people ask it, and how they look at what they are shown.
+
+    Attributes:
+        items: How many documents there are.
+        topics: What they are about; at least ten documents have each.
+        queries: How many different ones there are: some are asked often and most seldom.
+        searches: How many lists are shown.
+        users: How many people search.
+        days: How long it lasts.
+        judged: Share of the queries that people judged.
+        slots: Length of a list.
+        position_bias: A place k (from 0) is looked at with probability (1 + k) ** -position_bias.
+        noise: How much lists vary, against what attracts.
+        mistyped: Share of the queries with a letter too few.
+        seed: The same settings write the same bytes.
+        start: The first day's midnight.
+    """
+
+    items: int = 2000
+    topics: int = 20
+    queries: int = 800
+    searches: int = 30_000
+    users: int = 2000
+    days: int = 14
+    judged: float = 0.6
+    slots: int = 10
+    position_bias: float = 0.8
+    noise: float = 0.25
+    mistyped: float = 0.05
+    seed: int = 0
+    start: datetime = datetime(2025, 1, 1, tzinfo=UTC)
+
+    def __post_init__(self) -> None:
+        within("items", self.items, 50, 1_000_000)
+        within("topics", self.topics, 2, self.items // 10)
+        within("queries", self.queries, 10, 100_000)
+        within("searches", self.searches, 0, 10_000_000)
+        within("users", self.users, 1, _LARGEST)
+        within("days", self.days, 1, _LONGEST_DAYS)
+        within("judged", self.judged, 0, 1)
+        within("slots", self.slots, 1, 50)
+        within("position_bias", self.position_bias, 0, 5)
+        within("noise", self.noise, 0, 10)
+        within("mistyped", self.mistyped, 0, 1)
+        within("seed", self.seed, 0, 2**63 - 1)
+        _check_start(self.start)
+
+    @property
+    def end(self) -> datetime:
+        """The last day's end; clicks may come some seconds after it."""
+        return self.start + timedelta(days=self.days)
+
+
+@dataclass(frozen=True)
+class ModerationSettings:
+    """A forum, and people who are asked about its texts.
+
+    Attributes:
+        items: How many texts there are.
+        users: How many people write.
+        days: How long it lasts.
+        reviewers: How many people are asked about texts.
+        asked: How many of them a text.
+        every_label: Share of the texts of which people are asked about all labels; of the others, about one.
+        disguised: Share of the phrases that are written so that a list of words does not find them.
+        quoted: Share of the texts with phrases that only tell of somebody else's.
+        seed: The same settings write the same bytes.
+        start: The first day's midnight.
+    """
+
+    items: int = 6000
+    users: int = 300
+    days: int = 14
+    reviewers: int = 12
+    asked: int = 3
+    every_label: float = 0.7
+    disguised: float = 0.3
+    quoted: float = 0.15
+    seed: int = 0
+    start: datetime = datetime(2025, 1, 1, tzinfo=UTC)
+
+    def __post_init__(self) -> None:
+        within("items", self.items, 50, 1_000_000)
+        within("users", self.users, 1, _LARGEST)
+        within("days", self.days, 1, _LONGEST_DAYS)
+        within("reviewers", self.reviewers, 1, 1000)
+        within("asked", self.asked, 1, self.reviewers)
+        for name in ("every_label", "disguised", "quoted"):
+            within(name, getattr(self, name), 0, 1)
+        within("seed", self.seed, 0, 2**63 - 1)
+        _check_start(self.start)
+
+    @property
+    def end(self) -> datetime:
+        """The last day's end; people answer some hours after it."""
+        return self.start + timedelta(days=self.days)
+
+
+Settings = WorldSettings | ApplicationSettings | SearchSettings | ModerationSettings
+SIMULATED: Mapping[str, tuple[type[Settings], ...]] = {
+    "video": (WorldSettings, VideoSettings),
+    "ads": (WorldSettings, AdsSettings),
+    "search": (SearchSettings,),
+    "moderation": (ModerationSettings,),
+    "suggestions": (WorldSettings, SuggestionsSettings),
+}
+"""System -> what is asked of its simulation."""
+
+
+def _check_start(start: datetime) -> None:
+    if start.tzinfo is None or start < EARLIEST:
+        raise BadInputError(f"start is a time in UTC from 1990 on, not {start.isoformat()}")
+
+
 def within(name: str, value: float, least: float, greatest: float) -> None:
     """Raise BadInputError where a setting is out of its bounds."""
     if not least <= value <= greatest:
         raise BadInputError(f"{name} lies between {least:,} and {greatest:,}, not at {value:,}")
 
 
-def fingerprint(*settings: WorldSettings | ApplicationSettings) -> str:
+def fingerprint(*settings: Settings) -> str:
     """Return eight hex digits that tell settings apart; ids of events begin with them."""
     told = json.dumps([asdict(entry) for entry in settings], default=str, sort_keys=True)
     return hashlib.sha256(told.encode()).hexdigest()[:8]

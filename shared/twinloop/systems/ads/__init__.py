@@ -19,8 +19,9 @@ def __getattr__(name: str) -> System:
     if name != "SYSTEM":
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     from twinloop.contracts.events import ADS_TABLES  # noqa: PLC0415 - see above
-    from twinloop.contracts.system import Predictions, System  # noqa: PLC0415
+    from twinloop.contracts.system import Evaluation, Predictions, System  # noqa: PLC0415
     from twinloop.systems.ads.endpoint import PREDICTIONS  # noqa: PLC0415
+    from twinloop.systems.ads.evaluate import Remote, cases  # noqa: PLC0415
     from twinloop.systems.ads.features import COUNTING, LIVE, OUTCOMES  # noqa: PLC0415
     from twinloop.systems.ads.presets import PRESETS  # noqa: PLC0415
     from twinloop.systems.ads.spec import SPEC  # noqa: PLC0415
@@ -36,6 +37,7 @@ def __getattr__(name: str) -> System:
         presets={name: preset.purpose for name, preset in PRESETS.items()},
         counting=COUNTING,
         outcomes=OUTCOMES,
+        evaluation=Evaluation(cases=cases, remote=Remote),
         predictions=Predictions(_predict, chances=("click",), guarded=("click",), live=LIVE),
     )
     globals()["SYSTEM"] = system  # from now on an ordinary attribute
@@ -50,6 +52,10 @@ def _predictor(models: Mapping[str, Model]) -> Any:
 
 
 def _judge(predictor: Any, case: Case) -> Mapping[str, float]:
+    if "ads" in case.request:  # a page of a labelled file
+        from twinloop.systems.ads.evaluate import judge_page  # noqa: PLC0415
+
+        return judge_page(predictor, case)
     from twinloop.systems.ads.serve import judge  # noqa: PLC0415
 
     return judge(predictor, case)

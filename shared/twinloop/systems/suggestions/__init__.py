@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -19,7 +19,7 @@ def __getattr__(name: str) -> System:
     if name != "SYSTEM":
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     from twinloop.contracts.events import SUGGESTIONS_TABLES  # noqa: PLC0415 - see above
-    from twinloop.contracts.system import System  # noqa: PLC0415
+    from twinloop.contracts.system import Evaluation, System  # noqa: PLC0415
     from twinloop.systems.suggestions.endpoint import RECOMMENDATIONS  # noqa: PLC0415
     from twinloop.systems.suggestions.examples import EXAMPLES  # noqa: PLC0415
     from twinloop.systems.suggestions.features import COUNTING, STRENGTH_SQL, strength  # noqa: PLC0415
@@ -38,6 +38,7 @@ def __getattr__(name: str) -> System:
         presets={name: preset.purpose for name, preset in PRESETS.items()},
         counting=COUNTING,
         examples=EXAMPLES,
+        evaluation=Evaluation(cases=_cases, remote=_remote),
     )
     globals()["SYSTEM"] = system  # from now on an ordinary attribute
     return system
@@ -48,6 +49,18 @@ def _predictor(models: Mapping[str, Model]) -> Any:
     from twinloop.systems.suggestions.serve import SuggestionsPredictor  # noqa: PLC0415
 
     return SuggestionsPredictor(models)
+
+
+def _cases(rows: Iterable[Mapping[str, Any]], histories: Any) -> Iterable[Case]:
+    from twinloop.systems.suggestions.evaluate import cases  # noqa: PLC0415
+
+    return cases(rows, histories)
+
+
+def _remote(ask: Any, case: Case) -> Any:
+    from twinloop.systems.suggestions.evaluate import Remote  # noqa: PLC0415
+
+    return Remote(ask, case)
 
 
 def _judge(predictor: Any, case: Case) -> Mapping[str, float]:

@@ -17,6 +17,7 @@ if TYPE_CHECKING:  # functions that only know of rows carry no numpy
     from twinloop.systems.suggestions.serve import Found
 
 _OFFSET = 23 * 60 + 59
+MOST_ITEMS = 100  # that can be asked about by name, and returned
 
 
 class SuggestionsRequest(PredictionRequest):
@@ -33,13 +34,19 @@ class SuggestionsRequest(PredictionRequest):
     utc_offset_min: int | None = Field(
         None, ge=-_OFFSET, le=_OFFSET, description="The same as minutes ahead of UTC, where the zone is not known."
     )
-    limit: int = Field(20, ge=1, le=100, description="How many events at most.")
+    limit: int = Field(20, ge=1, le=MOST_ITEMS, description="How many events at most.")
     radius_km: FiniteFloat | None = Field(
         None, gt=0, le=25_000, description="Nothing farther; by default the preset's."
     )
     days: FiniteFloat | None = Field(None, gt=0, le=366, description="Nothing later; by default the preset's.")
     topics: tuple[Name, ...] | None = Field(
         None, max_length=100, description="What the user likes, for this request; by default what is known of them."
+    )
+    items: tuple[Id, ...] | None = Field(
+        None,
+        min_length=1,
+        max_length=MOST_ITEMS,
+        description="Rank these events alone, of those that may be suggested; by default all that come up.",
     )
     exclude: tuple[Id, ...] = Field(
         (), max_length=1000, description="Events not to return; those that the user answered never are."

@@ -11,7 +11,9 @@ from twinloop.systems.suggestions.features import FACTS, MOST_FRIENDS
 
 OUTCOME_HOURS = 6  # a yes later than that is not owed to the list
 LABEL = "rsvp"
-FROM_SQL = tuple(name for name in FACTS if name not in ("offset_min", "taste"))  # what Python makes of other columns
+FROM_SQL = tuple(
+    name for name in FACTS if name not in ("offset_min", "taste", "organizer_effect")
+)  # what Python makes of other columns
 
 _WAIT_MS = OUTCOME_HOURS * 3_600_000
 _BEFORE = "ORDER BY time_ms RANGE BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING"
@@ -31,8 +33,9 @@ viewed AS (
 ),
 shown AS (
     SELECT v.*, i.topics[1] AS topic, i.organizer_id, i.lat, i.lon, i.starts_ms, i.time_zone, i.published_ms, i.price,
-        i.capacity, list_distinct(coalesce(i.topics, [])) AS topics, u.lat AS home_lat, u.lon AS home_lon,
-        list_distinct(coalesce(u.topics, [])) AS liked, coalesce(u.friends, []) AS friends
+        i.capacity, coalesce(i.topics, []) AS about, list_distinct(about) AS topics,
+        u.lat AS home_lat, u.lon AS home_lon, list_distinct(coalesce(u.topics, [])) AS liked,
+        coalesce(u.friends, []) AS friends
     FROM viewed v JOIN items i USING (item_id) LEFT JOIN users u USING (user_id)
     WHERE v.time_ms < i.starts_ms
         AND v.time_ms <= (SELECT max(time_ms) FROM events) - {_WAIT_MS}
@@ -120,7 +123,7 @@ SELECT example_id, group_id, s.time_ms, s.user_id, s.item_id, s.organizer_id,
     coalesce(organizer_held, 0)::DOUBLE AS organizer_held, coalesce(organizer_came, 0)::DOUBLE AS organizer_came,
     coalesce(organizer_dropped, 0)::DOUBLE AS organizer_dropped,
     coalesce(organizer_views, 0)::DOUBLE AS organizer_views, coalesce(organizer_yeses, 0)::DOUBLE AS organizer_yeses,
-    s.topics AS about, liked
+    s.about, liked
 FROM (
     SELECT *, context_lat BETWEEN -90 AND 90 AND context_lon BETWEEN -180 AND 180 AS told FROM (
         SELECT *, TRY_CAST(json_extract_string(context, '$.lat') AS DOUBLE) AS context_lat,
@@ -146,7 +149,7 @@ def case(rows: Sequence[Mapping[str, Any]]) -> Case | None:
     zones = [row["time_zone"] for row in rows]
     offsets = geo.offsets(zones, [_or_nan(row["lon"]) for row in rows], [row["starts_ms"] for row in rows])
     told = [
-        {"item_id": row["item_id"], "about": row["about"]}
+        {"item_id": row["item_id"], "about": row["about"], "organizer_id": row["organizer_id"]}
         | {name: row[name] for name in FROM_SQL if row[name] is not None}
         | ({"offset_min": offset} if offset == offset else {})  # noqa: PLR0124 - NaN is not told
         for row, offset in zip(rows, offsets.tolist(), strict=True)

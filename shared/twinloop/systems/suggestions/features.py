@@ -93,9 +93,10 @@ FACTS: tuple[str, ...] = (
     *("rsvps", "withdrawals", "topics", "user_topics", "topics_shared", "friends", "friends_going"),
     *("user_rsvps", "topic_rsvps", "organizer_rsvps", "organizer_declines"),
     *("organizer_held", "organizer_came", "organizer_dropped", "organizer_views", "organizer_yeses"),
-    "taste",
+    *("taste", "organizer_effect"),
 )
 """Numbers, NaN where unknown. Times are epoch milliseconds, `offset_min` minutes that local clocks are ahead of UTC
 when it starts. `organizer_held`: events of the organiser that have begun or were called off; `organizer_came`: people
 who said that they come to those, in all; `organizer_dropped`: how many of those were called off; `organizer_yeses` of
-`organizer_views`: how often somebody said yes to any of its events that they were shown. `taste`: see `tastes.py`."""
+`organizer_views`: how often somebody said yes to any of its events that they were shown. `taste`,
+`organizer_effect`: see `tastes.py`."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pyarrow as pa
@@ -11,24 +11,37 @@ import pyarrow.compute as pc
 
 from twinloop.contracts.signature import RANKING
 from twinloop.features import geography as geo
-from twinloop.systems.suggestions import catalogue, tastes
+from twinloop.systems.suggestions import catalogue, tastes, tastes_fit
 from twinloop.systems.suggestions.columns import FEATURES, Floats, matrix
-from twinloop.systems.suggestions.examples import LABEL
-from twinloop.systems.suggestions.features import FACTS
+from twinloop.systems.suggestions.examples import FROM_SQL, LABEL
 from twinloop.systems.suggestions.policy import distance_popularity
 from twinloop.training.events import Floats32
 from twinloop.training.examples import ExamplesSnapshot
 from twinloop.training.grouped import Groups
+from twinloop.training.grouped_linear import fit_linear
 from twinloop.training.job import Job
 
 DISTANCE_WEIGHTS = (0.25, 0.5, 1.0, 2.0, 4.0)
 BASELINE_FILE = "baseline.json"
-_KM, _GOING = (list(FEATURES).index(name) for name in ("distance_km", "going"))
+_L2 = 1e-5
+_KM, _GOING, _TASTE, _EFFECT = (
+    list(FEATURES).index(name) for name in ("distance_km", "going", "taste", "organizer_effect")
+)
+_OF_TASTES = (
+    "topics_shared",
+    "topics_share",
+    "topic_rsvps",
+    "topic_share",
+    "taste",
+    "organizer_rate",
+    "organizer_effect",
+)
+_OTHER = [place for place, name in enumerate(FEATURES) if name not in _OF_TASTES]
 
 
 @dataclass(frozen=True)
 class Learnt:
-    """What jobs learn from: lists of the model's columns, and the tastes that one of these is made of.
+    """What jobs learn from: lists of the model's columns, and the tastes that two of these are made of.
 
     Attributes:
         early: Lists of train, of which a row is told the tastes of other lists.
@@ -47,26 +60,46 @@ def read_lists(snapshot: ExamplesSnapshot) -> Learnt:
     """Return a snapshot's lists."""
     train, validation = snapshot.read("train"), snapshot.read("validation")
     both = pa.concat_tables([train, validation])
-    early, told = tastes.fit(_answers(train))
-    everything, told_both = tastes.fit(_answers(both))
-    later = np.concatenate(
-        [early.of(liked, [about]) for liked, about in zip(*_topics(validation), strict=True)] or [np.zeros(0)]
+    early, early_groups = _taught(train)
+    everything, groups = _taught(both)
+    rows = zip(*_topics(validation), strict=True)
+    taste = np.concatenate([early.of(liked, [about]) for liked, about in rows] or [np.zeros(0)])
+    later = tastes_fit.Told(taste, early.effects(validation["organizer_id"].to_pylist()))
+    return Learnt(early_groups, _groups(validation, later), groups, everything)
+
+
+def _taught(table: pa.Table) -> tuple[tastes.Tastes, Groups]:
+    """Return tastes learnt from rows, and the rows, each told by other lists.
+
+    What is known of rows beside topics and organisers is said first, by logistic regression: what that explains, such
+    as that some organisers' events are near many people, is no taste.
+    """
+    nothing = np.zeros(len(table))
+    plain, yes = _groups(table, tastes_fit.Told(nothing, nothing)), _numbers(table, LABEL)
+    offset = nothing
+    if 0 < yes.sum() < len(yes):
+        other = replace(plain, features=plain.features[:, _OTHER])
+        offset = fit_linear(other, _L2).scores(other.features).astype(np.float64)
+    found, told = tastes_fit.fit(
+        tastes_fit.Answers(
+            *_topics(table),
+            organizers=table["organizer_id"].to_pylist(),
+            yes=yes,
+            offset=offset,
+            places=plain.places.astype(np.float64),
+            lists=np.unique(np.array(table["group_id"].to_pylist(), object), return_inverse=True)[1],
+        )
     )
-    return Learnt(_groups(train, told), _groups(validation, later), _groups(both, told_both), everything)
+    plain.features[:, _TASTE], plain.features[:, _EFFECT] = told.taste, told.effect
+    return found, plain
 
 
-def _groups(table: pa.Table, taste: Floats) -> Groups:
-    facts = {name: _numbers(table, name) for name in FACTS if name not in ("offset_min", "taste")}
+def _groups(table: pa.Table, told: tastes_fit.Told) -> Groups:
+    facts = {name: _numbers(table, name) for name in FROM_SQL}
     facts["offset_min"] = geo.offsets(table["time_zone"].to_pylist(), facts["lon"], facts["starts_ms"])
+    facts |= {"taste": told.taste, "organizer_effect": told.effect}
     label, position = (_numbers(table, name).astype(np.float32) for name in (LABEL, "position"))
-    return Groups.of(matrix(facts | {"taste": taste}), label, position, table["group_id"].to_pylist())
-
-
-def _answers(table: pa.Table) -> tastes.Answers:
-    _, lists = np.unique(np.array(table["group_id"].to_pylist(), object), return_inverse=True)
-    yes = _numbers(table, LABEL)
-    share = np.bincount(lists, yes) / np.maximum(np.bincount(lists), 1)
-    return tastes.Answers(*_topics(table), yes - share[lists], lists)
+    return Groups.of(matrix(facts), label, position, table["group_id"].to_pylist())
 
 
 def _topics(table: pa.Table) -> tuple[list[list[str]], list[list[str]]]:

@@ -16,10 +16,10 @@ from twinloop.contracts.artefacts import Case
 from twinloop.contracts.endpoint import Question
 from twinloop.contracts.signature import FEATURES as FEATURES_TENSOR
 from twinloop.contracts.signature import RANKING, SCORES
-from twinloop.contracts.system import Model, Reason
+from twinloop.contracts.system import Knowledge, Model, Reason
 from twinloop.errors import BadInputError, IntegrityError
 from twinloop.features import geography as geo
-from twinloop.features.knowledge import UserKnowledge
+from twinloop.features.knowledge import NoItems, UserKnowledge
 from twinloop.systems.suggestions import catalogue, explain, policy, tastes
 from twinloop.systems.suggestions.columns import DAY_MS, FEATURES, HOUR_MS, facts_of, matrix, shared
 from twinloop.systems.suggestions.features import COUNTING, HOME, MOST_FRIENDS, PERSONAL, STATE, UNKNOWN
@@ -145,6 +145,17 @@ class SuggestionsPredictor:
         """
         return self._found(question, _preset(question.preset), model=True)
 
+    def order(self, body: Mapping[str, Any], known: Knowledge | None = None) -> list[str]:
+        """Return the events of a request's body, which names its moment, best first; raises BadInputError."""
+        from twinloop.systems.suggestions.endpoint import SuggestionsRequest  # noqa: PLC0415 - to evaluate alone
+
+        try:
+            request = SuggestionsRequest.model_validate_json(json.dumps(body))
+        except ValueError as error:
+            raise BadInputError(f"no request can be made of {sorted(body)}: {error}") from error
+        question = Question(request, (), known, int(request.time_ms or 0), None, "")
+        return [event.item_id for event in self.answer(question).events]
+
     def base(self, question: Question) -> Found:
         """Return the trivial baseline: distance and popularity. It runs no model; what may be suggested is the same."""
         return self._found(question, PRESETS[DEFAULT], model=False)
@@ -156,6 +167,8 @@ class SuggestionsPredictor:
         here = geo.points(person.lat, person.lon)
         days = preset.days if request.days is None else request.days
         rows = np.arange(len(events))[events.upcoming(question.at_ms, question.at_ms + days * DAY_MS)]
+        if request.items is not None:
+            rows = rows[np.isin(rows, [events.place[item] for item in request.items if item in events.place])]
         km = geo.kilometres(events.points[rows], here)
         radius = preset.radius_km if request.radius_km is None else request.radius_km
         gone = {entry.item_id for entry in question.history} | set(request.exclude)
@@ -254,6 +267,7 @@ class SuggestionsPredictor:
             "organizer_declines": stored["user_organizer_declines"],
             **dict(zip(catalogue.RECORD, records.T, strict=True)),
             "taste": self.tastes.of(person.topics, topics),
+            "organizer_effect": self.tastes.effects([events.organizer[row] for row in rows.tolist()]),
         }
         off = (stored["item_cancels"] > stored["item_restores"]) | (
             (stored["item_cancelled"] == 1) & (stored["item_restores"] == 0)
@@ -302,16 +316,21 @@ class SuggestionsPredictor:
 def judge(predictor: SuggestionsPredictor, case: Case) -> dict[str, float]:
     """Return the metrics of a list that was shown: NDCG@10 and MRR of what somebody said yes to, as a release ranks it.
 
-    All of the list are one question to the model, with what was known at its moment. Raises BadInputError where the
-    case is no such list.
+    All of the list are one question to the model, with what was known at its moment. A case without facts, of
+    `evaluate.cases`, is asked as a request is. Raises BadInputError where the case is no such list.
     """
-    from twinloop.evaluation.ranking import mrr, ndcg_at_k  # noqa: PLC0415 - serving answers without metrics
+    # Serving answers without metrics.
+    from twinloop.evaluation.ranking import mrr, ndcg_at_k  # noqa: PLC0415
+    from twinloop.systems.suggestions import evaluate  # noqa: PLC0415
 
+    if "items" in case.request:
+        return evaluate.judge_list(predictor, case)
     try:
         rows = [row | {"time_ms": case.request["time_ms"]} for row in case.request["events"]]
         ids, came = [row["item_id"] for row in rows], set(case.truth["came"])
         facts = facts_of(rows)
         facts["taste"] = predictor.tastes.of(case.request["liked"], [row["about"] for row in rows])
+        facts["organizer_effect"] = predictor.tastes.effects([row.get("organizer_id") for row in rows])
     except (KeyError, TypeError, AttributeError) as error:
         raise BadInputError(f"case {case.case_id!r} is no list of events: {error!r}") from error
     scores = predictor.scores(facts)
@@ -324,7 +343,9 @@ def _person(request: Any, known: UserKnowledge, at_ms: int) -> Person:
     geo.check_place(request.lat, request.lon)
     lat, lon = request.lat, request.lon
     if lat is None:
-        home = known.tensor(HOME, [""], at_ms)[0].tolist() if known.user is not None else [UNKNOWN, UNKNOWN]
+        home = [UNKNOWN, UNKNOWN]
+        if known.user is not None:  # of the user alone: no item is read for it
+            home = UserKnowledge(COUNTING, known.user, NoItems(COUNTING)).tensor(HOME, ["-"], at_ms)[0].tolist()
         lat, lon = (float("nan"), float("nan")) if UNKNOWN in home else home
     topics, friends = _listed(known, "topics"), _listed(known, "friends")
     if request.topics is not None:

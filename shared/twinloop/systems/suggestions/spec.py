@@ -26,21 +26,22 @@ SPEC = SystemSpec(
     framing=(
         "Learning to rank lists that were shown: of each event in a list, whether the user said yes to it within six "
         "hours. Cold start is the normal case, so everything is a feature of the event, the user and the moment, and "
-        "nothing an embedding of an id. An event whose user had said yes before is no question. What is higher in a "
-        "list is looked at more: the place is learnt from, and asked as if all stood first."
+        "no event or user has an embedding of its own. An event whose user had said yes before is no question. What "
+        "is higher in a list is looked at more: the place is learnt from, and asked as if all stood first."
     ),
     data=(
         "Tables users (home, topics, friends), items (events, with place, start, organiser, price, capacity) and "
         "events: views, yeses, withdrawals, declines, and what organisers call off or put on again. Features as of the "
         "moment: distance and estimated way, hours until the start, local time of day and weekend, topics shared, "
         "price, how many come and how full it is, the organiser's record, how many of the user's friends come, and "
-        "what the user said to that topic and organiser before. Yeses and cancellations are counted as they arrive; "
+        "what the user said to that topic and organiser before; and learnt of other lists, which topics go "
+        "together and what an organiser adds. Yeses and cancellations are counted as they arrive; "
         "views are only learnt from. Known biases: what is near was shown more, places in lists, and friends who are "
         "alike would have come anyway. Neither age, origin nor health is used, though topics may tell of them."
     ),
     architecture=(
         "A ladder: distance and popularity; logistic regression on standardised features; a LambdaMART ranker; a small "
-        "network. Each is one ONNX file from 28 columns to a score. Upcoming events are an asset of the release, with "
+        "network. Each is one ONNX file from 32 columns to a score. Upcoming events are an asset of the release, with "
         "their places as points of the sphere; a request takes those in reach, asks the store what is full, off, and "
         "gone to by friends, ranks up to 300, and has them go by policy: organisers take turns, what cannot be reached "
         "in time is left out, presets lean on what is near or soon."

@@ -1,8 +1,9 @@
-"""Which topics go together: how much more often somebody who likes one says yes to events about another.
+"""What lists taught of topics and of organisers, as an asset beside a model: written by jobs, read by serving.
 
-Topics are words, and people who like hiking may go to events about birds. For each pair of a topic that is liked and
-one of an event, the lift is the mean of (yes - share of yeses in the list), shrunk towards 0 as if `prior` more
-rows had shown nothing.
+Each topic has a vector. Somebody's vector is the mean of what they like, an event's that of its first topic plus a
+weight times the others'; taste is a strength times the cosine between the two, in logits. So topics that go together
+lie together, whether it is people or events that have them. An organiser's effect is what nothing else that is known of
+its events tells, likewise in logits. How they are fitted: `tastes_fit.py`.
 """
 
 from __future__ import annotations
@@ -10,123 +11,118 @@ from __future__ import annotations
 import gzip
 import json
 import zlib
-from collections import Counter
-from collections.abc import Collection, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
 
-from twinloop.errors import IntegrityError
+from twinloop.errors import IntegrityError, TooLargeError
 
 FILE = "tastes.json.gz"
-MOST_TOPICS = 300
 _DIGITS = 6
-_MOST_BYTES = 20_000_000
-_BLOCKS = 5
+_MOST_BYTES = 50_000_000
+_LITTLE = 1e-4  # added to squared lengths, so that what is about nothing known is like nothing
 
 Floats = NDArray[np.float64]
-Ints = NDArray[np.int64]
-Topics = Sequence[Collection[str]]
+Topics = Sequence[Sequence[str]]
 
 
 @dataclass(frozen=True)
 class Tastes:
-    """Lifts of pairs of topics.
+    """Vectors of topics, and effects of organisers.
 
     Attributes:
         names: The topics that are known.
-        lifts: float64[liked, of the event], in the order of the names.
+        vectors: float64[topics, size].
+        strength: What a cosine of one is worth, logits.
+        later: How much each later topic of an event counts, beside the first.
+        organizers: Organiser -> its effect, logits; of others nothing is known.
     """
 
-    names: tuple[str, ...]
-    lifts: Floats
+    names: tuple[str, ...] = ()
+    vectors: Floats = field(default_factory=lambda: np.zeros((0, 0)))
+    strength: float = 0.0
+    later: float = 0.0
+    organizers: Mapping[str, float] = field(default_factory=dict)
 
     @cached_property
     def _place(self) -> dict[str, int]:
         return {name: place for place, name in enumerate(self.names)}
 
     def of(self, liked: Collection[str], topics: Topics) -> Floats:
-        """Return how much events suit somebody, float64[events]: the mean over pairs; 0 where no pair is known."""
-        mine = [self._place[name] for name in liked if name in self._place]
-        if not mine:
+        """Return how much events suit somebody, logits, float64[events]; 0 where no topic is known.
+
+        Args:
+            liked: What they like.
+            topics: What each event is about, the main topic first.
+        """
+        mine = [self._place[name] for name in sorted(set(liked)) if name in self._place]
+        if not mine or not len(topics):
             return np.zeros(len(topics))
-        by_topic = self.lifts[mine].mean(axis=0)
-        found = ([self._place[name] for name in of if name in self._place] for of in topics)
-        return np.array([by_topic[places].mean() if places else 0.0 for places in found], np.float64)
+        person = unit(self.vectors[mine].mean(axis=0))
+        events = np.zeros((len(topics), self.vectors.shape[1]))
+        told = [(row, *one) for row, of in enumerate(topics) for one in event_weights(of, self._place, self.later)]
+        if told:
+            rows, places, weights = (np.array(column) for column in zip(*told, strict=True))
+            np.add.at(events, rows, weights[:, None] * self.vectors[places])
+        return np.asarray(self.strength * (unit(events) @ person), np.float64)
+
+    def effects(self, organizers: Sequence[str | None]) -> Floats:
+        """Return the effects of events' organisers, logits, float64[events]; 0 of those that nothing is known of."""
+        return np.array([self.organizers.get(name or "", 0.0) for name in organizers], np.float64)
+
+    def rounded(self) -> Tastes:
+        """Return what `unpack` makes of what `pack` makes of it."""
+        effects = {name: round(value, _DIGITS) for name, value in self.organizers.items()}
+        numbers = (round(self.strength, _DIGITS), round(self.later, _DIGITS))
+        return Tastes(self.names, np.round(self.vectors, _DIGITS), *numbers, effects)
 
     def pack(self) -> bytes:
-        """Return the bytes of FILE; the same lifts give the same ones."""
-        body = {"names": self.names, "lifts": np.round(self.lifts, _DIGITS).tolist()}
+        """Return the bytes of FILE; the same tastes give the same ones."""
+        found = self.rounded()
+        body = {
+            "names": found.names,
+            "vectors": found.vectors.tolist(),
+            "strength": found.strength,
+            "later": found.later,
+            "organizers": dict(sorted(found.organizers.items())),
+        }
         text = json.dumps(body, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
         return gzip.compress(text.encode("utf-8", errors="surrogatepass"), mtime=0)
 
 
 def unpack(data: bytes) -> Tastes:
-    """Return what `Tastes.pack` wrote; raises IntegrityError where it is something else."""
+    """Return what `Tastes.pack` wrote; raises IntegrityError where it is none, TooLargeError past its size."""
     try:
         unpacker = zlib.decompressobj(wbits=31)
-        body = json.loads(unpacker.decompress(data, _MOST_BYTES).decode("utf-8", errors="surrogatepass"))
+        text = unpacker.decompress(data, _MOST_BYTES)
+        if unpacker.unconsumed_tail:
+            raise TooLargeError(f"{FILE} unfolds to more than {_MOST_BYTES} bytes")
+        body = json.loads(text.decode("utf-8", errors="surrogatepass"))
         names = tuple(map(str, body["names"]))
-        lifts = np.array(body["lifts"], np.float64).reshape(len(names), len(names))
-        if not np.isfinite(lifts).all():
-            raise ValueError("a lift that is no number")
-    except (zlib.error, ValueError, KeyError, TypeError, RecursionError) as error:
+        vectors = np.array(body["vectors"], np.float64).reshape(len(names), -1) if names else np.zeros((0, 0))
+        effects = {str(name): float(value) for name, value in body["organizers"].items()}
+        found = Tastes(names, vectors, float(body["strength"]), float(body["later"]), effects)
+        if not np.isfinite([*vectors.ravel(), found.strength, found.later, *effects.values()]).all():
+            raise ValueError("a number that is none")
+    except (zlib.error, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise IntegrityError(f"{FILE} of the release cannot be read ({error!r}); learn anew") from error
-    return Tastes(names, lifts)
-
-
-@dataclass(frozen=True)
-class Answers:
-    """Rows of lists to learn tastes from.
-
-    Attributes:
-        liked: Of each row, what the user likes. topics: What the event is about.
-        centred: float64[N], yes (1 or 0) less the share of yeses in the list.
-        lists: int64[N], the number of the list of each row.
-    """
-
-    liked: Topics
-    topics: Topics
-    centred: Floats
-    lists: Ints
-
-
-def fit(answers: Answers, *, prior: float = 50.0) -> tuple[Tastes, Floats]:
-    """Return tastes, and of each row what the others say of it, float64[N], which is what models learn from.
-
-    A row must not find its own answer in its column: it is told what the other fifths of the lists say.
-
-    Args:
-        answers: What was said.
-        prior: How many rows that show nothing a pair is shrunk by.
-    """
-    counts = Counter(topic for of in (*answers.topics, *answers.liked) for topic in of)
-    names = tuple(sorted(name for name, _ in sorted(counts.items(), key=lambda kv: (-kv[1], kv[0]))[:MOST_TOPICS]))
-    blank = Tastes(names, np.zeros((len(names), len(names))))
-    liked, about = _shares(blank, answers.liked), _shares(blank, answers.topics)
-    block = answers.lists % _BLOCKS
-    sums = [_sums(liked, about, answers.centred, block == number) for number in range(_BLOCKS)]
-    above, below = (sum((pair[part] for pair in sums), start=np.zeros_like(blank.lifts)) for part in (0, 1))
-    told = np.zeros(len(answers.centred))
-    for number, (mine, weight) in enumerate(sums):
-        rows, lifts = block == number, (above - mine) / (below - weight + prior)
-        told[rows] = np.einsum("nt,nt->n", liked[rows] @ lifts, about[rows])
-    return Tastes(names, np.round(above / (below + prior), _DIGITS)), told
-
-
-def _shares(tastes: Tastes, topics: Topics) -> Floats:
-    """Return the known topics of rows as shares that add up to 1, float64[N, topics]; nothing where none is known."""
-    place = {name: column for column, name in enumerate(tastes.names)}
-    found = np.zeros((len(topics), len(tastes.names)))
-    for row, of in enumerate(topics):
-        columns = [place[name] for name in of if name in place]
-        if columns:
-            found[row, columns] = 1 / len(columns)
     return found
 
 
-def _sums(liked: Floats, about: Floats, centred: Floats, rows: NDArray[np.bool_]) -> tuple[Floats, Floats]:
-    mine, theirs = liked[rows], about[rows]
-    return mine.T @ (theirs * centred[rows, None]), mine.T @ theirs
+def event_weights(topics: Sequence[str], place: Mapping[str, int], later: float) -> list[tuple[int, float]]:
+    """Return the known topics of an event, each once, and how much each counts: 1 for the first, `later` for others."""
+    distinct = enumerate(dict.fromkeys(topics))
+    return [(place[name], later if rank else 1.0) for rank, name in distinct if name in place]
+
+
+def unit(vectors: Floats) -> Floats:
+    """Return vectors, float64[..., size], of length one; those of next to no length are next to nothing."""
+    return np.asarray(vectors / lengths(vectors), np.float64)
+
+
+def lengths(vectors: Floats) -> Floats:
+    """Return by what `unit` divides, float64[..., 1]."""
+    return np.asarray(np.sqrt((vectors * vectors).sum(axis=-1, keepdims=True) + _LITTLE), np.float64)

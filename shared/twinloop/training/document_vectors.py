@@ -13,9 +13,9 @@ from onnx import TensorProto
 from twinloop.contracts.artefacts import Parity
 from twinloop.errors import IntegrityError
 from twinloop.text.vectors import LEVELS, digest, quantise, similarities
-from twinloop.training.artefact import prove_parity, session
+from twinloop.training.corpus import TEXT, Corpus
 from twinloop.training.graphs import Graph
-from twinloop.training.search_data import TEXT, Corpus
+from twinloop.training.proof import prove_parity, session
 from twinloop.training.sentence_encoder import NAME, Encoder
 
 COMPONENT, KEPT_FILE = "vectors", "kept.npz"

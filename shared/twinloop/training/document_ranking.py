@@ -15,12 +15,12 @@ from twinloop.errors import BadInputError
 from twinloop.text.fusion import Fusion
 from twinloop.text.matching import Matcher, best
 from twinloop.text.vectors import similarities
-from twinloop.training.artefact import prove_parity, session
 from twinloop.training.config import JobConfig
+from twinloop.training.document_vectors import Vectors
+from twinloop.training.judged_queries import Labelled, ndcg
+from twinloop.training.proof import prove_parity, session
+from twinloop.training.query_words import Useful
 from twinloop.training.ranker import predict
-from twinloop.training.search_data import Labelled, ndcg
-from twinloop.training.search_terms import Useful
-from twinloop.training.search_vectors import Vectors
 
 COMPONENT, USEFUL_FILE = "ranking", "useful.json"
 CANDIDATES = 100

@@ -18,11 +18,12 @@ from twinloop.errors import BadInputError, IntegrityError
 from twinloop.registry.registry import Registry
 from twinloop.text.documents import Documents
 from twinloop.text.lexical import LexicalIndex, facts_of
-from twinloop.training import search_index, search_vectors, sentence_encoder
-from twinloop.training.search_data import TAGS, TEXT, TITLE, Corpus, Named, corpus_of_rows
+from twinloop.training import document_vectors, lexical_index, sentence_encoder
+from twinloop.training.corpus import TAGS, TEXT, TITLE, Corpus, Named, corpus_of_rows
 
 Files = Mapping[str, bytes]
-_LEAST_SHARE = 0.5  # an index that lost more of its documents than this is taken for an accident
+LEAST_SHARE = 0.5
+"""An index that lost more of its documents than this is taken for an accident."""
 
 
 @dataclass(frozen=True)
@@ -44,13 +45,13 @@ class Rebuilt:
 
 def named_by(index: Files) -> Named:
     """Return which attributes an index made fields and numbers of; raises IntegrityError."""
-    lexical = LexicalIndex.unpacked(index[search_index.LEXICAL_FILE])
+    lexical = LexicalIndex.unpacked(index[lexical_index.LEXICAL_FILE])
     texts = tuple(name for name in lexical.fields if name not in (TITLE, TEXT, TAGS))
-    return Named(texts, tuple(Documents(index[search_index.DOCUMENTS_FILE]).numbers))
+    return Named(texts, tuple(Documents(index[lexical_index.DOCUMENTS_FILE]).numbers))
 
 
 def rebuild(
-    components: Mapping[str, Files], items: Iterable[Mapping[str, Any]], *, least_share: float = _LEAST_SHARE
+    components: Mapping[str, Files], items: Iterable[Mapping[str, Any]], *, least_share: float = LEAST_SHARE
 ) -> Rebuilt:
     """Return a release's components with the index, and the vectors where it has them, built of these items.
 
@@ -59,20 +60,20 @@ def rebuild(
         IntegrityError: The release cannot be read, or a proof fails.
     """
     began = time.perf_counter()
-    before = components[search_index.COMPONENT]
+    before = components[lexical_index.COMPONENT]
     corpus = corpus_of_rows(items, named_by(before))
-    old = Documents(before[search_index.DOCUMENTS_FILE])
+    old = Documents(before[lexical_index.DOCUMENTS_FILE])
     left = sum(item in old.places for item in corpus.ids)
     if left < least_share * old.size:
         raise BadInputError(
-            f"only {left} of the {old.size} documents of the index are among the items; if that is meant, learn anew: "
-            "twinloop learn search"
+            f"only {left} of the {old.size} documents of the index are among the items; if that is meant, learn anew "
+            "(twinloop learn SYSTEM)"
         )
     made = {name: dict(files) for name, files in components.items()}
     if corpus.digest() == old.version:
         return Rebuilt(made, old.size, 0, changed=False)
     _index(made, corpus, began)
-    fresh = _vectors(made, corpus, began) if search_vectors.COMPONENT in made else 0
+    fresh = _vectors(made, corpus, began) if document_vectors.COMPONENT in made else 0
     return Rebuilt(made, len(corpus.ids), fresh, changed=True)
 
 
@@ -82,12 +83,12 @@ def refresh(
     check: Callable[[Mapping[str, Files]], None],
     *,
     by: str,
-    least_share: float = _LEAST_SHARE,
+    least_share: float = LEAST_SHARE,
 ) -> tuple[str, Rebuilt] | None:
     """Build the champion's index anew, register the release and make it the champion; None where nothing has changed.
 
     Args:
-        registry: Of search.
+        registry: Of a system with such an index.
         items: All of them, as they are now.
         check: Is given the new components, and raises where they cannot be served.
         by: Who does it.
@@ -99,7 +100,10 @@ def refresh(
     """
     state = registry.alias("champion")
     if state is None:
-        raise BadInputError("search has no champion whose index could be built anew; run `twinloop learn search` first")
+        raise BadInputError(
+            f"{registry.system} has no champion whose index could be built anew; run first: "
+            f"twinloop learn {registry.system}"
+        )
     manifest = registry.release(state.version)
     rebuilt = rebuild(registry.read_release(state.version), items, least_share=least_share)
     if not rebuilt.changed:
@@ -120,21 +124,23 @@ def refresh(
 
 
 def _index(made: dict[str, dict[str, bytes]], corpus: Corpus, began: float) -> None:
-    of = made[search_index.COMPONENT]
-    index = search_index.build_index(corpus, LexicalIndex.unpacked(of[search_index.LEXICAL_FILE]).scoring)
-    parity = search_index.prove_index(corpus, index, corpus.titles[:20])
-    of |= {**search_index.index_files(corpus, index), "model.onnx": search_index.scoring_graph(index.size)}
+    of = made[lexical_index.COMPONENT]
+    index = lexical_index.build_index(corpus, LexicalIndex.unpacked(of[lexical_index.LEXICAL_FILE]).scoring)
+    parity = lexical_index.prove_index(corpus, index, corpus.titles[:20])
+    of |= {**lexical_index.index_files(corpus, index), "model.onnx": lexical_index.scoring_graph(index.size)}
     _describe(of, parity, facts_of(index), began)
 
 
 def _vectors(made: dict[str, dict[str, bytes]], corpus: Corpus, began: float) -> int:
-    of, encoder = made[search_vectors.COMPONENT], made[sentence_encoder.COMPONENT]
+    of, encoder = made[document_vectors.COMPONENT], made[sentence_encoder.COMPONENT]
     asking = sentence_encoder.Encoder(encoder["model.onnx"], encoder[sentence_encoder.VOCABULARY_FILE])
-    vectors = search_vectors.make_vectors(corpus, asking, search_vectors.kept_vectors(of[search_vectors.KEPT_FILE]))
-    model = search_vectors.vectors_graph(vectors)
-    parity = search_vectors.prove_vectors(model, vectors, asking.encode(corpus.titles[:20]))
-    of |= {"model.onnx": model, search_vectors.KEPT_FILE: vectors.kept()}
-    _describe(of, parity, search_vectors.facts_of(vectors), began)
+    vectors = document_vectors.make_vectors(
+        corpus, asking, document_vectors.kept_vectors(of[document_vectors.KEPT_FILE])
+    )
+    model = document_vectors.vectors_graph(vectors)
+    parity = document_vectors.prove_vectors(model, vectors, asking.encode(corpus.titles[:20]))
+    of |= {"model.onnx": model, document_vectors.KEPT_FILE: vectors.kept()}
+    _describe(of, parity, document_vectors.facts_of(vectors), began)
     return vectors.fresh
 
 

@@ -14,9 +14,10 @@ from twinloop.text.documents import Documents, pack_documents
 from twinloop.text.lexical import LexicalIndex, Scoring, bm25_reference, build
 from twinloop.text.matching import Matcher, Query, Score, best
 from twinloop.text.spelling import Spelling, pack_pairs
-from twinloop.training.artefact import prove_parity, session
+from twinloop.training.corpus import Corpus
 from twinloop.training.graphs import Graph
-from twinloop.training.search_data import Corpus, Labelled
+from twinloop.training.judged_queries import Labelled
+from twinloop.training.proof import prove_parity, session
 
 COMPONENT = "index"
 LEXICAL_FILE, DOCUMENTS_FILE, SPELLING_FILE = "lexical.bin", "documents.bin", "spelling.bin"

@@ -1,4 +1,4 @@
-"""What the jobs of search share: reading, and a folder for each component that they leave."""
+"""What the jobs share that learn to find documents: reading, and a folder for each component that they leave."""
 
 from __future__ import annotations
 
@@ -13,14 +13,15 @@ from twinloop.contracts.artefacts import Parity, SnapshotManifest
 from twinloop.text.fusion import Fusion
 from twinloop.text.lexical import LexicalIndex, facts_of
 from twinloop.text.matching import Matcher, best
-from twinloop.training import search_index, search_vectors, sentence_encoder
+from twinloop.training import document_vectors, lexical_index, sentence_encoder
 from twinloop.training.artefact import Component, write_component
 from twinloop.training.config import JobConfig
+from twinloop.training.corpus import Corpus, corpus_of
+from twinloop.training.document_ranking import choose_fusion
+from twinloop.training.document_vectors import Floats32, Vectors
 from twinloop.training.examples import ExamplesSnapshot, open_examples
 from twinloop.training.job import Job
-from twinloop.training.search_data import Corpus, Labelled, corpus_of, ndcg, observed, queries_of
-from twinloop.training.search_ranking import choose_fusion
-from twinloop.training.search_vectors import Floats32, Vectors
+from twinloop.training.judged_queries import Labelled, ndcg, observed, queries_of
 from twinloop.training.sentence_encoder import Encoder
 
 FUSION_FILE = "fusion.json"
@@ -28,8 +29,8 @@ _CHOSEN_ON = 1000
 
 
 @dataclass(frozen=True)
-class SearchData:
-    """A snapshot as the jobs of search see it."""
+class RetrievalData:
+    """A snapshot as these jobs see it."""
 
     snapshot: ExamplesSnapshot
     corpus: Corpus
@@ -47,15 +48,15 @@ class SearchData:
         return [query.text for query in self.validation[:200]] or list(self.corpus.titles[:200])
 
 
-def open_search(job: Job) -> SearchData:
-    """Read what a job of search learns from; a query is in the order of its id, which says nothing of it."""
+def open_retrieval(job: Job) -> RetrievalData:
+    """Read what a job learns from; a query is in the order of its id, which says nothing of it."""
     snapshot = open_examples(job.snapshot)
     seen = observed(snapshot)
     corpus = corpus_of(snapshot.items())
     train = tuple(queries_of(snapshot, "train", seen=seen))
     validation = tuple(queries_of(snapshot, "validation", seen=seen))
     job.say(f"{len(corpus.ids)} documents, {len(train)} queries to learn from, {len(validation)} of validation")
-    return SearchData(snapshot, corpus, train, validation)
+    return RetrievalData(snapshot, corpus, train, validation)
 
 
 def sampled(queries: Sequence[Labelled], most: int, seed: int) -> list[Labelled]:
@@ -66,31 +67,33 @@ def sampled(queries: Sequence[Labelled], most: int, seed: int) -> list[Labelled]
     return [queries[place] for place in places.tolist()]
 
 
-def write_index(job: Job, config: JobConfig, data: SearchData) -> Matcher:
+def write_index(job: Job, config: JobConfig, data: RetrievalData) -> Matcher:
     """Choose the settings of BM25 on train, build the index, prove it and write it; returns what asks it."""
-    plain = search_index.build_index(data.corpus)
+    plain = lexical_index.build_index(data.corpus)
     asked = sampled(data.train, _CHOSEN_ON, config.seed)
-    scoring, reached = search_index.choose_scoring(data.corpus, plain, asked, say=job.say)
+    scoring, reached = lexical_index.choose_scoring(data.corpus, plain, asked, say=job.say)
     index: LexicalIndex = replace(plain, scoring=scoring)
-    model = search_index.scoring_graph(index.size)
-    files = search_index.index_files(data.corpus, index)
-    matcher = search_index.open_matcher({**files, "model.onnx": model})
+    model = lexical_index.scoring_graph(index.size)
+    files = lexical_index.index_files(data.corpus, index)
+    matcher = lexical_index.open_matcher({**files, "model.onnx": model})
     metrics = {"train_ndcg@10": reached, "ndcg@10": lexical_ndcg(matcher, data.validation), **facts_of(index)}
-    parity = search_index.prove_index(data.corpus, index, data.proving)
-    component = Component(search_index.COMPONENT, "numpy", model, parity, metrics)
+    parity = lexical_index.prove_index(data.corpus, index, data.proving)
+    component = Component(lexical_index.COMPONENT, "numpy", model, parity, metrics)
     _write(job, config, data, component, files)
     return matcher
 
 
-def write_vectors(job: Job, config: JobConfig, data: SearchData, matcher: Matcher) -> tuple[Encoder, Vectors, Fusion]:
+def write_vectors(
+    job: Job, config: JobConfig, data: RetrievalData, matcher: Matcher
+) -> tuple[Encoder, Vectors, Fusion]:
     """Take the encoder, make the vectors, choose the fusion on train, prove and write both components.
 
     Where the channel `champion` brings an earlier build's vectors, those of unchanged texts are taken over.
     """
     encoder, pooling = sentence_encoder.installed_encoder()
-    kept = None if job.champion is None else job.champion / search_vectors.KEPT_FILE
-    earlier = search_vectors.kept_vectors(kept.read_bytes()) if kept is not None and kept.exists() else None
-    vectors = search_vectors.make_vectors(data.corpus, encoder, earlier)
+    kept = None if job.champion is None else job.champion / document_vectors.KEPT_FILE
+    earlier = document_vectors.kept_vectors(kept.read_bytes()) if kept is not None and kept.exists() else None
+    vectors = document_vectors.make_vectors(data.corpus, encoder, earlier)
     job.say(f"{len(vectors.scales)} vectors, {vectors.fresh} of them made now")
     asked = sampled(data.train, _CHOSEN_ON, config.seed)
     fusion, found = choose_fusion(matcher, asked, vectors, encoder.encode([q.text for q in asked]), say=job.say)
@@ -98,16 +101,16 @@ def write_vectors(job: Job, config: JobConfig, data: SearchData, matcher: Matche
         sentence_encoder.COMPONENT, "onnxruntime", encoder.model, pooling, {"longest": sentence_encoder.LONGEST}
     )
     _write(job, config, data, component, {sentence_encoder.VOCABULARY_FILE: encoder.vocabulary})
-    model = search_vectors.vectors_graph(vectors)
+    model = document_vectors.vectors_graph(vectors)
     queries = encoder.encode(data.proving)
-    parity: Parity = search_vectors.prove_vectors(model, vectors, queries)
+    parity: Parity = document_vectors.prove_vectors(model, vectors, queries)
     metrics = {f"train_ndcg@10_{name}": value for name, value in found.items()}
     files = {
-        search_vectors.KEPT_FILE: vectors.kept(),
+        document_vectors.KEPT_FILE: vectors.kept(),
         FUSION_FILE: json.dumps({"method": fusion.method, "weight": fusion.weight, "least": fusion.least}).encode(),
     }
     component = Component(
-        search_vectors.COMPONENT, "numpy", model, parity, {**metrics, **search_vectors.facts_of(vectors)}
+        document_vectors.COMPONENT, "numpy", model, parity, {**metrics, **document_vectors.facts_of(vectors)}
     )
     _write(job, config, data, component, files)
     return encoder, vectors, fusion
@@ -116,7 +119,7 @@ def write_vectors(job: Job, config: JobConfig, data: SearchData, matcher: Matche
 def write_ranking(
     job: Job,
     config: JobConfig,
-    data: SearchData,
+    data: RetrievalData,
     *,
     model: bytes,
     parity: Parity,
@@ -144,7 +147,7 @@ def encode_queries(encoder: Encoder, queries: Sequence[Labelled]) -> Floats32:
     return encoder.encode([query.text for query in queries])
 
 
-def _write(job: Job, config: JobConfig, data: SearchData, component: Component, files: Mapping[str, bytes]) -> None:
+def _write(job: Job, config: JobConfig, data: RetrievalData, component: Component, files: Mapping[str, bytes]) -> None:
     write_component(job, data, config, component)
     for name, body in files.items():
         (job.model_dir / component.name / name).write_bytes(body)

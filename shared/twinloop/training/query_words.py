@@ -14,7 +14,7 @@ import numpy as np
 
 from twinloop.text.analysis import terms
 from twinloop.text.matching import MOST_WORDS, Matcher
-from twinloop.training.search_data import Labelled
+from twinloop.training.judged_queries import Labelled
 
 _PRIOR = 3.0
 _LEAST, _MOST = 0.05, 1.5
