@@ -2,10 +2,12 @@
 
 import io
 import json
+import os
 import tarfile
 from pathlib import Path
 
 import pytest
+import tiny_encoder
 import tiny_moderation
 
 from twinloop.contracts.thresholds import TextTold
@@ -103,6 +105,31 @@ def test_a_snapshot_without_enough_of_any_label_is_refused(
 ) -> None:
     assert local.run(JOBS / "lexicon", snapshot, tmp_path, {"least_positives": "100000"}) == 1
     assert "load more labels" in capfd.readouterr().err
+
+
+def test_an_encoder_and_ngrams_serve_together_in_whole_numbers(
+    snapshot: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    package = tiny_encoder.package(tmp_path / "site")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path / "site"), prepend=os.pathsep)
+    settings = {
+        "package": package,
+        "layers": "2",
+        "most_pieces": "32",
+        "epochs": "1",
+        "buckets": "4096",
+        "strength": "5",
+    }
+    assert local.run(JOBS / "text_transformer", snapshot, tmp_path / "model", settings) == 0
+    files = {"text": {path.name: path.read_bytes() for path in (tmp_path / "model" / "text").iterdir()}}
+    assert json.loads(files["text"]["manifest.json"])["parity"]["max_abs_diff"] <= 1e-4
+    metrics = json.loads(files["text"]["metrics.json"])
+    assert 0 < metrics["rounding_mean"] <= 0.01
+    assert b"MatMulInteger" in files["text"]["model.onnx"]
+    predictor = SYSTEM.predictor(load_models(files, features=SYSTEM.definitions))
+    plain, spam = predictor.probabilities(["bread and river music", "bread and jackpot music"])
+    assert spam["spam"] > 0.6
+    assert plain["spam"] < 0.3
 
 
 def test_without_the_package_of_weights_the_job_says_what_to_install(

@@ -16,14 +16,14 @@ from twinloop.contracts.text import TextInputs
 from twinloop.contracts.thresholds import LABELS, LabelTold, TextTold, Threshold
 from twinloop.features.schema import schema_hash
 from twinloop.features.snapshot import Resources, build_snapshot
-from twinloop.features.text import word_id
 from twinloop.ingest.process import ingest
 from twinloop.ingest.source import RawObject
 from twinloop.ports import MemoryObjectStore
 from twinloop.registry.registry import Registry
 from twinloop.systems.moderation import SYSTEM
+from twinloop.text.ngrams import word_id
 from twinloop.training.graphs import Graph
-from twinloop.training.text_linear import LexiconModel
+from twinloop.training.text_linear import LexiconModel, LinearModel
 from twinloop.training.text_release import Calibrated
 
 NOW = datetime(2025, 7, 1, tzinfo=UTC)
@@ -60,6 +60,31 @@ def files(*, inputs: TextInputs = INPUTS, **beside: bytes) -> dict[str, dict[str
             **beside,
         }
     }
+
+
+def blended_files() -> dict[str, dict[str, bytes]]:
+    """A release that reads n-grams and pieces: spam is what has `jackpot`, whatever the encoder says of it."""
+    from tiny_encoder import VOCABULARY, tiny_weights
+
+    from twinloop.training.text_blend import BlendModel
+    from twinloop.training.text_encoder import Encoder, EncoderModel
+
+    inputs = INPUTS.model_copy(update={"kind": "both", "most_pieces": 32})
+    weights = np.zeros((inputs.buckets, 2))
+    weights[word_id("jackpot", inputs.buckets), 0] = 120.0
+    linear = LinearModel(inputs, np.ones(inputs.buckets), weights, np.full(2, -3.0))
+    encoder = EncoderModel(inputs, Encoder(tiny_weights(), layers=1, labels=2))
+    ones = np.ones(2)
+    model = BlendModel(
+        inputs, encoder, linear, np.stack([0.1 * ones, ones]), 0 * ones, Calibrated(ones, 0 * ones), True
+    )
+    g = Graph("text")
+    g.output(Calibrated(ones, 0 * ones).add(g, model.add(g)), LABELS, TensorProto.FLOAT, ["K", 2])
+    made = files(inputs=inputs)
+    told = json.loads(made["text"]["manifest.json"]) | {"inputs": ["ids", "counts", "pieces"]}
+    made["text"] |= {"model.onnx": g.serialise(), "manifest.json": json.dumps(told).encode()}
+    made["text"]["vocabulary.txt"] = VOCABULARY
+    return made
 
 
 def _told(remove: float | None) -> LabelTold:

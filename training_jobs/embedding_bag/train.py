@@ -8,22 +8,24 @@ from pydantic import Field
 
 from twinloop.contracts.text import TextInputs
 from twinloop.errors import BadInputError
+from twinloop.text.ngrams import Counted
+from twinloop.training.config import Floats as Choices
 from twinloop.training.job import Job, run_job
 from twinloop.training.text_linear import rarity, told
 from twinloop.training.text_networks import Bag, BagModel, Steps, fit, tensors
 from twinloop.training.text_release import log_loss, write_text
-from twinloop.training.texts import Ints, TextConfig, as_matrix, ngrams, open_texts
+from twinloop.training.texts import Floats, Ints, TextConfig, as_matrix, ngrams, open_texts
 
 
 class Config(TextConfig):
-    """Hyperparameters."""
+    """Hyperparameters; the rate whose log loss on validation is least is taken."""
 
     buckets: int = Field(2**16, ge=2**10, le=2**22, description="Of hashed n-grams, a power of two.")
     dim: int = Field(32, ge=1, le=512, description="Of an n-gram's vector.")
     hidden: int = Field(64, ge=1, le=2048)
-    epochs: int = Field(8, ge=1, le=200)
+    epochs: int = Field(4, ge=1, le=200)
     batch: int = Field(64, ge=1, le=4096)
-    rate: float = Field(3e-3, gt=0, le=1)
+    rate: Choices = Field((1e-3, 3e-3, 1e-2), description="Of learning, at its highest.")
     decay: float = Field(0.05, ge=0, le=1)
     dropout: float = Field(0.3, ge=0, lt=1)
     threads: int = Field(1, ge=1, le=256, description="Last digits differ by their number.")
@@ -37,23 +39,13 @@ def train(config: Config, job: Job) -> None:
         raise BadInputError("the snapshot has no validation texts to calibrate by; load more data")
     inputs = TextInputs(buckets=config.buckets)
     rows, held_out = ngrams(texts.train.texts, inputs), ngrams(texts.validation.texts, inputs)
-    torch.manual_seed(config.seed)
-    idf = rarity(as_matrix(rows, config.buckets))
-    bag = Bag(config.buckets, idf, len(texts.labels), dim=config.dim, hidden=config.hidden, dropout=config.dropout)
-    model = BagModel(inputs, bag)
     job.say(f"{len(rows)} texts to learn from, labels {', '.join(texts.labels)}")
-
-    def ask(places: Ints) -> torch.Tensor:
-        return bag(*tensors([rows[place] for place in places]))
-
-    def tell(epoch: int, loss: float) -> None:
-        found = log_loss(model.log_odds(held_out), texts.validation.targets)
-        job.say(f"epoch {epoch}: loss {loss:.4f}, on validation {found:.4f}")
-
-    lengths = np.array([len(row.ids) for row in rows], np.int64)
-    steps = Steps(config.epochs, config.batch, config.rate, config.rate, config.decay)
-    fresh = [parameter for parameter in bag.parameters() if parameter.requires_grad]
-    fit(bag, ask, texts.train.targets, lengths, steps, fresh=fresh, seed=config.seed, after_epoch=tell)
+    tried: list[tuple[float, float, BagModel]] = []
+    for rate in config.rate:
+        model = fit_bag(config, inputs, rows, texts.train.targets, rate)
+        tried.append((log_loss(model.log_odds(held_out), texts.validation.targets), rate, model))
+        job.say(f"rate {rate:g}: on validation {tried[-1][0]:.4f}")
+    _, rate, model = min(tried, key=lambda entry: entry[:2])
     write_text(
         job,
         config,
@@ -64,8 +56,25 @@ def train(config: Config, job: Job) -> None:
         log_odds=model.log_odds(held_out),
         rows=held_out,
         tensors=told,
-        more={"epochs": config.epochs},
+        more={"epochs": config.epochs, "rate": rate},
     )
+
+
+def fit_bag(config: Config, inputs: TextInputs, rows: list[Counted], targets: Floats, rate: float) -> BagModel:
+    """Return a bag that has learnt these rows at a rate."""
+    torch.manual_seed(config.seed)
+    idf = rarity(as_matrix(rows, config.buckets))
+    bag = Bag(config.buckets, idf, targets.shape[1], dim=config.dim, hidden=config.hidden, dropout=config.dropout)
+
+    def ask(places: Ints) -> torch.Tensor:
+        log_odds: torch.Tensor = bag(*tensors([rows[place] for place in places]))
+        return log_odds
+
+    lengths = np.array([len(row.ids) for row in rows], np.int64)
+    steps = Steps(config.epochs, config.batch, config.decay)
+    rates = [([parameter for parameter in bag.parameters() if parameter.requires_grad], rate)]
+    fit(bag, ask, targets, lengths, steps, rates=rates, seed=config.seed, after_epoch=lambda _, __: None)
+    return BagModel(inputs, bag)
 
 
 if __name__ == "__main__":

@@ -6,7 +6,8 @@ import numpy as np
 from pydantic import Field
 
 from twinloop.contracts.text import TextInputs
-from twinloop.features.text import tokens, word_id
+from twinloop.text.disguises import tokens
+from twinloop.text.ngrams import word_id
 from twinloop.training.job import Job, run_job
 from twinloop.training.text_linear import LexiconModel, told
 from twinloop.training.text_release import held_out, write_text

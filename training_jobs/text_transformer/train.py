@@ -1,6 +1,8 @@
-"""The lower layers of MiniLM (Wang et al., NeurIPS 2020), fine-tuned to tell labels of texts, beside a linear model."""
+"""MiniLM (Wang et al., NeurIPS 2020), fine-tuned to tell labels of texts, beside a linear model; in whole numbers."""
 
+import dataclasses
 import sys
+from typing import Literal
 
 import numpy as np
 import torch
@@ -9,9 +11,9 @@ from pydantic import Field
 from twinloop.contracts.text import TextInputs
 from twinloop.contracts.thresholds import VOCABULARY_FILE
 from twinloop.errors import BadInputError
-from twinloop.features.wordpieces import WordPieces, padded_pieces
+from twinloop.text.normalised_wordpiece import NormalisedWordPiece, padded_pieces
 from twinloop.training.job import Job, run_job
-from twinloop.training.text_blend import BlendModel, BlendRow, blend_inputs, blend_shares
+from twinloop.training.text_blend import BlendRow, blend_inputs, blended
 from twinloop.training.text_encoder import PACKAGE, Encoder, EncoderModel, installed_weights
 from twinloop.training.text_linear import fit_linear
 from twinloop.training.text_networks import Steps, fit
@@ -23,16 +25,21 @@ class Config(TextConfig):
     """Hyperparameters."""
 
     package: str = Field(PACKAGE, pattern=r"^[a-z][a-z0-9_]{0,60}$", description="The installed one with weights.")
-    layers: int = Field(3, ge=1, le=12, description="From the bottom; each costs about a millisecond of 30 pieces.")
+    layers: int = Field(6, ge=1, le=12, description="From the bottom; each costs .2 ms of 22 pieces.")
     most_pieces: int = Field(96, ge=8, le=512, description="Of a window of a text.")
-    epochs: int = Field(3, ge=1, le=50)
+    epochs: int = Field(2, ge=1, le=50)
     batch: int = Field(32, ge=1, le=1024)
-    rate: float = Field(6e-5, gt=0, le=1e-2)
+    rate: float = Field(1e-4, gt=0, le=1e-2, description="Of the uppermost layer.")
+    rate_fall: float = Field(0.85, gt=0, le=1, description="A layer's rate as a share of that of the one above.")
     head_rate: float = Field(5e-4, gt=0, le=1e-1)
     decay: float = Field(0.01, ge=0, le=1)
     dropout: float = Field(0.1, ge=0, lt=1)
     strength: float = Field(1.0, gt=0, description="Of the linear model of n-grams; see hashed_linear.")
     buckets: int = Field(2**18, ge=2**10, le=2**22, description="Of its hashed n-grams, a power of two.")
+    short_floats: Literal["where_fast", "never"] = Field(
+        "where_fast", description="Products of learning in bfloat16, where the processor has instructions for them."
+    )
+    whole: bool = Field(True, description="Serve the encoder in whole numbers; see `text_release.rounding`.")
     threads: int = Field(1, ge=1, le=256, description="Last digits differ by their number.")
 
 
@@ -44,9 +51,9 @@ def train(config: Config, job: Job) -> None:
         raise BadInputError("the snapshot has no validation texts to calibrate by; load more data")
     weights = installed_weights(config.package)
     inputs = TextInputs(kind="both", window=400, overlap=50, most_pieces=config.most_pieces, buckets=config.buckets)
-    cut = WordPieces(weights.vocabulary)
+    cut = NormalisedWordPiece(weights.vocabulary)
     rows = {
-        part: [cut.pieces(text, config.most_pieces) for text in first_windows(data.texts, inputs)]
+        part: [cut.ids(text, most=config.most_pieces) for text in first_windows(data.texts, inputs)]
         for part, data in (("train", texts.train), ("validation", texts.validation))
     }
     torch.manual_seed(config.seed)
@@ -54,28 +61,31 @@ def train(config: Config, job: Job) -> None:
     model = EncoderModel(inputs, encoder)
     job.say(f"{len(texts.train)} texts to learn from, labels {', '.join(texts.labels)}")
 
+    fast = any(torch.cpu.get_capabilities().get(name) for name in ("avx512_bf16", "amx_bf16"))
+    short = fast and config.short_floats == "where_fast"
+
     def ask(places: Ints) -> torch.Tensor:
-        return encoder(torch.from_numpy(padded_pieces([rows["train"][place] for place in places])))
+        pieces = torch.from_numpy(padded_pieces([rows["train"][place] for place in places]))
+        with torch.autocast("cpu", torch.bfloat16, enabled=short):
+            log_odds: torch.Tensor = encoder(pieces)
+        return log_odds.float()
 
     def tell(epoch: int, loss: float) -> None:
         held_out = log_loss(model.log_odds(rows["validation"]), texts.validation.targets)
         job.say(f"epoch {epoch}: loss {loss:.4f}, on validation {held_out:.4f}")
 
-    fresh = list(encoder.head.parameters())
-    begun = [p for name, p in encoder.named_parameters() if not name.startswith("head") and p.requires_grad]
     lengths = np.array([len(row) for row in rows["train"]], np.int64)
-    steps = Steps(config.epochs, config.batch, config.rate, config.head_rate, config.decay)
+    steps = Steps(config.epochs, config.batch, config.decay)
+    rates = encoder.rates(config.rate, config.head_rate, config.rate_fall)
     targets = texts.train.targets
-    fit(encoder, ask, targets, lengths, steps, fresh=fresh, begun=begun, seed=config.seed, after_epoch=tell)
+    fit(encoder, ask, targets, lengths, steps, rates=rates, seed=config.seed, after_epoch=tell)
     grams = {
         part: ngrams(data.texts, inputs) for part, data in (("train", texts.train), ("validation", texts.validation))
     }
     linear = fit_linear(inputs, grams["train"], targets, config.strength)
-    shares = blend_shares(
-        model.log_odds(rows["validation"]), linear.log_odds(grams["validation"]), texts.validation.targets
-    )
-    job.say(f"shares of the encoder and of n-grams: {shares.round(2).tolist()}")
-    blend = BlendModel(inputs, model, linear, shares)
+    of_pieces, of_grams = model.log_odds(rows["validation"]), linear.log_odds(grams["validation"])
+    blend = blended(model, linear, of_pieces, of_grams, texts.validation.targets)
+    job.say(f"shares of the encoder and of n-grams: {blend.shares.round(2).tolist()}")
     both = [BlendRow(*row) for row in zip(grams["validation"], rows["validation"], strict=True)]
     write_text(
         job,
@@ -88,6 +98,7 @@ def train(config: Config, job: Job) -> None:
         rows=both,
         tensors=blend_inputs,
         files={VOCABULARY_FILE: weights.vocabulary},
+        served=dataclasses.replace(blend, whole=True) if config.whole else None,
         more={"layers": config.layers, "epochs": config.epochs},
     )
 

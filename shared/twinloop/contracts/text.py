@@ -9,7 +9,7 @@ from pydantic import Field, model_validator
 from twinloop.contracts.model import Contract
 
 NORMALISATION = 1
-"""Version of the rules in `features/text.py`: other rules, another number; serving refuses a model of another."""
+"""Version of the rules in `text/disguises.py`: other rules, another number; serving refuses a model of another."""
 
 MOST_TEXT_BUCKETS = 2**22
 

@@ -6,51 +6,69 @@ The same code cuts documents in jobs and queries in serving, so the two cannot d
 from __future__ import annotations
 
 import unicodedata
+from functools import lru_cache
 
 from twinloop.errors import IntegrityError
 
 _LONGEST_WORD = 100
 
 
-class WordPiece:
-    """Cuts text into the pieces of a vocabulary.
+class Vocabulary:
+    """The pieces of a vocabulary, and words cut into the longest of them (Schuster and Nakajima, 2012).
 
     Args:
-        vocabulary: `vocab.txt`, a piece a line; raises IntegrityError where it lacks BERT's own pieces.
+        vocabulary: `vocab.txt`, a piece a line, whose place is its number. Pieces that go on a word begin with `##`.
+
+    Attributes:
+        begin, end: Numbers of the pieces `[CLS]` and `[SEP]`.
+
+    Raises:
+        IntegrityError: It is not UTF-8, or lacks BERT's own pieces.
     """
 
     def __init__(self, vocabulary: bytes) -> None:
-        pieces = vocabulary.decode("utf-8", errors="strict").splitlines()
-        self._ids = {piece: number for number, piece in enumerate(pieces)}
         try:
-            self._unknown, self._begin, self._end = (self._ids[piece] for piece in ("[UNK]", "[CLS]", "[SEP]"))
-        except KeyError as error:
-            raise IntegrityError(f"the vocabulary has no piece {error}; it is none of BERT's") from error
+            pieces = vocabulary.decode().rstrip("\n").split("\n")
+        except UnicodeDecodeError as error:
+            raise IntegrityError("the vocabulary is not UTF-8") from error
+        self._ids = {piece.rstrip("\r"): number for number, piece in enumerate(pieces)}
+        missing = [piece for piece in ("[UNK]", "[CLS]", "[SEP]") if piece not in self._ids]
+        if missing:
+            raise IntegrityError(f"the vocabulary lacks {', '.join(missing)}; it is none of BERT's")
+        self._unknown, self.begin, self.end = (self._ids[piece] for piece in ("[UNK]", "[CLS]", "[SEP]"))
+        self.cut = lru_cache(maxsize=20_000)(self._cut)
 
-    def ids(self, text: str, *, most: int) -> list[int]:
-        """Return the ids of a text between [CLS] and [SEP], at most `most` of them with these two."""
-        made: list[int] = [self._begin]
-        for word in _basic(text[: 64 * most]):
-            made += self._pieces(word)
-            if len(made) >= most - 1:
-                break
-        return [*made[: most - 1], self._end]
+    def __len__(self) -> int:
+        return len(self._ids)
 
-    def _pieces(self, word: str) -> list[int]:
+    def _cut(self, word: str) -> tuple[int, ...]:
+        """Return the pieces of a word, the longest first; the unknown piece where it cannot be cut."""
         if len(word) > _LONGEST_WORD:
-            return [self._unknown]
+            return (self._unknown,)
         found: list[int] = []
         start = 0
         while start < len(word):
-            for end in range(len(word), start, -1):
-                piece = word[start:end] if start == 0 else f"##{word[start:end]}"
-                if (number := self._ids.get(piece)) is not None:
-                    found.append(number)
-                    start = end
-                    break
-            else:
-                return [self._unknown]
-        return found
+            prefix, end = "##" if start else "", len(word)
+            while end > start and prefix + word[start:end] not in self._ids:
+                end -= 1
+            if end == start:
+                return (self._unknown,)
+            found.append(self._ids[prefix + word[start:end]])
+            start = end
+        return tuple(found)
+
+
+class WordPiece(Vocabulary):
+    """Cuts texts as they were written into the pieces of a vocabulary."""
+
+    def ids(self, text: str, *, most: int) -> list[int]:
+        """Return the ids of a text between [CLS] and [SEP], at most `most` of them with these two."""
+        made: list[int] = [self.begin]
+        for word in _basic(text[: 64 * most]):
+            made += self.cut(word)
+            if len(made) >= most - 1:
+                break
+        return [*made[: most - 1], self.end]
 
 
 def _basic(text: str) -> list[str]:

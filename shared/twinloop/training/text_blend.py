@@ -8,19 +8,21 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
+from onnx import TensorProto
 from scipy.optimize import minimize
 
 from twinloop.contracts.text import TextInputs
-from twinloop.features.text import Counted
-from twinloop.features.wordpieces import padded_pieces
+from twinloop.text.ngrams import Counted
+from twinloop.text.normalised_wordpiece import padded_pieces
 from twinloop.training.graphs import Graph
 from twinloop.training.text_encoder import PIECES, EncoderModel
 from twinloop.training.text_linear import LinearModel, told
+from twinloop.training.text_release import Calibrated, calibrate
 from twinloop.training.texts import Floats
 
 
 class BlendRow(NamedTuple):
-    """What is read of one text."""
+    """What is read of one text; no pieces at all are a text that the encoder is not asked about."""
 
     grams: Counted
     pieces: list[int]
@@ -28,23 +30,49 @@ class BlendRow(NamedTuple):
 
 @dataclass(frozen=True)
 class BlendModel:
-    """Log-odds are `shares` x those of the encoder and of the linear model: float64[2, L], none below 0."""
+    """Log-odds are `shares` x those of the encoder and of the linear model, float64[2, L], and `shift`, float64[L].
+
+    Where the encoder was not asked they are `alone` scaled from those of the linear model.
+    `whole`: the encoder's graph is one of whole numbers.
+    """
 
     inputs: TextInputs
     encoder: EncoderModel
     linear: LinearModel
     shares: Floats
+    shift: Floats
+    alone: Calibrated
+    whole: bool = False
 
     def log_odds(self, rows: list[BlendRow]) -> Floats:
         """Return float64[N, L]."""
-        of_pieces = self.encoder.log_odds([row.pieces for row in rows])
         of_grams = self.linear.log_odds([row.grams for row in rows])
-        return np.asarray(of_pieces * self.shares[0] + of_grams * self.shares[1])
+        found = of_grams * self.alone.slope + self.alone.shift
+        asked = [place for place, row in enumerate(rows) if row.pieces]
+        of_pieces = self.encoder.log_odds([rows[place].pieces for place in asked])
+        found[asked] = of_pieces * self.shares[0] + of_grams[asked] * self.shares[1] + self.shift
+        return found
 
     def add(self, g: Graph) -> str:
-        """Add it to a graph with the inputs of both; returns the log-odds, float32[K, L]."""
-        parts = (self.encoder.add(g), self.linear.add(g))
-        return g.op("Add", *(g.op("Mul", z, g.constant(share)) for z, share in zip(parts, self.shares, strict=True)))
+        """Add it to a graph with the inputs of both; returns the log-odds, float32[K, L].
+
+        One row of pieces, [[-1]], stands for as many texts as there are: the encoder is asked about none of them.
+        """
+        of_pieces, of_grams = self.encoder.add(g, whole=self.whole), self.linear.add(g)
+        parts = (of_pieces, self.shares[0]), (of_grams, self.shares[1])
+        both = g.op("Add", *(g.op("Mul", z, g.constant(share)) for z, share in parts))
+        both = g.op("Add", both, g.constant(self.shift))
+        alone = g.op("Add", g.op("Mul", of_grams, g.constant(self.alone.slope)), g.constant(self.alone.shift))
+        there = g.op("Cast", g.op("GreaterOrEqual", PIECES, g.constant(0)), to=TensorProto.FLOAT)
+        asked = g.op("Greater", g.op("ReduceMax", there, axes=[1], keepdims=1), g.constant(0, np.float32))
+        return g.op("Where", asked, both, alone)
+
+
+def blended(encoder: EncoderModel, linear: LinearModel, of_pieces: Floats, of_grams: Floats, y: Floats) -> BlendModel:
+    """Return both together, by what each says of texts that neither has learnt from: float64[N, L] each, as targets."""
+    shares = blend_shares(of_pieces, of_grams, y)
+    scale = calibrate(of_pieces * shares[0] + of_grams * shares[1], y)
+    return BlendModel(encoder.inputs, encoder, linear, shares * scale.slope, scale.shift, calibrate(of_grams, y))
 
 
 def blend_shares(of_pieces: Floats, of_grams: Floats, targets: Floats) -> Floats:
@@ -78,4 +106,4 @@ def blend_shares(of_pieces: Floats, of_grams: Floats, targets: Floats) -> Floats
 
 def blend_inputs(rows: Sequence[BlendRow]) -> dict[str, NDArray[Any]]:
     """Return the inputs of a graph of both."""
-    return {PIECES: padded_pieces([row.pieces for row in rows]), **told([row.grams for row in rows])}
+    return {PIECES: padded_pieces([row.pieces or [-1] for row in rows]), **told([row.grams for row in rows])}

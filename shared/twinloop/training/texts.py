@@ -16,7 +16,8 @@ from pydantic import Field
 from twinloop.contracts.artefacts import SnapshotManifest
 from twinloop.contracts.text import TextInputs
 from twinloop.errors import BadInputError
-from twinloop.features.text import Counted, counted, normalise, windows
+from twinloop.text.disguises import normalise, windows
+from twinloop.text.ngrams import Counted, counted
 from twinloop.training.config import JobConfig
 from twinloop.training.examples import ExamplesSnapshot, Part, open_examples
 

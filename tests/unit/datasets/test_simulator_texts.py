@@ -12,7 +12,7 @@ from twinloop.datasets.simulator.run import simulate
 from twinloop.datasets.simulator.settings import ModerationSettings
 from twinloop.datasets.simulator.texts import LABELS, PHRASES, TextWorld
 from twinloop.errors import BadInputError
-from twinloop.features.text import normalise
+from twinloop.text.disguises import normalise
 
 FORUM = ModerationSettings(items=1500, users=80, reviewers=8, days=5, seed=2)
 

@@ -23,7 +23,7 @@ from twinloop.serving.service import make_app
 from twinloop.systems.moderation import SYSTEM
 from twinloop.systems.moderation.features import COUNTING, amounts, case, slices_of
 from twinloop.systems.moderation.policy import read_hashes
-from twinloop.systems.moderation.serve import ModerationPredictor, judge
+from twinloop.systems.moderation.serve import ModerationPredictor, judge, worst_windows
 
 NOW_MS = int(tiny_moderation.NOW.timestamp() * 1000)
 
@@ -161,6 +161,40 @@ def test_the_log_has_a_text_only_where_a_person_reads_it() -> None:
     assert line["policy_version"].startswith("default-")
     assert [one.get("text") for one in line["decisions"]] == [None, "megadeal"]
     assert [one["action"] for one in line["decisions"]] == ["allow", "review"]
+
+
+def test_an_encoder_reads_few_windows_of_a_long_text_and_nothing_can_be_hidden() -> None:
+    predictor = ModerationPredictor(load_models(tiny_moderation.blended_files()))
+    read: list[int] = []
+    run = predictor.model.run
+
+    def watched(inputs):
+        read.append(int((inputs["pieces"] >= 0).any(1).sum()))
+        return run(inputs)
+
+    predictor.model.run = watched
+    plain, bad = "garden weather train music bread river " * 2_000, " jackpot "
+    clean = predictor.probabilities([plain])[0]["spam"]
+    assert 0 < sum(read) <= 12
+    for place in (0, 500, len(plain) // 2, len(plain) - 300, len(plain)):
+        read.clear()
+        assert predictor.probabilities([plain[:place] + bad + plain[place:]])[0]["spam"] > clean + 0.3, place
+        assert sum(read) <= 12
+    read.clear()
+    several = predictor.probabilities(["jackpot", plain, "tea", plain + bad])
+    assert sum(read) <= 2 + 2 * 12
+    alone = [predictor.probabilities([text])[0]["spam"] for text in ("jackpot", plain, "tea", plain + bad)]
+    assert [one["spam"] for one in several] == pytest.approx(alone, abs=1e-5)
+
+
+def test_the_worst_windows_of_every_label_are_looked_at() -> None:
+    said = np.zeros((50, 3), np.float32)
+    said[:, 0] = np.linspace(0.9, 0.8, 50)
+    said[30, 1], said[31, 2], said[32, 2] = 0.1, 0.02, 0.01
+    found = worst_windows(said, 6).tolist()
+    assert {0, 49, 30, 31} <= set(found)
+    assert len(found) == 6
+    assert worst_windows(said[:2], 6).tolist() == [0, 1]
 
 
 def test_a_release_of_other_rules_is_refused() -> None:

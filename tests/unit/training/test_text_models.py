@@ -8,19 +8,29 @@ import numpy as np
 import pytest
 import torch
 from onnx import TensorProto
+from tiny_encoder import tiny_weights
 
 from twinloop.contracts.text import TextInputs
-from twinloop.errors import BadInputError
+from twinloop.errors import BadInputError, IntegrityError
 from twinloop.evaluation.classification import average_precision, best_flag, chances_at, f1, macro_f1
-from twinloop.features.text import counted
-from twinloop.features.wordpieces import padded_pieces
+from twinloop.text.ngrams import counted
+from twinloop.text.normalised_wordpiece import padded_pieces
 from twinloop.training.artefact import session
 from twinloop.training.graphs import Graph
 from twinloop.training.text_blend import BlendModel, BlendRow, blend_inputs, blend_shares
-from twinloop.training.text_encoder import PIECES, Encoder, EncoderModel, Weights, installed_weights, read_safetensors
+from twinloop.training.text_encoder import PIECES, Encoder, EncoderModel, installed_weights, read_safetensors
 from twinloop.training.text_linear import LinearModel, fit_label, fit_linear, rarity, told, weighted
 from twinloop.training.text_networks import Bag, BagModel, Steps, batches, fit, masked_loss, tensors
-from twinloop.training.text_release import calibrate, held_out, log_loss, thresholds
+from twinloop.training.text_release import (
+    ROUNDING,
+    Calibrated,
+    calibrate,
+    expected_flag,
+    held_out,
+    log_loss,
+    rounding,
+    thresholds,
+)
 from twinloop.training.texts import Labelled, TextConfig, as_matrix
 
 INPUTS = TextInputs(buckets=2**12)
@@ -70,40 +80,14 @@ def test_a_bag_learns_and_its_graph_says_what_it_says() -> None:
         lambda places: bag(*tensors([ROWS[place] for place in places])),
         target,
         np.array([len(row.ids) for row in ROWS]),
-        Steps(epochs=20, batch=8, rate=0.02, head_rate=0.02, decay=0.0),
-        fresh=[parameter for parameter in bag.parameters() if parameter.requires_grad],
+        Steps(epochs=20, batch=8, decay=0.0),
+        rates=[([parameter for parameter in bag.parameters() if parameter.requires_grad], 0.02)],
         seed=1,
         after_epoch=lambda _, loss: losses.append(loss),
     )
     assert losses[-1] < 0.6 * losses[0]
     model = BagModel(INPUTS, bag)
     assert np.abs(answers(model, told(ROWS[:5])) - model.log_odds(ROWS[:5])).max() < 1e-5
-
-
-def tiny_weights() -> Weights:
-    """Random weights of a BERT of two layers, named as the packages name them."""
-    random = torch.Generator().manual_seed(3)
-    width, inner, words, places = 16, 32, 30, 40
-    shapes = {
-        "embeddings.word_embeddings.weight": (words, width),
-        "embeddings.token_type_embeddings.weight": (2, width),
-        "embeddings.position_embeddings.weight": (places, width),
-        "embeddings.LayerNorm.weight": (width,),
-        "embeddings.LayerNorm.bias": (width,),
-    }
-    for number in range(2):
-        prefix = f"encoder.layer.{number}."
-        for name in ("attention.self.query", "attention.self.key", "attention.self.value", "attention.output.dense"):
-            shapes |= {f"{prefix}{name}.weight": (width, width), f"{prefix}{name}.bias": (width,)}
-        for name in ("attention.output.LayerNorm", "output.LayerNorm"):
-            shapes |= {f"{prefix}{name}.weight": (width,), f"{prefix}{name}.bias": (width,)}
-        shapes |= {f"{prefix}intermediate.dense.weight": (inner, width), f"{prefix}intermediate.dense.bias": (inner,)}
-        shapes |= {f"{prefix}output.dense.weight": (width, inner), f"{prefix}output.dense.bias": (width,)}
-    config = {
-        "hidden_size": width, "intermediate_size": inner, "layer_norm_eps": 1e-12, "num_hidden_layers": 2,
-        "max_position_embeddings": places, "vocab_size": words, "num_attention_heads": 4,
-    }  # fmt: skip
-    return Weights({name: torch.randn(shape, generator=random) for name, shape in shapes.items()}, config, b"")
 
 
 def test_the_encoders_graph_says_what_the_encoder_says() -> None:
@@ -114,8 +98,35 @@ def test_the_encoders_graph_says_what_the_encoder_says() -> None:
     assert np.abs(said - model.log_odds(rows)).max() < 1e-4
     for place, row in enumerate(rows):
         assert np.allclose(answers(model, {PIECES: padded_pieces([row])})[0], said[place], atol=1e-4)
+    assert (answers(model, {PIECES: np.array([[-1]])}) == 0).all()
     with pytest.raises(BadInputError, match="layers=3"):
         Encoder(tiny_weights(), layers=3, labels=1)
+
+
+def test_rounded_to_whole_numbers_the_encoder_says_nearly_the_same() -> None:
+    torch.manual_seed(0)
+    model = EncoderModel(TextInputs(kind="wordpieces"), Encoder(tiny_weights(), layers=2, labels=3))
+    g = Graph("text")
+    g.output(model.add(g, whole=True), "z", TensorProto.FLOAT, ["E", "L"])
+    opened = session(g.serialise())
+    rows = [[2, *np.random.default_rng(n).integers(4, 28, 5 + n).tolist(), 3] for n in range(20)]
+    exact = model.log_odds(rows)
+    rounded = np.concatenate([opened.run(["z"], {PIECES: padded_pieces([row])})[0] for row in rows])
+    assert 0 < np.abs(rounded - exact).mean() < 0.1 * exact.std()
+    shares = 1 / (1 + np.exp(-exact / exact.std()))
+    told = rounding(exact, exact + 0.1 * (rounded - exact), shares)
+    assert 0 < told["rounding_mean"] <= told["rounding_p99"]
+    assert told["rounding_mean"] <= ROUNDING
+    with pytest.raises(IntegrityError, match="whole numbers move"):
+        rounding(exact, -rounded, shares)
+
+
+def test_lower_layers_learn_more_slowly() -> None:
+    encoder = Encoder(tiny_weights(), layers=2, labels=3)
+    rates = encoder.rates(0.1, 1.0, 0.5)
+    assert [rate for _, rate in rates] == [1.0, 0.1, 0.05, 0.025]
+    learnt = [parameter for parameters, _ in rates for parameter in parameters]
+    assert {id(one) for one in learnt} == {id(one) for one in encoder.parameters() if one.requires_grad}
 
 
 def test_a_blend_weighs_what_helps_and_its_graph_says_what_it_says() -> None:
@@ -131,9 +142,16 @@ def test_a_blend_weighs_what_helps_and_its_graph_says_what_it_says() -> None:
     inputs = TextInputs(kind="both", buckets=2**12)
     encoder = EncoderModel(inputs, Encoder(tiny_weights(), layers=1, labels=3))
     linear = fit_linear(inputs, ROWS, random.random((len(ROWS), 3)), 5.0)
-    model = BlendModel(inputs, encoder, linear, shares)
+    alone = Calibrated(np.array([0.5, 1, 2]), np.array([1.0, 0, -1]))
+    model = BlendModel(inputs, encoder, linear, shares, np.array([0.0, 1, 2]), alone)
     rows = [BlendRow(grams, [2, *range(4, 5 + place), 3]) for place, grams in enumerate(ROWS[:5])]
     assert np.abs(answers(model, blend_inputs(rows)) - model.log_odds(rows)).max() < 1e-4
+    # The encoder need not be asked: neither about some texts, nor about as many as there are.
+    some = [row._replace(pieces=[]) if place % 2 else row for place, row in enumerate(rows)]
+    assert np.abs(answers(model, blend_inputs(some)) - model.log_odds(some)).max() < 1e-4
+    nothing = {**blend_inputs(rows), PIECES: np.array([[-1]])}
+    wanted = linear.log_odds(ROWS[:5]) * alone.slope + alone.shift
+    assert np.abs(answers(model, nothing) - wanted).max() < 1e-4
     # More pieces than n-grams, many at once: the lengths of the two have nothing to do with each other.
     long = [BlendRow(counted("tea " * 30, inputs), [2, *range(4, 28), 3])] * 32
     assert np.abs(answers(model, blend_inputs(long)) - model.log_odds(long)).max() < 1e-4
@@ -201,6 +219,19 @@ def test_thresholds_keep_what_was_asked_for() -> None:
     assert "limit" not in thresholds(TextConfig(review_precision=0.6), truth, p)  # everybody is reviewed before it
     useless = thresholds(TextConfig(), truth, random.random(5000))
     assert "remove" not in useless
+
+
+def test_a_flag_is_where_f1_is_expected_to_be_best() -> None:
+    random = np.random.default_rng(0)
+    many = random.beta(1, 6, 200_000)
+    best = best_flag(random.random(200_000) < many, many)
+    apart: dict[str, list[float]] = {"expected": [], "found": []}
+    for _ in range(20):
+        p = random.beta(1, 6, 1_000)
+        truth = random.random(1_000) < p
+        apart["expected"].append(abs(expected_flag(truth, p) - best))
+        apart["found"].append(abs(best_flag(truth, p) - best))
+    assert np.mean(apart["expected"]) < 0.6 * np.mean(apart["found"])
 
 
 def test_metrics_by_hand() -> None:

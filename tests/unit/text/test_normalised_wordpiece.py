@@ -3,15 +3,15 @@
 import pytest
 
 from twinloop.errors import IntegrityError
-from twinloop.features.text import normalise
-from twinloop.features.wordpieces import WordPieces, padded_pieces
+from twinloop.text.disguises import normalise
+from twinloop.text.normalised_wordpiece import NormalisedWordPiece, padded_pieces
 
 PIECES = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "gar", "##den", "##s", "tea", "http", "user", "'", "smiling", "face", "!"]
-CUT = WordPieces("\n".join(PIECES).encode())
+CUT = NormalisedWordPiece("\n".join(PIECES).encode())
 
 
 def words(text: str, most: int = 50) -> list[str]:
-    return [PIECES[place] for place in CUT.pieces(normalise(text), most)]
+    return [PIECES[place] for place in CUT.ids(normalise(text), most=most)]
 
 
 def test_the_longest_piece_comes_first() -> None:
@@ -29,7 +29,7 @@ def test_accounts_addresses_and_pictures_have_words() -> None:
 
 
 def test_no_more_pieces_than_asked_for() -> None:
-    assert len(CUT.pieces("tea " * 500, 16)) == 16
+    assert len(CUT.ids("tea " * 500, most=16)) == 16
     assert words("", 8) == ["[CLS]", "[SEP]"]
 
 
@@ -39,6 +39,6 @@ def test_rows_are_filled_up() -> None:
 
 def test_what_is_no_vocabulary_is_refused() -> None:
     with pytest.raises(IntegrityError, match="lacks"):
-        WordPieces(b"a\nb\n")
+        NormalisedWordPiece(b"a\nb\n")
     with pytest.raises(IntegrityError, match="UTF-8"):
-        WordPieces(b"\xff\xfe")
+        NormalisedWordPiece(b"\xff\xfe")

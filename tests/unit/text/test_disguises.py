@@ -9,15 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from twinloop.contracts.text import TextInputs
-from twinloop.features.text import (
-    MOST_CHARACTERS,
-    counted,
-    normalise,
-    padded,
-    tokens,
-    windows,
-    word_id,
-)
+from twinloop.text.disguises import MOST_CHARACTERS, normalise, tokens, windows
+from twinloop.text.ngrams import counted, padded, word_id
 
 INPUTS = TextInputs()
 
