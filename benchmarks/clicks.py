@@ -40,8 +40,8 @@ from twinloop.evaluation.probability import auc, calibration_ratio, normalised_e
 from twinloop.evaluation.regression import absolute_errors, mae, xauc
 from twinloop.features.snapshot import Resources, build_snapshot
 from twinloop.ports import MemoryObjectStore
-from twinloop.systems.video import SYSTEM
 from twinloop.systems.video.serve import situation
+from twinloop.systems.video.system import SYSTEM
 from twinloop.training import local
 from twinloop.training.artefact import session
 from twinloop.training.impressions import read_impressions

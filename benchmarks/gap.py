@@ -23,7 +23,7 @@ from twinloop.datasets.simulator.run import simulate
 from twinloop.datasets.simulator.settings import VideoSettings, WorldSettings
 from twinloop.evaluation.probability import auc, calibration_ratio, normalised_entropy
 from twinloop.evaluation.regression import mae, xauc
-from twinloop.systems.video import SYSTEM
+from twinloop.systems.video.system import SYSTEM
 
 RESULT = Path(__file__).with_name("gap.json")
 WORLD = WorldSettings(users=3_000, items=1_000, days=14)

@@ -28,7 +28,7 @@ import logging
 import resource
 import tempfile
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -52,9 +52,9 @@ from twinloop.registry.registry import Registry
 from twinloop.serving.lambdas import answer
 from twinloop.serving.loading import load_models
 from twinloop.serving.service import make_app
-from twinloop.systems.moderation import SYSTEM
 from twinloop.systems.moderation.features import slices_of
 from twinloop.systems.moderation.serve import ModerationPredictor
+from twinloop.systems.moderation.system import SYSTEM
 from twinloop.training import local
 
 DATA = ROOT.parent / "shared" / "data"
@@ -64,6 +64,7 @@ HATE, OFFENSIVE, NEITHER = 0, 1, 2
 MLMA_LABELS = ("abusive", "disrespectful", "fearful", "hateful", "normal", "offensive")
 BESIDE = "tfidf_lr"
 RUNGS = tuple(rung.name for rung in SYSTEM.spec.rungs)
+DATA_SETS, SEEDS = ("davidson", "mlma"), (42, 1)
 Row = dict[str, Any]
 Ints = NDArray[np.int64]
 
@@ -73,21 +74,33 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--output", type=Path, default=RESULT)
     parser.add_argument("--data", type=Path, default=DATA, help="the folder that holds davidson/ and mlma/")
-    parser.add_argument("--only", nargs="+", choices=["davidson", "mlma"], default=["davidson", "mlma"])
+    parser.add_argument("--only", nargs="+", choices=DATA_SETS, default=list(DATA_SETS))
     parser.add_argument("--rungs", nargs="+", choices=[BESIDE, *RUNGS], default=[BESIDE, *RUNGS])
-    parser.add_argument("--seeds", nargs="+", type=int, default=[42, 1, 2], help="each is another tenth to test by")
+    parser.add_argument("--seeds", nargs="+", type=int, default=list(SEEDS), help="each is another tenth to test by")
     options = parser.parse_args()
-    result = json.loads(options.output.read_text()) if options.output.exists() else {}
+    add(options.output, options.data, only=options.only, rungs=options.rungs, seeds=options.seeds)
+
+
+def add(
+    output: Path = RESULT,
+    data: Path = DATA,
+    *,
+    only: Sequence[str] = DATA_SETS,
+    rungs: Sequence[str] = (BESIDE, *RUNGS),
+    seeds: Sequence[int] = SEEDS,
+) -> None:
+    """Measure rungs on test parts, and add each figure to the result as soon as it is there."""
+    result = json.loads(output.read_text()) if output.exists() else {}
     about = {"command": "python -m benchmarks.moderation", "systems": ["moderation"]}
     kept = result.setdefault("moderation", about)
-    for name in options.only:
-        for rung in options.rungs:
+    for name in only:
+        for rung in rungs:
             each = kept.setdefault(f"{name}, each test part", {})
-            for seed in options.seeds:
-                each[f"{rung} {seed}"] = measure(name, options.data, rung, seed)
+            for seed in seeds:
+                each[f"{rung} {seed}"] = measure(name, data, rung, seed)
                 found = [row for key, row in each.items() if key.startswith(f"{rung} ")]
                 kept.setdefault(name, {})[rung] = summary(found)
-                options.output.write_text(json.dumps(result, indent=1) + "\n")
+                output.write_text(json.dumps(result, indent=1) + "\n")
             print(json.dumps({name: {rung: kept[name][rung]}}, indent=1), flush=True)
 
 

@@ -22,6 +22,7 @@ from collections import defaultdict
 from pathlib import Path
 from typing import Any
 
+from benchmarks import moderation
 from benchmarks.ads import measure as measure_ads
 from benchmarks.clicks import kuairand
 from benchmarks.clicks import measure as measure_clicks
@@ -72,6 +73,12 @@ def main() -> None:
     if searched is not None:
         result["search"] = {"systems": ["search"]} | searched
         options.output.write_text(json.dumps(result, indent=1) + "\n")
+    console.rule("moderation")
+    if all((moderation.DATA / name).is_dir() for name in moderation.DATA_SETS):
+        moderation.add(options.output)
+        result = json.loads(options.output.read_text())
+    else:
+        console.print(f"there are no texts in {moderation.DATA}: moderation is not measured")
     console.rule("suggestions")
     result["suggestions"] = measure_suggestions()
     options.output.write_text(json.dumps(result, indent=1) + "\n")

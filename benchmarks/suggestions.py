@@ -36,7 +36,7 @@ from twinloop.evaluation.replay import replay
 from twinloop.features.snapshot import Resources, build_snapshot
 from twinloop.ports.objects import MemoryObjectStore
 from twinloop.serving.loading import load_models
-from twinloop.systems.suggestions import SYSTEM
+from twinloop.systems.suggestions.system import SYSTEM
 from twinloop.training import local
 
 ROOT = Path(__file__).resolve().parents[1]

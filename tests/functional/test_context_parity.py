@@ -21,9 +21,9 @@ from twinloop.evaluation.cases import read_cases
 from twinloop.features.snapshot import Resources, build_snapshot
 from twinloop.ports import MemoryObjectStore
 from twinloop.serving.loading import load_models
-from twinloop.systems.video import SYSTEM
 from twinloop.systems.video.features import FEATURES
 from twinloop.systems.video.serve import VideoPredictor
+from twinloop.systems.video.system import SYSTEM
 from twinloop.training.local import run
 from twinloop.training.snapshot import read_snapshot
 

@@ -18,9 +18,9 @@ from twinloop.evaluation.subgroups import subgroup_rates
 from twinloop.features.snapshot import make_snapshot
 from twinloop.ports import MemoryObjectStore
 from twinloop.serving.loading import load_models
-from twinloop.systems.moderation import SYSTEM
 from twinloop.systems.moderation.policy import read_hashes, read_policy
 from twinloop.systems.moderation.release import change
+from twinloop.systems.moderation.system import SYSTEM
 from twinloop.training import local
 
 JOBS = Path(__file__).resolve().parents[2] / "training_jobs"

@@ -18,8 +18,8 @@ from twinloop.features.online import compute
 from twinloop.features.snapshot import make_snapshot
 from twinloop.features.stores import MemoryOnlineStore
 from twinloop.ports import MemoryObjectStore
-from twinloop.systems.video import SYSTEM
 from twinloop.systems.video.spec import SPEC
+from twinloop.systems.video.system import SYSTEM
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 

@@ -20,7 +20,7 @@ from twinloop.ingest.process import ingest
 from twinloop.ingest.source import RawObject
 from twinloop.ports import MemoryObjectStore
 from twinloop.registry.registry import Registry
-from twinloop.systems.moderation import SYSTEM
+from twinloop.systems.moderation.system import SYSTEM
 from twinloop.text.ngrams import word_id
 from twinloop.training.graphs import Graph
 from twinloop.training.text_linear import LexiconModel, LinearModel

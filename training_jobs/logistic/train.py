@@ -14,14 +14,19 @@ from twinloop.training.clicks import ClickConfig, Clicks, Rows, describe, open_c
 from twinloop.training.config import Floats
 from twinloop.training.ftrl import STATE_FILE, Ftrl, Rates
 from twinloop.training.job import Job, run_job
+from twinloop.training.ridges import Problem, Ridges
+from twinloop.training.standard import Standard
 
 
 class Config(ClickConfig):
     """Hyperparameters. A state that goes on has its own."""
 
     ridge: Floats = Field(
-        (10.0, 30.0, 100.0, 300.0),
-        description="Of ids and features, to choose from; the strongest that is as good as any.",
+        (30.0, 100.0, 300.0),
+        description="Of all ids and features, to choose from; the strongest that is as good as any.",
+    )
+    rounds: int = Field(
+        3, ge=0, le=20, description="In which each field's own ridge is estimated from there; 0: one for all."
     )
     alpha: float = Field(0.05, gt=0, le=10, description="Learning rate of what comes later.")
     l1: float = Field(0.5, ge=0, description="What an id that comes later must say to have a weight.")
@@ -59,10 +64,11 @@ def train(config: Config, job: Job) -> None:
             return further
 
     else:
-        more["ridge"] = ridge = chosen_ridge(config, job, clicks, early=early, choosing=choosing)
+        ridges = chosen_ridges(config, job, early=early, choosing=choosing)
+        more["ridge"] = ridges.features
 
         def on_everything(rows: Rows) -> Ftrl:
-            return solved(config, clicks, rows, ridge)
+            return solved(config, clicks, rows, ridges)
 
         state = on_everything(learnt)
     job.say(f"{state.used} ids have a weight")
@@ -112,28 +118,46 @@ def check_later(state: Ftrl, choosing: Rows, held_out: Rows) -> None:
         )
 
 
-def solved(config: Config, clicks: Clicks, rows: Rows, ridge: float) -> Ftrl:
+def solved(config: Config, clicks: Clicks, rows: Rows, ridges: Ridges) -> Ftrl:
     """Return the state at the optimum of rows, thinned."""
     rows = rows.thinned(config.negatives, config.seed)
-    return Ftrl.solved(config.rates(), clicks.hashed, clicks.names, rows, ridge=ridge)
+    return Ftrl.solved(config.rates(), clicks.hashed, clicks.names, rows, ridge=ridges)
 
 
-def chosen_ridge(config: Config, job: Job, clicks: Clicks, *, early: Rows, choosing: Rows) -> float:
-    """Return the strongest ridge whose log loss on rows not learnt from is within a standard error of the best one's.
+def chosen_ridges(config: Config, job: Job, *, early: Rows, choosing: Rows) -> Ridges:
+    """Return the ridges by which the rows not learnt from are told best.
 
-    Where there are no such rows, the strongest: what nothing has shown to be true is not believed.
+    One for all is the strongest whose log loss is within a standard error of the best one's. Each field's own ridge,
+    estimated from there, is taken unless its log loss is surely higher than that. Where there are no such rows, the
+    strongest for all: what nothing has shown to be true is not believed.
     """
-    strongest = max(config.ridge)
+    fields, strongest = early.ids.shape[1], max(config.ridge)
     if not len(choosing):
-        return strongest
-    tried: list[tuple[float, Floats64]] = []
+        return Ridges.even(fields, strongest)
+    learnt, offset = early.thinned(config.negatives, config.seed), sampling_offset(config.negatives)
+    standard = Standard.fit(learnt.known)
+    problem = Problem(learnt, standard.apply(learnt.known))
+    asked = standard.apply(choosing.known)
+
+    def losses(weights: Floats64) -> Floats64:
+        return log_losses(choosing.clicked, chances(problem.asked(weights, choosing.ids, asked) + offset))
+
+    tried: list[tuple[float, Floats64, Floats64]] = []
     for ridge in sorted(config.ridge, reverse=True):
-        said = solved(config, clicks, early, ridge).log_odds(choosing) + sampling_offset(config.negatives)
-        tried.append((ridge, log_losses(choosing.clicked, chances(said))))
-        job.say(f"ridge {ridge:g}: log loss {tried[-1][1].mean():.5f}")
-    least = min((losses for _, losses in tried), key=lambda losses: float(losses.mean()))
+        weights = problem.solve(Ridges.even(fields, ridge), tried[-1][1] if tried else None)
+        tried.append((ridge, weights, losses(weights)))
+        job.say(f"ridge {ridge:g}: log loss {tried[-1][2].mean():.5f}")
+    least = min((of for _, _, of in tried), key=lambda of: float(of.mean()))
     member = np.unique(choosing.users, return_inverse=True)[1]
-    return next((ridge for ridge, losses in tried if within_error(losses - least, member)), strongest)
+    ridge, weights, loss = next(one for one in tried if within_error(one[2] - least, member))
+    even = ridges = Ridges.even(fields, ridge)
+    for _ in range(config.rounds):
+        ridges = problem.improved(ridges, weights)
+        weights = problem.solve(ridges, weights)
+    own = losses(weights)
+    told = ", ".join(f"{ridge:.3g}" for ridge in ridges.fields)
+    job.say(f"ridges of fields {told}, of features {ridges.features:.3g}: log loss {own.mean():.5f}")
+    return ridges if config.rounds and within_error(own - loss, member) else even
 
 
 if __name__ == "__main__":

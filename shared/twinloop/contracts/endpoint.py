@@ -72,6 +72,16 @@ class Origin:
     preset: str | None
     baseline: bool
 
+    def told(self) -> dict[str, Any]:
+        """Return what every answer says of itself: the fields of `PredictionAnswer`."""
+        return {
+            "model_version": self.model_version,
+            "arm": self.arm,
+            "prediction_id": self.prediction_id,
+            "degraded": self.degraded,
+            "preset": self.preset,
+        }
+
 
 def _answer(predictor: Any, question: Question) -> Found:
     found: Found = predictor.answer(question)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
@@ -119,6 +120,18 @@ class Ranked:
     reasons: tuple[tuple[Reason, ...], ...] = ()
     p_click: tuple[float | None, ...] = ()
     watch_s: tuple[float | None, ...] = ()
+
+
+def later(module: str, name: str) -> Callable[..., Any]:
+    """Return a function that imports a module when it is called, and calls that module's function or class.
+
+    A system is known to functions that only take rows in; these carry none of what it computes with.
+    """
+
+    def call(*given: Any) -> Any:
+        return getattr(importlib.import_module(module), name)(*given)
+
+    return call
 
 
 def _no_evidence(event: Mapping[str, Any]) -> float | None:

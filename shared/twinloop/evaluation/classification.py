@@ -39,17 +39,6 @@ def average_precision(truth: Flags, said: Floats) -> float:
     return float((np.diff(np.append(0.0, recall)) * precision).sum())
 
 
-def best_flag(truth: Flags, said: Floats) -> float:
-    """Return the threshold whose F1 of those that have the label and F1 of those that have not are best on average."""
-    at, precision, recall = chances_at(truth, said)
-    total, positives = len(truth), int(truth.sum())
-    right = recall * positives
-    flagged = right / np.maximum(precision, 1e-12)
-    passed = (total - positives) - (flagged - right)  # rightly not flagged
-    yes, no = 2 * right / (flagged + positives), 2 * passed / np.maximum(2 * total - flagged - positives, 1e-12)
-    return float(at[np.argmax(yes + no)])
-
-
 def f1(truth: Flags, said: Flags) -> float:
     """Return the harmonic mean of precision and recall; 0 where nothing is right."""
     right = float((truth & said).sum())

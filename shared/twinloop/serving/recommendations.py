@@ -64,12 +64,8 @@ def _tell(question: Question, ranked: Ranked, origin: Origin) -> Recommendations
     )
     return RecommendationsAnswer(
         items=items,
-        model_version=origin.model_version,
-        arm=origin.arm,
-        prediction_id=origin.prediction_id,
-        degraded=origin.degraded,
         cold=ranked.cold and not (origin.baseline and question.history),
-        preset=origin.preset,
+        **origin.told(),
     )
 
 

@@ -23,11 +23,11 @@ def load(name: str) -> System:
         return _registered[name]
     if not re.fullmatch(SYSTEM_NAME, name):
         raise NotFoundError(f"{name!r} is no system's name: lower case letters, digits and hyphens")
-    module = f"{__name__}.{name.replace('-', '_')}"
+    package = f"{__name__}.{name.replace('-', '_')}"
     try:
-        system: System = importlib.import_module(module).SYSTEM
+        system: System = importlib.import_module(f"{package}.system").SYSTEM
     except ModuleNotFoundError as error:
-        if error.name != module:
+        if error.name not in (package, f"{package}.system"):
             raise
         raise NotFoundError(f"there is no system {name!r}") from error
     return system

@@ -25,6 +25,7 @@ from twinloop.training.graphs import Graph
 from twinloop.training.standard import Standard
 
 _TOGETHER = 8_192
+_DAY_MS = 86_400_000
 
 
 @dataclass(frozen=True)
@@ -45,15 +46,16 @@ class Shape:
         rows: Of an epoch, at most.
         averaging: Of the weights; see `averaging.py`.
         patience: Epochs without gain before it ends.
+        half_life_days: After so many days before the latest row, a row counts half; 0: all count the same.
     """
 
     dim: int = 8
     crosses: int = 2
     hidden: int = 64
-    dropout: float = 0.2
+    dropout: float = 0.0
     least: int = 3
-    hide: float = 0.1
-    learning_rate: float = 1e-3
+    hide: float = 0.0
+    learning_rate: float = 2e-3
     weight_decay: float = 1e-2
     ridge: float = 600.0
     ridge_plain: float = 60.0
@@ -61,6 +63,7 @@ class Shape:
     rows: int = 1_000_000
     averaging: float = 0.995
     patience: int = 2
+    half_life_days: float = 0.0
 
 
 class CrossNetwork(nn.Module):
@@ -135,6 +138,7 @@ class Learner:
         rest = [value for name, value in network.named_parameters() if not name.startswith(("vectors", "plain"))]
         groups = [{"params": rest, "weight_decay": shape.weight_decay}, {"params": of_ids, "weight_decay": 0.0}]
         self._optimiser = torch.optim.AdamW(groups, lr=shape.learning_rate)
+        self._weights = _recent(rows.times, shape.half_life_days)
         self._batch = int(np.clip(len(rows) // 20, 16, shape.batch))
 
     def _told(self, rows: Rows, chosen: Any) -> tuple[torch.Tensor, torch.Tensor]:
@@ -143,7 +147,7 @@ class Learner:
         )
 
     def epoch(self) -> float:
-        """Fit on every row, or as many as an epoch may have; returns the mean loss."""
+        """Fit on every row, or as many as an epoch may have; returns the mean loss, as rows count."""
         network, rows, shape, losses = self._network.train(), self._rows, self._shape, 0.0
         order = self._draw.permutation(len(rows))[: shape.rows]
         for chosen in np.array_split(order, -(-len(order) // self._batch)):
@@ -151,7 +155,8 @@ class Learner:
             hidden = torch.from_numpy(self._draw.random(ids.shape) < shape.hide)
             ids = torch.where(hidden, 0, ids)
             clicked = torch.from_numpy(rows.clicked[chosen])
-            loss = nn.functional.binary_cross_entropy_with_logits(network(ids, features), clicked)
+            weights = torch.from_numpy(self._weights[chosen])
+            loss = nn.functional.binary_cross_entropy_with_logits(network(ids, features), clicked, weights)
             self._optimiser.zero_grad()
             cost: torch.Tensor = loss + network.penalty(ids, self._share[ids], shape)
             cost.backward()  # type: ignore[no-untyped-call]
@@ -196,6 +201,14 @@ class Learner:
         return flat if plain is None else g.op("Add", flat, plain)
 
 
+def _recent(times: Ints, half_life_days: float) -> NDArray[np.float32]:
+    """Return how much each row counts, float32[N], 1 on average."""
+    if not half_life_days:
+        return np.ones(len(times), np.float32)
+    weights = np.exp2((times - times.max()) / (half_life_days * _DAY_MS))
+    return np.asarray(weights / weights.mean(), np.float32)
+
+
 def _linear(g: Graph, state: dict[str, NDArray[Any]], name: str, x: str) -> str:
     return g.op("Add", g.op("MatMul", x, g.constant(state[f"{name}.weight"].T)), g.constant(state[f"{name}.bias"]))
 
@@ -208,8 +221,8 @@ def best_epochs(
     patience: int,
     offset: float = 0.0,
     say: Callable[[str], None] = lambda _: None,
-) -> int:
-    """Return after how many epochs the log loss on rows that it does not learn from was least.
+) -> tuple[int, float]:
+    """Return after how many epochs the log loss on rows that it does not learn from was least, and that log loss.
 
     Args:
         learner: Which has learnt nothing yet.
@@ -219,7 +232,7 @@ def best_epochs(
         offset: Of its log-odds; see `calibration.sampling_offset`.
         say: Is told how far it is.
     """
-    best, least = 1, np.inf
+    best, least = 1, float("inf")
     for epoch in range(1, epochs + 1):
         fitted = learner.epoch()
         found = log_loss(held_out.clicked, chances(learner.log_odds(held_out) + offset))
@@ -228,4 +241,4 @@ def best_epochs(
             best, least = epoch, found
         elif epoch - best >= patience:
             break
-    return best
+    return best, least

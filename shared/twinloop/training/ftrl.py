@@ -23,7 +23,6 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.optimize import minimize
 
 from twinloop.contracts.hashing import Hashed
 from twinloop.errors import BadInputError
@@ -32,14 +31,13 @@ from twinloop.training.click_graph import Inputs
 from twinloop.training.clicks import Rows, base_rate
 from twinloop.training.events import Floats32, Ints
 from twinloop.training.graphs import Graph
+from twinloop.training.ridges import Problem, Ridges
 from twinloop.training.standard import Standard
 
 STATE_FILE = "ftrl.npz"
 NEVER = (-1, -1)
 _LARGEST_STATE = 1 << 30  # bytes, unpacked; z, n and places of as many ids as there can be are less than half of it
 _TOGETHER = 65_536  # rows that log-odds are computed of at once
-_ITERATIONS = 200  # of L-BFGS
-_FLAT = 1e-6  # a gradient of this share of the rows moves no weight by as much as shows
 
 
 @dataclass(frozen=True)
@@ -98,45 +96,25 @@ class Ftrl:
         return state
 
     @classmethod
-    def solved(cls, rates: Rates, hashed: Hashed | None, names: tuple[str, ...], rows: Rows, *, ridge: float) -> Ftrl:
-        """Return the state at the optimum of rows: least log loss, in all, plus `ridge` / 2 x each weight's square.
+    def solved(
+        cls, rates: Rates, hashed: Hashed | None, names: tuple[str, ...], rows: Rows, *, ridge: float | Ridges
+    ) -> Ftrl:
+        """Return the state at the optimum of rows, see `ridges.Problem.solve`.
 
-        Features are ridged as they are told by `Standard`, and the bias is not. L-BFGS (Liu and Nocedal, Mathematical
-        Programming, 1989); the same rows give the same state. It may go on learning from what comes later.
+        Features are ridged as they are told by `Standard`. The state may go on learning from what comes later.
         """
         state = cls.begin(rates, hashed, names, rows)
-        own, place = np.unique(rows.ids, return_inverse=True)
-        fields = rows.ids.shape[1]
-        place = place.reshape(rows.ids.shape).astype(np.int32)
-        # In the precision of the weights: otherwise each of hundreds of products would first copy all of it.
-        dense = np.concatenate([state.standard.apply(rows.known), np.ones((len(rows), 1))], axis=1, dtype=np.float64)
-        ridges = np.full(len(own) + dense.shape[1], ridge)
-        ridges[-1] = 0.0
-        clicked = rows.clicked.astype(np.float64)
-
-        def at(weights: Floats) -> Floats:
-            return np.asarray(weights[: len(own)][place].sum(axis=1) + dense @ weights[len(own) :])
-
-        def cost(weights: Floats) -> tuple[float, Floats]:
-            odds = at(weights)
-            slope = chances(odds) - clicked
-            of_ids = _sums(place.reshape(-1), np.repeat(slope, fields), len(own))
-            gradient = np.concatenate([of_ids, slope @ dense]) + ridges * weights
-            loss = float((np.logaddexp(0, odds) - clicked * odds).sum())
-            return loss + 0.5 * float(ridges @ weights**2), gradient
-
-        start = np.zeros(len(ridges))
-        start[-1] = state.weights[-1]
-        settings = {"maxiter": _ITERATIONS, "maxfun": 2 * _ITERATIONS, "gtol": _FLAT * len(rows), "ftol": 0.0}
-        weights: Floats = minimize(cost, start, jac=True, method="L-BFGS-B", options=settings).x
-
-        squares = (chances(at(weights)) - clicked) ** 2
-        weights[len(own) : -1] /= state._quiet
-        state.n[own] = _sums(place.reshape(-1), np.repeat(squares, fields), len(own))
-        state.n[state.buckets :] = squares @ dense**2
+        problem = Problem(rows, state.standard.apply(rows.known))
+        ridges = ridge if isinstance(ridge, Ridges) else Ridges.even(problem.fields, ridge)
+        weights = problem.solve(ridges)
+        own, ids = problem.own, len(problem.own)
+        squares = (chances(problem.log_odds(weights)) - rows.clicked) ** 2
+        weights[ids:-1] /= state._quiet
+        state.n[own] = problem.sums(squares)
+        state.n[state.buckets :] = squares @ problem.dense**2
         state.n[state.buckets : -1] *= state._quiet**2
         whole = np.zeros(len(state.z))
-        whole[own], whole[state.buckets :] = weights[: len(own)], weights[len(own) :]
+        whole[own], whole[state.buckets :] = weights[:ids], weights[ids:]
         state._take(whole)
         state._met(rows)
         return state

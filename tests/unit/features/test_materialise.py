@@ -17,8 +17,8 @@ from twinloop.features.counting import count
 from twinloop.features.materialise import materialise
 from twinloop.features.stores import MemoryFeatureStore, MemoryOnlineStore
 from twinloop.ports import MemoryObjectStore
-from twinloop.systems.video import SYSTEM as VIDEO
 from twinloop.systems.video.features import COUNTING
+from twinloop.systems.video.system import SYSTEM as VIDEO
 
 START, HOUR, DAY = 1_767_225_600_000, 3_600_000, 86_400_000
 FORGETFUL = dataclasses.replace(COUNTING, memory={"user": 3, "item": 2})

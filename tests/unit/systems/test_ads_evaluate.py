@@ -9,10 +9,10 @@ from tiny_ads import HASHED, NOW_MS, ad, models, store
 
 from twinloop.errors import BadInputError
 from twinloop.features.knowledge import ItemCache, UserKnowledge
-from twinloop.systems.ads import SYSTEM
 from twinloop.systems.ads.evaluate import UNCAPPED, Remote, cases
 from twinloop.systems.ads.features import COUNTING
 from twinloop.systems.ads.serve import AdsPredictor
+from twinloop.systems.ads.system import SYSTEM
 
 PHONE = json.dumps({"device": "phone", "colour": "red"})
 

@@ -7,7 +7,7 @@ import sys
 import pytest
 
 from twinloop import systems
-from twinloop.systems import ads
+from twinloop.systems.ads.system import SYSTEM
 
 LEAN = """
 import sys
@@ -24,7 +24,7 @@ assert not heavy & set(sys.modules), heavy & set(sys.modules)
 
 def test_ads_are_found_by_their_name():
     system = systems.load("ads")
-    assert system is ads.SYSTEM
+    assert system is SYSTEM
     assert (system.spec.name, system.spec.verb) == ("ads", "predictions")
     assert set(system.tables) == {"users", "items", "events"}
     assert system.strength({"type": "click"}) is None  # no histories are kept

@@ -20,10 +20,10 @@ from twinloop.serving.http import Request
 from twinloop.serving.loading import load_models
 from twinloop.serving.problems import InvalidRequestError
 from twinloop.serving.service import make_app
-from twinloop.systems.moderation import SYSTEM
 from twinloop.systems.moderation.features import COUNTING, amounts, case, slices_of
 from twinloop.systems.moderation.policy import read_hashes
 from twinloop.systems.moderation.serve import ModerationPredictor, judge, worst_windows
+from twinloop.systems.moderation.system import SYSTEM
 
 NOW_MS = int(tiny_moderation.NOW.timestamp() * 1000)
 

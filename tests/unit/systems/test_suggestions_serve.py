@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from tiny_suggestions import BERLIN, HOUR_MS, NOW_MS, TAVEUNI, World, event, files, predictor, question
 
 from twinloop.contracts.artefacts import Case
+from twinloop.contracts.endpoint import Origin
 from twinloop.contracts.history import HistoryEntry
 from twinloop.errors import BadInputError, IntegrityError
 from twinloop.features.knowledge import FRESH_S, ItemCache
@@ -296,7 +297,5 @@ def test_a_damaged_asset_is_said_to_be_damaged(name):
 
 
 def _answer(found):
-    class Origin:
-        model_version, arm, prediction_id, degraded, preset, baseline = "v", "champion", "p", False, None, False
-
-    return RECOMMENDATIONS.tell(question(include=["reasons"]), found, Origin())
+    origin = Origin(None, "v", "champion", "p", False, "balanced", False)
+    return RECOMMENDATIONS.tell(question(include=["reasons"]), found, origin)

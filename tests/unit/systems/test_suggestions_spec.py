@@ -6,8 +6,8 @@ import sys
 import pytest
 
 from twinloop import systems
-from twinloop.systems import suggestions
 from twinloop.systems.suggestions.features import STRENGTH_SQL, TYPES, amounts, strength
+from twinloop.systems.suggestions.system import SYSTEM
 
 LEAN = """
 import sys
@@ -24,7 +24,7 @@ assert not heavy & set(sys.modules), heavy & set(sys.modules)
 
 def test_suggestions_are_found_by_their_name():
     system = systems.load("suggestions")
-    assert system is suggestions.SYSTEM
+    assert system is SYSTEM
     assert (system.spec.name, system.spec.verb) == ("suggestions", "recommendations")
     assert next(iter(system.presets)) == "balanced"
     assert system.examples is not None

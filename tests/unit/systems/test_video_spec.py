@@ -16,7 +16,7 @@ from twinloop.errors import BadInputError, NotFoundError
 from twinloop.evaluation.messages import JudgeRequest
 from twinloop.ingest.names import parse_raw_key
 from twinloop.registry.names import check_system
-from twinloop.systems import video
+from twinloop.systems.video.system import SYSTEM
 from twinloop.training import linear, sources
 from twinloop.training.two_tower_graph import check_size
 
@@ -36,7 +36,7 @@ assert not heavy, heavy
 
 def test_video_is_found_by_its_name():
     system = systems.load("video")
-    assert system is video.SYSTEM
+    assert system is SYSTEM
     assert system.spec.name == "video"
     assert system.spec.gate.primary == "ndcg@10"
     assert set(system.tables) == {"users", "items", "events"}
@@ -95,8 +95,9 @@ def test_a_name_that_a_system_can_have_is_taken_everywhere_alike(name):
 
 
 def test_a_hyphen_in_a_systems_name_is_an_underscore_in_its_packages(monkeypatch):
-    package = types.ModuleType("twinloop.systems.short_clips")
+    package = types.ModuleType("twinloop.systems.short_clips.system")
     package.SYSTEM = object()
+    monkeypatch.setitem(sys.modules, "twinloop.systems.short_clips", types.ModuleType("twinloop.systems.short_clips"))
     monkeypatch.setitem(sys.modules, package.__name__, package)
     assert systems.load("short-clips") is package.SYSTEM
     with pytest.raises(NotFoundError, match="there is no system 'long-clips'"):

@@ -128,9 +128,26 @@ def test_validation_says_how_many_trees_and_epochs(parts):
     assert trees(train, rounds=7)[1] == 7
     said = []
     learner = Learner(train, HASHED.buckets, replace(QUICK, learning_rate=0.05), seed=0)
-    epochs = best_epochs(learner, test, epochs=30, patience=2, say=said.append)
+    epochs, _least = best_epochs(learner, test, epochs=30, patience=2, say=said.append)
     assert epochs + 2 >= len(said) or epochs == 30
     assert len(said) < 30
+
+
+def test_where_rows_lose_half_their_weight_the_latest_are_believed(parts):
+    """The first half of the rows is clicked always, the other never."""
+    train = parts[0]
+    half, day = len(train) // 2, 86_400_000
+    turned = replace(
+        train,
+        clicked=(np.arange(len(train)) < half).astype(np.float32),
+        times=np.linspace(0, 10 * day, len(train)).astype(np.int64),
+        ids=np.zeros_like(train.ids),
+        known=np.zeros_like(train.known),
+    )
+    even, late = (chances(network(turned, 8, half_life_days=days).log_odds(turned)).mean() for days in (0.0, 2.0))
+    # Of all weight, the rows of the first five days have 1 / (1 + 2 ** (5 / 2)).
+    assert even == pytest.approx(0.5, abs=0.1)
+    assert late == pytest.approx(0.15, abs=0.07)
 
 
 def test_few_rows_are_enough(parts):

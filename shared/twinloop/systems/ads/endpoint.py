@@ -93,11 +93,7 @@ def _tell(question: Question, shown: Shown, origin: Origin) -> AdsAnswer:
         ),
         capped=shown.capped,
         paced=shown.paced,
-        model_version=origin.model_version,
-        arm=origin.arm,
-        prediction_id=origin.prediction_id,
-        degraded=origin.degraded,
-        preset=origin.preset,
+        **origin.told(),
     )
 
 

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
 UNCAPPED = "no_cap"  # the preset that leaves out no ad that was shown often
 
+PAGE = "ads"  # of a case's request: the ads of a page
+
 Row = Mapping[str, Any]
 
 
@@ -65,7 +67,7 @@ def cases(rows: Iterable[Row], histories: Callable[[Sequence[str]], Iterable[His
         clicked = dict(list(pages[page].items())[:MOST_ADS])
         yield Case(
             case_id=f"{request or user_id}-{at_ms}-{context}",
-            request={"user_id": user_id, "time_ms": at_ms, "context": json.loads(context), "ads": list(clicked)},
+            request={"user_id": user_id, "time_ms": at_ms, "context": json.loads(context), PAGE: list(clicked)},
             truth={CLICK: [float(value) for value in clicked.values()]},
         )
 
@@ -99,7 +101,7 @@ def judge_page(predictor: Predicting, case: Case) -> dict[str, float]:
 
     asked = case.request
     moment = Moment(str(asked["user_id"]), asked["context"], int(asked["time_ms"]))
-    said = np.asarray(predictor.predict(asked["ads"], moment, asked.get("known")), np.float64)
+    said = np.asarray(predictor.predict(asked[PAGE], moment, asked.get("known")), np.float64)
     clicked, told = np.asarray(case.truth[CLICK], np.float64), np.isfinite(said)
     if not told.any():
         raise BadInputError(

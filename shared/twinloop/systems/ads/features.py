@@ -214,5 +214,5 @@ OUTCOMES = Outcomes(
     slices_of=slices_of,
 )
 
-# Window and ridges are chosen on one day of public data, of pages alone: `python -m benchmarks.ads --choose-live`.
-LIVE = LiveSettings(label="click", logged="p_model", facts=CONTEXT, window_hours=6.0, ridge=50.0, ridge_of_value=200.0)
+# Window and ridges are chosen on two days of public data, of pages alone: `python -m benchmarks.ads --choose-live`.
+LIVE = LiveSettings(label="click", logged="p_model", facts=CONTEXT, window_hours=6.0, ridge=50.0, ridge_of_value=500.0)

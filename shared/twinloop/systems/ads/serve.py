@@ -205,7 +205,7 @@ def predict_one(predictor: AdsPredictor, case: Case) -> dict[str, float]:
 
 
 def judge(predictor: AdsPredictor, case: Case) -> dict[str, float]:
-    """Return the metrics of a bundle of impressions.
+    """Return the metrics of a bundle of impressions, or of a page of a labelled file.
 
     `log_gain` is the mean log-likelihood of what came of them, in nats: minus their log loss, so that more is better.
     All of a bundle are one question to the model, as the ads of a request are. Raises BadInputError where the case is
@@ -213,7 +213,10 @@ def judge(predictor: AdsPredictor, case: Case) -> dict[str, float]:
     """
     from twinloop.evaluation.bundles import LOG_GAIN, SHOWN  # noqa: PLC0415 - serving answers without metrics
     from twinloop.evaluation.probability import log_loss  # noqa: PLC0415
+    from twinloop.systems.ads.evaluate import PAGE, judge_page  # noqa: PLC0415
 
+    if PAGE in case.request:
+        return judge_page(predictor, case)
     try:
         shown = [_impression(case.case_id, one) for one in case.request[SHOWN]]
         clicked = [float(one) for one in case.truth[CLICK]]

@@ -100,11 +100,7 @@ def _tell(question: Question, decided: Decided, origin: Origin) -> DecisionsAnsw
                          labels=one.labels)
             for asked, one in zip(question.request.asked, decided.texts, strict=True)
         ),
-        model_version=origin.model_version,
-        arm=origin.arm,
-        prediction_id=origin.prediction_id,
-        degraded=origin.degraded,
-        preset=origin.preset,
+        **origin.told(),
     )  # fmt: skip
 
 

@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any
 
 from twinloop.contracts.artefacts import Case
 from twinloop.contracts.history import History
-from twinloop.contracts.system import Evaluation
 from twinloop.errors import BadInputError
 from twinloop.systems.moderation.features import slices_of
 
@@ -51,6 +50,3 @@ class Remote:
 
         told = self._ask({"text": text, "explore": False})["decisions"][0]
         return DecidedText(Decision(told["action"], tuple(told["because"])), dict(told["labels"]))
-
-
-EVALUATION = Evaluation(cases=cases, remote=Remote, table="items")

@@ -51,7 +51,7 @@ SPEC = SystemSpec(
     ),
     architecture=(
         "A ladder: lists of words learnt from the labels; logistic regression on hashed n-grams of words and "
-        "characters; a network over the mean of such n-grams' vectors; the lower layers of a small transformer "
+        "characters; a network over the mean of such n-grams' vectors; all layers of a small transformer "
         "(MiniLM), fine-tuned. All heads share what encodes the text, and each is calibrated on texts that the model "
         "had not seen. A simpler rung serves unless a more complex one pays for itself. Before any model, perceptual "
         "hashes of media are compared with a list. A long text is read in windows and is as bad as its worst one. "

@@ -129,11 +129,7 @@ def _tell(question: Question, found: Results, origin: Origin) -> SearchAnswer:
         facets=facets if request.facets else None,
         corrections=tuple(Correction(word=word, taken_for=term) for word, term in found.corrections),
         index_version=found.index_version,
-        model_version=origin.model_version,
-        arm=origin.arm,
-        prediction_id=origin.prediction_id,
-        degraded=origin.degraded,
-        preset=origin.preset,
+        **origin.told(),
     )
 
 

@@ -96,16 +96,6 @@ class SuggestionsAnswer(PredictionAnswer):
     placed: bool = Field(description="Whether it is known where the user is; otherwise nothing is near or far.")
 
 
-def _ask(predictor: Any, question: Question) -> Found:
-    found: Found = predictor.answer(question)
-    return found
-
-
-def _fall_back(predictor: Any, question: Question) -> Found:
-    found: Found = predictor.base(question)
-    return found
-
-
 def _tell(question: Question, found: Found, origin: Origin) -> SuggestionsAnswer:
     wants = "reasons" in question.request.include
     return SuggestionsAnswer(
@@ -127,11 +117,7 @@ def _tell(question: Question, found: Found, origin: Origin) -> SuggestionsAnswer
             for rank, one in enumerate(found.events, 1)
         ),
         placed=found.placed,
-        model_version=origin.model_version,
-        arm=origin.arm,
-        prediction_id=origin.prediction_id,
-        degraded=origin.degraded,
-        preset=origin.preset,
+        **origin.told(),
     )
 
 
@@ -168,12 +154,8 @@ RECOMMENDATIONS = Endpoint(
     request=SuggestionsRequest,
     answer=SuggestionsAnswer,
     subject=lambda request: request.user_id,
-    ask=_ask,
-    fall_back=_fall_back,
     tell=_tell,
     log=_log,
     log_shadow=_log_shadow,
     counts=_counts,
 )
-
-__all__ = ["RECOMMENDATIONS", "SuggestedEvent", "SuggestionsAnswer", "SuggestionsRequest"]
