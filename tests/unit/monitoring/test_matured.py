@@ -239,7 +239,7 @@ def test_offsets_are_written_by_release(bucket):
     [(version, offsets)] = made.calibration.versions.items()
     assert (version, offsets.rows, offsets.positives, offsets.expected) == ("v1", 300, 150, 90.0)
     assert offsets.offset > 0.2
-    assert offsets.by["page"]["home"] > 0.1
+    assert offsets.by["page"]["home"] > 0.05
     assert offsets.until == NOW - timedelta(minutes=120)
     again = calibrate(ADS, bucket, now=NOW)
     assert again == made

@@ -30,6 +30,8 @@ LABELS = tuple(PHRASES)
 _ODDS = -4.0  # that somebody sees a label in a text without any phrase, logits
 _QUOTED = -3.5  # what is told of others, logits
 _SHARES = {"spam": 0.2, "insult": 0.15}  # of the texts that have phrases of a label
+# Names of groups and spellings of a dialect, in harmless and in labelled texts alike: who is wrongly flagged can be told.
+_SPOKEN_OF = ("women", "immigrants", "muslim", "christian", "deaf", "gonna", "y'all", "ain't")
 _LITTLE = ("the", "a", "with", "and", "of", "for", "about", "from", "again", "today", "really", "some", "our", "my")
 _SHORTEST, _LONGEST = 6, 40
 _DAY_MS, _ANSWERED_MS = 86_400_000, 6 * 3_600_000
@@ -72,6 +74,7 @@ class TextWorld:
         rng = np.random.default_rng([settings.seed, 1])
         self._words = [word.lower() for titles in TAGS.values() for word in titles] + [m.lower() for m in MOODS]
         self._words += [word for phrases in PHRASES.values() for phrase, _ in phrases for word in phrase.split()]
+        self._words += _SPOKEN_OF
         self.severity = rng.normal(0, 0.7, settings.reviewers)
         self._tendency = rng.gamma(0.5, 2.0, (settings.users, len(LABELS)))
         fame = 1 / np.arange(1, settings.users + 1) ** 0.7
