@@ -16,9 +16,16 @@ calibrated live through both days, and trained on 25-27 April through the last o
 all these showings is within a standard error of the best one's (users resampled), the one whose worst page on either
 walk is nearest to as many clicks as came. The test days were not looked at for it.
 
+`kuairand_gate`: what the gate says of the archives that the same jobs leave, where nothing serves yet: one snapshot of
+all six days, of which 28 April is validation and 29-30 April are the test, judged by the code that judges in the cloud.
+`--work` keeps its report.
+
 `simulated`: ads of the simulator, whose true probabilities are known, as is therefore the best possible score. The last
 tenth is tested. Of 1,000 people and 200 ads, one showing in fifty clicked, nobody can know the tastes
 (`benchmarks/ads_floor.py`); `simulated_few` is the same with 20 people and 50 ads, one showing in ten clicked.
+
+`since_last`: 300,000 simulated events of 28 days. A champion knows all but the last day; the job goes on from it, and
+starts anew, one after the other on the same machine. What all three say of the test showings is held side by side.
 
 `open_bandit`: the sample of the Open Bandit Dataset (Saito et al., 2020) that the package `obp` carries: products shown
 in three places of a shop of fashion. Nobody says who the users are, so those who have the same four features are one.
@@ -28,14 +35,18 @@ The last 30 % are tested.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import dataclasses
 import functools
 import importlib.util
+import io
 import itertools
 import json
+import tarfile
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
+from datetime import timedelta
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -46,16 +57,21 @@ from benchmarks import clicks
 from benchmarks.clicks import FIRST_TEST_DAY, RESULT, ROOT, WORLDS, Floats, kuairand
 from numpy.typing import NDArray
 
+from twinloop.contracts.artefacts import SnapshotManifest
 from twinloop.contracts.live import LiveSettings
 from twinloop.contracts.segments import segment_value
 from twinloop.contracts.spec import Split
 from twinloop.contracts.system import System
 from twinloop.datasets.simulator.run import simulate
 from twinloop.datasets.simulator.settings import AdsSettings, WorldSettings
+from twinloop.evaluation.messages import JudgeRequest, RungResult
 from twinloop.evaluation.probability import auc, calibration_ratio, ece, log_loss, log_losses, normalised_entropy
+from twinloop.evaluation.run import judge_results
 from twinloop.monitoring.calibration import shifted
 from twinloop.monitoring.live import offsets
 from twinloop.monitoring.matured import Showings
+from twinloop.ports import MemoryObjectStore
+from twinloop.serving.loading import load_models
 from twinloop.systems.ads.features import LIVE as LIVE_SETTINGS
 from twinloop.systems.ads.features import slices_of
 from twinloop.systems.ads.system import SYSTEM
@@ -73,6 +89,7 @@ WALKS = {20220427: 2, 20220428: 1}  # live calibration is chosen on: first day -
 HOUR_MS = 3_600_000
 LIVE = ", calibrated live"
 SIMULATED = 1_000_000
+SINCE_LAST = 300_000  # events
 FRESH = 20260111  # a seed of its own: nothing was developed on that world
 Row = dict[str, float]
 
@@ -91,6 +108,7 @@ def main() -> None:
     parser.add_argument("--only", nargs="+", choices=list(PARTS), default=list(PARTS))
     parser.add_argument("--rungs", nargs="+", choices=RUNGS, default=list(RUNGS))
     parser.add_argument("--simulated", type=int, default=SIMULATED, help="showings")
+    parser.add_argument("--work", type=Path, help="a folder that keeps what is made on the way")
     parser.add_argument("--choose-live", action="store_true", help="print what live calibration would be set to")
     options = parser.parse_args()
     if options.choose_live:
@@ -98,22 +116,37 @@ def main() -> None:
             choose_live(Path(work))
         return
     result = json.loads(options.output.read_text()) if options.output.exists() else {}
-    found = measure(options.only, tuple(options.rungs), simulated=options.simulated)
+    found = measure(options.only, tuple(options.rungs), simulated=options.simulated, work=options.work)
     result["ads"] = result.get("ads", {}) | found
     options.output.write_text(json.dumps(result, indent=1) + "\n")
     print(json.dumps(found, indent=1))
 
 
 def measure(
-    only: list[str] | None = None, rungs: tuple[str, ...] = RUNGS, *, simulated: int = SIMULATED
+    only: list[str] | None = None,
+    rungs: tuple[str, ...] = RUNGS,
+    *,
+    simulated: int = SIMULATED,
+    work: Path | None = None,
 ) -> dict[str, Any]:
     """Return what was measured by data set; of one that is missing, why."""
     found: dict[str, Any] = {"command": "python -m benchmarks.ads", "systems": ["ads"]}
     for name in only or PARTS:
-        with tempfile.TemporaryDirectory(prefix="ads-") as work:
-            found[name] = PARTS[name](Path(work), rungs, simulated)
+        with _folder(work, name) as folder:
+            found[name] = PARTS[name](folder, rungs, simulated)
             print(json.dumps({name: found[name]}, indent=1), flush=True)
     return found
+
+
+@contextlib.contextmanager
+def _folder(work: Path | None, name: str) -> Iterator[Path]:
+    """A new folder of this name in `work`; where there is none, one that is gone afterwards."""
+    if work is not None:
+        (work / name).mkdir(parents=True)
+        yield work / name
+        return
+    with tempfile.TemporaryDirectory(prefix="ads-") as folder:
+        yield Path(folder)
 
 
 class Days(NamedTuple):
@@ -143,16 +176,7 @@ def on_kuairand(work: Path, rungs: tuple[str, ...], simulated: int) -> dict[str,
 
 def on_days(work: Path, rungs: tuple[str, ...], first: int, until: int = 20220501) -> Days:
     """Train on the days of KuaiRand before `first`, and ask about those from then on and before `until`."""
-    raw = clicks.write_lake_tables(work)
-    raw.execute("""
-        CREATE OR REPLACE TABLE events AS
-        SELECT event_id, type, time, user_id, item_id, request_id, date,
-            CASE WHEN type = 'impression' THEN json_object('page', context::JSON -> 'tab')::VARCHAR END AS context
-        FROM events WHERE type IN ('impression', 'click');
-        UPDATE events SET type = 'click', context = NULL WHERE item_id = 'nothing';
-        CREATE OR REPLACE TABLE items AS
-        SELECT item_id, author_id AS advertiser_id, tags[1] AS campaign_id,
-            json_object('category', tags[1])::VARCHAR AS attributes FROM items""")
+    raw = videos_as_ads(work)
     shown = raw.sql(f"SELECT date FROM events WHERE type = 'impression' AND date < {first}").df()  # noqa: S608
     last_day = float((shown.date == shown.date.max()).mean())
     earlier = clicks.snapshot(work / "earlier", raw, parted(last_day, 1e-4), until=first)
@@ -168,6 +192,82 @@ def on_days(work: Path, rungs: tuple[str, ...], first: int, until: int = 2022050
     test = Tested(rows.take(later), table[later])
     said, seconds = fitted(earlier, work / "models", rungs, test.rows)
     return Days(table[table.date < first], test, said, seconds, earlier)
+
+
+def videos_as_ads(work: Path) -> duckdb.DuckDBPyConnection:
+    """Return a database of KuaiRand's rows as those of ads: `events` with their `date`, `items`, `users`."""
+    raw = clicks.write_lake_tables(work)
+    raw.execute("""
+        CREATE OR REPLACE TABLE events AS
+        SELECT event_id, type, time, user_id, item_id, request_id, date,
+            CASE WHEN type = 'impression' THEN json_object('page', context::JSON -> 'tab')::VARCHAR END AS context
+        FROM events WHERE type IN ('impression', 'click');
+        UPDATE events SET type = 'click', context = NULL WHERE item_id = 'nothing';
+        CREATE OR REPLACE TABLE items AS
+        SELECT item_id, author_id AS advertiser_id, tags[1] AS campaign_id,
+            json_object('category', tags[1])::VARCHAR AS attributes FROM items""")
+    return raw
+
+
+def on_kuairand_gate(work: Path, rungs: tuple[str, ...], simulated: int) -> dict[str, Any]:
+    """The gate's verdict on the last two days, where nothing serves yet; the report is left in the folder."""
+    del simulated
+    if not kuairand.FOLDER.exists():
+        return {"missing": kuairand.MISSING}
+    raw = videos_as_ads(work)
+    date = raw.sql("SELECT date FROM events WHERE type = 'impression'").df().date
+    chosen_on = date[date < FIRST_TEST_DAY].max()
+    system = parted(float((date == chosen_on).mean()), float((date >= FIRST_TEST_DAY).mean()))
+    made = clicks.snapshot(work / "made", raw, system)
+    manifest = SnapshotManifest.model_validate_json((made / "manifest.json").read_bytes())
+    objects, key = MemoryObjectStore(), f"snapshots/{manifest.system}/{manifest.snapshot_id}/"
+    for path in made.rglob("*"):
+        if path.is_file():
+            objects.write(key + path.relative_to(made).as_posix(), path.read_bytes())
+    results, seconds = [], {}
+    for rung in rungs:
+        seconds[rung] = trained(made, work / "models" / rung, rung)
+        archive = f"jobs/{rung}/output/model.tar.gz"
+        objects.write(archive, packed(work / "models" / rung))
+        results.append(RungResult(rung=rung, status="Completed", model_key=archive, seconds=seconds[rung]))
+    request = JudgeRequest(system=manifest.system, snapshot_key=key, results=tuple(results))
+    # Judged when the last click may have come, as a learning of the same evening would have it.
+    moment = manifest.last_event + timedelta(hours=1)
+    answer = judge_results(request, objects, system, load_models, clock=lambda: moment)
+    (work / "report.html").write_bytes(objects.read(answer.report_key).body)
+    record = json.loads(objects.read(answer.report_key.removesuffix("html") + "json").body)
+    parts = {part: manifest.rows[f"{part}/impressions"] for part in ("train", "validation", "test")}
+    return {**parts, "job_s": seconds, **of_record(record)}
+
+
+def packed(folder: Path) -> bytes:
+    """Return a folder as the archive that a job leaves."""
+    body = io.BytesIO()
+    with tarfile.open(fileobj=body, mode="w:gz") as tar:
+        tar.add(folder, arcname=".")
+    return body.getvalue()
+
+
+def of_record(record: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what a judgement by `log_gain` said: its words, and every rung's log loss, gains and what they must be."""
+    rungs = {}
+    for entry in record["candidates"]:
+        gained = entry["metrics"]["log_gain"]
+        row = {"log_loss": -gained["mean"], "log_loss low": -gained["high"], "log_loss high": -gained["low"]}
+        # What a rung must gain over the trivial one is told once, with what it costs, where that is the simpler one.
+        for gain in (entry["gains"][over] for over in ("baseline", "simpler", "champion") if over in entry["gains"]):
+            name = f"better than {gain['rival']} by"
+            row |= {name: gain["mean"], f"{name} low": gain["low"], f"{name} high": gain["high"]}
+            row[f"{name} at least"] = gain["margin"]
+        row |= {"p50_ms": entry["latency_p50_ms"], "p99_ms": entry["latency_p99_ms"], "mb": entry["size_mb"]}
+        rungs[entry["rung"]] = _rounded(row) | {"standing": entry["standing"]}
+    return {
+        "judged": max((entry["impressions"] for entry in record["candidates"]), default=0),
+        "cases": record["cases"],
+        "promoted": record["rung"] if record["promote"] else "nobody",
+        "verdict": record["verdict"],
+        "rows": rungs,
+    }
 
 
 def calibrated_live(test: Tested, said: Floats, settings: LiveSettings) -> Floats:
@@ -248,22 +348,12 @@ def on_simulated(
     world = WorldSettings(users=users, items=items, days=28, seed=seed)
     # Showings and clicks are events.
     settings = AdsSettings(events=int(simulated * (1 + click_rate)), click_rate=click_rate)
-    simulate(work / "world", world, settings, kind="parquet")
-    raw = duckdb.connect(str(work / "raw.duckdb"))
-    source = work / "world"
-    raw.execute(f"""
-        CREATE TABLE events AS
-        SELECT event_id, type, epoch_ms(time::TIMESTAMP) AS time, user_id, item_id, request_id, position, bid,
-            to_json(context)::VARCHAR AS context, 0 AS date FROM read_parquet('{source}/raw/events/*.parquet');
-        CREATE TABLE items AS SELECT item_id, advertiser_id, campaign_id, to_json(attributes)::VARCHAR AS attributes
-        FROM read_parquet('{source}/raw/items/*.parquet');
-        CREATE TABLE users AS SELECT user_id, json_object('country', country, 'age_group', age_group)::VARCHAR AS extra
-        FROM read_parquet('{source}/raw/users/*.parquet')""")  # noqa: S608 - our own folder
+    raw = simulated_ads(work, world, settings)
     made = clicks.snapshot(work / "made", raw, SYSTEM)
     rows, table = told(made, "test")
     truth = raw.sql(f"""
         SELECT user_id, item_id, epoch_ms(time::TIMESTAMP) AS time_ms, 1 - product(1 - p_click::DOUBLE) AS p
-        FROM read_parquet('{source}/truth.parquet') GROUP BY ALL""").df()  # noqa: S608
+        FROM read_parquet('{work}/world/truth.parquet') GROUP BY ALL""").df()  # noqa: S608
     table = table.merge(truth, how="left", on=["user_id", "item_id", "time_ms"], validate="one_to_one")
     test = Tested(rows, table)
     said, seconds = fitted(made, work / "models", rungs, rows)
@@ -273,6 +363,54 @@ def on_simulated(
     for row in found["rows"].values():
         row["ne above the truth's"] = round(row["ne"] / best - 1, 4)
     return {"train": len(open_clicks(made).read("train")), "job_s": seconds} | found
+
+
+def simulated_ads(work: Path, world: WorldSettings, settings: AdsSettings) -> duckdb.DuckDBPyConnection:
+    """Return a database of simulated rows: `events` with their `date`, `items`, `users`; `world/` has the truth."""
+    source = work / "world"
+    simulate(source, world, settings, kind="parquet")
+    raw = duckdb.connect(str(work / "raw.duckdb"))
+    raw.execute(f"""
+        CREATE TABLE events AS
+        SELECT event_id, type, epoch_ms(time::TIMESTAMP) AS time, user_id, item_id, request_id, position, bid,
+            to_json(context)::VARCHAR AS context, strftime(time::TIMESTAMP, '%Y%m%d')::INTEGER AS date
+        FROM read_parquet('{source}/raw/events/*.parquet');
+        CREATE TABLE items AS SELECT item_id, advertiser_id, campaign_id, to_json(attributes)::VARCHAR AS attributes
+        FROM read_parquet('{source}/raw/items/*.parquet');
+        CREATE TABLE users AS SELECT user_id, json_object('country', country, 'age_group', age_group)::VARCHAR AS extra
+        FROM read_parquet('{source}/raw/users/*.parquet')""")  # noqa: S608 - our own folder
+    return raw
+
+
+def on_since_last(work: Path, rungs: tuple[str, ...], simulated: int) -> dict[str, Any]:
+    """What going on from the champion of a day ago costs and says, against starting anew and against that champion."""
+    del rungs, simulated
+    world = WorldSettings(days=28)
+    raw = simulated_ads(work, world, AdsSettings(events=SINCE_LAST))
+    last_day = int(f"{world.end - timedelta(days=1):%Y%m%d}")  # late clicks may come after the end
+    before = clicks.snapshot(work / "before", raw, SYSTEM, until=last_day)
+    made = clicks.snapshot(work / "made", raw, SYSTEM)
+    champion = work / "champion"
+    trained(before, champion, LINEAR)
+    seconds = {
+        "going on": trained(made, work / "on", LINEAR, champion=champion / "click"),
+        "from the start": trained(made, work / "anew", LINEAR),
+    }
+    test = Tested(*told(made, "test"))
+    clicked = test.rows.clicked.astype(np.float64)
+    losses = {
+        name: log_losses(clicked, says(work / folder, test.rows))
+        for name, folder in (("from the start", "anew"), ("going on", "on"), ("the champion as it was", "champion"))
+    }
+    worlds = users_drawn(test.rows)
+    found: dict[str, Row] = {}
+    for name, mine in losses.items():
+        found[name] = {"log_loss": float(mine.mean())}
+        if name != "going on":
+            found[name] |= _gain("worse than going on by", mine - losses["going on"], worlds)
+    about = {"train": len(open_clicks(made).read("train")), "test": len(clicked), "clicks": int(clicked.sum())}
+    times = {"job_s": seconds, "times cheaper": round(seconds["from the start"] / seconds["going on"], 1)}
+    return about | times | {"rows": {name: _rounded(row) for name, row in found.items()}}
 
 
 def on_open_bandit(work: Path, rungs: tuple[str, ...], simulated: int) -> dict[str, Any]:
@@ -361,21 +499,29 @@ def fitted(snapshot: Path, models: Path, rungs: tuple[str, ...], test: Rows) -> 
     """Return what each rung's release says of the showings, and how many seconds its job took."""
     said, seconds = {}, {}
     for rung in rungs:
-        started = time.perf_counter()
-        if local.run(ROOT / "training_jobs" / rung, snapshot, models / rung, {}):
-            raise RuntimeError(f"the job {rung} failed; its reason is above")
-        seconds[rung] = round(time.perf_counter() - started, 1)
-        opened = session((models / rung / "click" / "model.onnx").read_bytes())
-        said[rung] = ask(opened, test).astype(np.float64)
+        seconds[rung] = trained(snapshot, models / rung, rung)
+        said[rung] = says(models / rung, test)
     return said, seconds
+
+
+def trained(snapshot: Path, output: Path, rung: str, *, champion: Path | None = None) -> float:
+    """Run a rung's job; returns how many seconds it took."""
+    started = time.perf_counter()
+    if local.run(ROOT / "training_jobs" / rung, snapshot, output, {}, champion=champion):
+        raise RuntimeError(f"the job {rung} failed; its reason is above")
+    return round(time.perf_counter() - started, 1)
+
+
+def says(output: Path, test: Rows) -> Floats:
+    """Return the chances that what a job left gives showings."""
+    opened = session((output / "click" / "model.onnx").read_bytes())
+    return ask(opened, test).astype(np.float64)
 
 
 def judged(test: Tested, said: dict[str, Floats], names: tuple[str, ...]) -> dict[str, Any]:
     """Return the metrics of every row, predicted over observed of its slices, and how much better a rung is than LR."""
     clicked = test.rows.clicked.astype(np.float64)
-    users = np.unique(test.rows.users, return_inverse=True)[1]
-    draw, many = np.random.default_rng(20260101), int(users.max()) + 1
-    worlds = [np.bincount(draw.integers(0, many, many), minlength=many)[users] for _ in range(WORLDS)]
+    worlds = users_drawn(test.rows)
     slices = sliced(test.table, names)
     found: dict[str, Any] = {}
     for name, row in said.items():
@@ -399,9 +545,7 @@ def judged(test: Tested, said: dict[str, Floats], names: tuple[str, ...]) -> dic
             if rung == reference:
                 continue
             more = log_losses(clicked, said[reference]) - log_losses(clicked, said[rung])
-            gains = np.array([np.average(more, weights=world) for world in worlds])
-            found[rung][f"better than {reference} by"] = float(more.mean())
-            found[rung] |= _interval(f"better than {reference} by", gains)
+            found[rung] |= _gain(f"better than {reference} by", more, worlds)
     sizes = {label: int(mine.sum()) for label, mine in slices.items() if mine.sum() >= LEAST}
     about = {"test": len(clicked), "clicks": int(clicked.sum()), "slices": sizes}
     return about | {"rows": {name: _rounded(row) for name, row in found.items()}}
@@ -422,6 +566,18 @@ def sliced(table: pd.DataFrame, names: tuple[str, ...]) -> dict[str, NDArray[np.
     return slices
 
 
+def users_drawn(rows: Rows) -> list[NDArray[np.int64]]:
+    """Return worlds of users drawn anew: in each, how often every showing counts."""
+    users = np.unique(rows.users, return_inverse=True)[1]
+    draw, many = np.random.default_rng(20260101), int(users.max()) + 1
+    return [np.bincount(draw.integers(0, many, many), minlength=many)[users] for _ in range(WORLDS)]
+
+
+def _gain(name: str, more: Floats, worlds: list[NDArray[np.int64]]) -> Row:
+    drawn = np.array([np.average(more, weights=world) for world in worlds])
+    return {name: float(more.mean())} | _interval(name, drawn)
+
+
 def _interval(name: str, drawn: Floats) -> Row:
     low, high = np.quantile(drawn, (0.025, 0.975))
     return {f"{name} low": float(low), f"{name} high": float(high)}
@@ -434,8 +590,10 @@ def _rounded(row: dict[str, Any]) -> dict[str, Any]:
 LABEL = {"click": "is_click"}
 PARTS: dict[str, Callable[[Path, tuple[str, ...], int], dict[str, Any]]] = {
     "kuairand": on_kuairand,
+    "kuairand_gate": on_kuairand_gate,
     "simulated": on_simulated,
     "simulated_few": functools.partial(on_simulated, users=20, items=50, click_rate=0.1, seed=FRESH),
+    "since_last": on_since_last,
     "open_bandit": on_open_bandit,
 }
 

@@ -1,7 +1,12 @@
 """Options and marks that every test may use."""
 
+from collections.abc import Callable, Iterator
+
 import pytest
 from capabilities import missing
+
+from twinloop import systems
+from twinloop.contracts.system import System
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -18,3 +23,17 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
             reason = missing(*mark.args, config.getoption("--emulator"))
             if reason:
                 item.add_marker(pytest.mark.skip(reason=reason))
+
+
+@pytest.fixture
+def register() -> Iterator[Callable[[System], None]]:
+    """`systems.register`, taken back after the test."""
+    names: list[str] = []
+
+    def make_known(system: System) -> None:
+        names.append(system.spec.name)
+        systems.register(system)
+
+    yield make_known
+    for name in names:
+        systems.forget(name)

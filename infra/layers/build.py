@@ -22,7 +22,7 @@ LOCKS = ROOT / "requirements" / "layers"
 LEFT_OUT = {
     "etl": {"boto3", "botocore", "s3transfer", "urllib3", "jmespath", "typing-extensions", "setuptools"},
     "plot": {"numpy", "packaging"},
-    "index": {"numpy", "protobuf", "typing-extensions"},
+    "refresh": {"numpy", "protobuf", "typing-extensions"},
 }
 # Not needed to run: tests, C headers, static libraries, and parts of packages that nothing here calls.
 SLIM = (

@@ -16,6 +16,7 @@ from twinloop.commands import (
     learn,
     models,
     monitor,
+    refresh,
     review,
     search,
     simulate,
@@ -60,7 +61,7 @@ for command in (
     monitor.monitor,
     simulate.simulate,
     card.card,
-    search.reindex,
+    refresh.refresh,
     search.zero_results,
 ):
     app.command()(command)

@@ -143,8 +143,8 @@ def test_the_index_follows_its_items(cloud: Cloud, verdict: dict[str, Any], tmp_
     row = {"item_id": mark, "title": f"Unheard {mark}", "text": "new", "attributes": {"rating": 9, "kind": "film"}}
     (tmp_path / "items.jsonl").write_text(json.dumps(row) + "\n")
     load_files(cloud.place, "search", [tmp_path])
-    made = functions.invoke(cloud.place.outputs["IndexFunction"], {})
-    assert made["documents"] == SETTINGS.items + 1
+    made = functions.invoke(cloud.place.outputs["RefreshFunction"], {"system": "search"})
+    assert made["items"] == SETTINGS.items + 1
     champion = cloud.place.registry("search").alias("champion")
     assert champion is not None
     assert champion.version == made["version"]
@@ -154,4 +154,4 @@ def test_the_index_follows_its_items(cloud: Cloud, verdict: dict[str, Any], tmp_
         return told["model_version"] == made["version"] and [one["item_id"] for one in told["items"][:1]] == [mark]
 
     wait_for(found, 60, "the new item is found")
-    assert functions.invoke(cloud.place.outputs["IndexFunction"], {})["version"] is None
+    assert functions.invoke(cloud.place.outputs["RefreshFunction"], {"system": "search"})["version"] is None

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from deployed import Answer, Cloud, wait_for
 
+from twinloop.aws import functions
 from twinloop.commands import learn
 from twinloop.commands.data import load_files
 from twinloop.datasets.simulator.run import simulate
@@ -164,3 +165,24 @@ def test_who_said_yes_is_not_asked_again(cloud: Cloud, verdict: dict[str, Any]) 
         return first not in {one["item_id"] for one in ask(cloud, user_id=who, **BERLIN, limit=100).json["events"]}
 
     wait_for(known, 60, "the answer is known")
+
+
+def test_an_event_that_was_published_after_the_learning_is_suggested(
+    cloud: Cloud, verdict: dict[str, Any], tmp_path: Path
+) -> None:
+    mark, starts = f"new{time.time_ns()}", datetime.now(UTC) + timedelta(hours=30)
+    row = {"item_id": mark, "title": "Unheard", "topics": ["jazz"], "starts_at": starts.isoformat(), **BERLIN}
+    (tmp_path / "items.jsonl").write_text(json.dumps(row) + "\n")
+    load_files(cloud.place, "suggestions", [tmp_path])
+    made = functions.invoke(cloud.place.outputs["RefreshFunction"], {"system": "suggestions"})
+    champion = cloud.place.registry("suggestions").alias("champion")
+    assert champion is not None
+    assert champion.version == made["version"] != verdict["version"]
+
+    def suggested() -> bool:
+        told = ask(cloud, **BERLIN, radius_km=1, limit=100).json
+        return told["model_version"] == made["version"] and mark in {one["item_id"] for one in told["events"]}
+
+    wait_for(suggested, 60, "the new event is suggested")
+    again = functions.invoke(cloud.place.outputs["RefreshFunction"], {"system": "suggestions"})
+    assert again["version"] is None

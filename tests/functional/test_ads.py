@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import importlib
 import io
 import json
 import tarfile
@@ -127,6 +128,31 @@ def test_every_rung_is_judged_and_one_is_promoted(judged):
     assert all(entry["impressions"] == of["base_rate"]["impressions"] > 2_000 for entry in of.values())
     for name in ("logistic", "click_trees", "cross_network"):
         assert of[name]["metrics"]["click_ne"]["mean"] < of["base_rate"]["metrics"]["click_ne"]["mean"] - 0.02
+
+
+def test_the_benchmark_tells_what_the_record_says(judged, monkeypatch):
+    """Every rung's log loss, its gain over simpler ones, and what its cost asks for by the spec's prices."""
+    monkeypatch.syspath_prepend(str(JOBS.parent))
+    of_record = importlib.import_module("benchmarks.ads").of_record
+    objects, verdict = judged
+    record = json.loads(objects.read(verdict.report_key.replace(".html", ".json")).body)
+    told, of = of_record(record), {entry["rung"]: entry for entry in record["candidates"]}
+    assert (told["promoted"], told["verdict"]) == (verdict.rung, verdict.verdict)
+    assert told["judged"] == of["logistic"]["impressions"]
+    prices, base, rows = systems.load("ads").spec.gate.prices, of["base_rate"], told["rows"]
+    assert set(rows) == set(QUICK)
+    for name, row in rows.items():
+        assert row["log_loss low"] <= row["log_loss"] <= row["log_loss high"]
+        assert row["log_loss"] == pytest.approx(-of[name]["metrics"]["log_gain"]["mean"], abs=1e-5)
+        if name != "base_rate":
+            gain = rows["base_rate"]["log_loss"] - row["log_loss"]
+            assert row["better than base_rate by"] == pytest.approx(gain, abs=2e-5)
+    more = {of_: max(0.0, of["logistic"][of_] - base[of_]) for of_ in ("latency_p50_ms", "size_mb", "train_seconds")}
+    asked = prices.per_ms * more["latency_p50_ms"] + prices.per_mb * more["size_mb"]
+    asked += prices.per_training_minute * more["train_seconds"] / 60
+    assert rows["logistic"]["better than base_rate by at least"] == pytest.approx(asked, abs=1e-5)
+    nobody = of_record(record | {"promote": False, "candidates": []})
+    assert (nobody["promoted"], nobody["judged"], nobody["rows"]) == ("nobody", 0, {})
 
 
 def test_what_learning_goes_on_from_is_kept_and_not_served(judged):

@@ -9,7 +9,6 @@ import pytest
 import tiny_system
 from moto import mock_aws
 
-from twinloop import systems
 from twinloop.aws import clients
 from twinloop.aws.sqs import SqsQueue
 
@@ -17,11 +16,11 @@ HANDLER = Path(__file__).resolve().parents[2] / "functions" / "collect" / "handl
 
 
 @pytest.fixture
-def queue(monkeypatch):
+def queue(monkeypatch, register):
     for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
         monkeypatch.setenv(name, "test")
     monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
-    monkeypatch.setitem(systems._registered, "video", tiny_system.SYSTEM)
+    register(tiny_system.SYSTEM)
     with mock_aws():
         clients.forget()
         url = boto3.client("sqs").create_queue(QueueName="events")["QueueUrl"]

@@ -16,7 +16,6 @@ import pytest
 from moto import mock_aws
 from onnx import TensorProto, helper
 
-from twinloop import systems
 from twinloop.aws import clients
 from twinloop.aws.objects import S3ObjectStore
 from twinloop.contracts.features import Feature
@@ -121,7 +120,7 @@ def archive(rung, /, **changes):
 
 
 @pytest.fixture
-def store(monkeypatch):
+def store(monkeypatch, register):
     for name, value in {
         "TWINLOOP_BUCKET": BUCKET,
         "AWS_ACCESS_KEY_ID": "testing",
@@ -131,7 +130,7 @@ def store(monkeypatch):
         monkeypatch.setenv(name, value)
     for name in ("AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_S3", "AWS_PROFILE"):
         monkeypatch.delenv(name, raising=False)
-    monkeypatch.setattr(systems, "_registered", {"toy": TOY})
+    register(TOY)
     with mock_aws():
         clients.forget()
         boto3.client("s3").create_bucket(Bucket=BUCKET)

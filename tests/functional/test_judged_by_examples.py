@@ -2,22 +2,16 @@
 
 from __future__ import annotations
 
-import importlib.util
 import io
 import json
 import tarfile
 from pathlib import Path
 from typing import Any
 
-import boto3
 import notes
 import pytest
 from deployed_in_memory import MemoryDeployment
-from moto import mock_aws
 
-from twinloop import systems
-from twinloop.aws import clients
-from twinloop.aws.objects import S3ObjectStore
 from twinloop.commands.design_card import design_card
 from twinloop.commands.evaluate import score
 from twinloop.errors import BadInputError
@@ -100,11 +94,13 @@ def test_it_is_trained_judged_promoted_and_answers(tmp_path: Path) -> None:
     assert told["chances"][0] > told["chances"][1] + 0.5
 
 
-def test_a_file_of_labels_is_evaluated_in_process(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_file_of_labels_is_evaluated_in_process(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, register: Any
+) -> None:
     place = MemoryDeployment()
     notes.deliver(place.store, notes.world())
     verdict = learn(place.store, tmp_path)
-    monkeypatch.setattr(systems, "_registered", {"notes": notes.SYSTEM})
+    register(notes.SYSTEM)
     place.enter(monkeypatch, make_app(notes.SYSTEM, place.store, None, None, look_every_s=3600))
     rows = [
         {"item_id": f"x{n}", "aside": bool(n % 2), "time": "2025-06-20T10:00:00Z"}
@@ -129,55 +125,3 @@ def test_its_card_tells_what_it_learns_from() -> None:
     assert "| labels | item_id, reviewer, time |" in page
     assert "| strategy | by_group |  |" in page
     assert "minimum events" not in page
-
-
-def handler(name: str) -> Any:
-    path = Path(__file__).parents[2] / "functions" / name / "handler.py"
-    spec = importlib.util.spec_from_file_location(f"{name}_handler_of_notes", path)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return lambda event: module.handler(event, None)
-
-
-@pytest.fixture
-def cloud(monkeypatch: pytest.MonkeyPatch) -> Any:
-    told = {"TWINLOOP_BUCKET": "data", "TWINLOOP_TABLE": "twinloop", "AWS_DEFAULT_REGION": "us-east-1"}
-    for name, value in (told | {"AWS_ACCESS_KEY_ID": "testing", "AWS_SECRET_ACCESS_KEY": "testing"}).items():
-        monkeypatch.setenv(name, value)
-    for name in ("AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_S3", "AWS_PROFILE"):
-        monkeypatch.delenv(name, raising=False)
-    monkeypatch.setattr(systems, "_registered", {"notes": notes.SYSTEM})
-    with mock_aws():
-        clients.forget()
-        boto3.client("s3").create_bucket(Bucket="data")
-        boto3.client("dynamodb").create_table(
-            TableName="twinloop",
-            BillingMode="PAY_PER_REQUEST",
-            AttributeDefinitions=[{"AttributeName": name, "AttributeType": "S"} for name in ("pk", "sk")],
-            KeySchema=[{"AttributeName": "pk", "KeyType": "HASH"}, {"AttributeName": "sk", "KeyType": "RANGE"}],
-        )
-        yield S3ObjectStore("data")
-    clients.forget()
-
-
-def test_the_functions_of_the_loop_take_it_through(cloud: Any, tmp_path: Path) -> None:
-    """In the order and with the messages of the state machine."""
-    notes.deliver(cloud, notes.world())
-    snapshot, gate = handler("snapshot"), handler("gate")
-    taken = snapshot({"system": "notes"})
-    results = [
-        {
-            "rung": rung["name"],
-            "status": "Completed",
-            "model_key": job(cloud, taken["snapshot_key"], rung["name"], tmp_path),
-        }
-        for rung in taken["rungs"]
-    ]
-    request = {name: taken[name] for name in ("system", "snapshot_key", "left_out")}
-    verdict = gate(request | {"action": "judge", "results": results})
-    assert (verdict["promote"], verdict["rung"]) == (True, "words"), verdict["verdict"]
-    said = {"system": "notes", "version": verdict["version"], "why": verdict["verdict"], "champion": None}
-    assert gate(said | {"action": "promote"}) == {"version": verdict["version"], "previous": None}
-    assert snapshot({"action": "materialise", "system": "notes"}) == {"system": "notes", "users": 0}

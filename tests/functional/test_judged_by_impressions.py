@@ -19,7 +19,6 @@ import taps
 from moto import mock_aws
 from onnx import TensorProto, helper
 
-from twinloop import systems
 from twinloop.aws import clients
 from twinloop.aws.feature_store import DynamoFeatureStore
 from twinloop.aws.objects import S3ObjectStore
@@ -192,13 +191,13 @@ def handler(name):
 
 
 @pytest.fixture
-def cloud(monkeypatch):
+def cloud(monkeypatch, register):
     told = {"TWINLOOP_BUCKET": "data", "TWINLOOP_TABLE": "twinloop", "AWS_DEFAULT_REGION": "us-east-1"}
     for name, value in (told | {"AWS_ACCESS_KEY_ID": "testing", "AWS_SECRET_ACCESS_KEY": "testing"}).items():
         monkeypatch.setenv(name, value)
     for name in ("AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_S3", "AWS_PROFILE"):
         monkeypatch.delenv(name, raising=False)
-    monkeypatch.setattr(systems, "_registered", {"taps": taps.SYSTEM})
+    register(taps.SYSTEM)
     with mock_aws():
         clients.forget()
         boto3.client("s3").create_bucket(Bucket="data")
@@ -217,7 +216,7 @@ def going_on() -> System:
     return replace(taps.SYSTEM, spec=taps.SYSTEM.spec.model_copy(update={"rungs": rungs}))
 
 
-def test_the_functions_of_the_loop_take_it_through(cloud, monkeypatch):
+def test_the_functions_of_the_loop_take_it_through(cloud, register):
     """In the order and with the messages of the state machine."""
     taps.deliver(cloud, taps.world(3000))
     snapshot, gate = handler("snapshot"), handler("gate")
@@ -234,7 +233,7 @@ def test_the_functions_of_the_loop_take_it_through(cloud, monkeypatch):
     assert gate(said | {"action": "promote"}) == {"version": verdict["version"], "previous": None}
     with pytest.raises(BadInputError, match="the champion is linear, and no rung can go on, each from its own"):
         snapshot({"system": "taps", "since": "last"})
-    monkeypatch.setattr(systems, "_registered", {"taps": going_on()})
+    register(going_on())
     again = snapshot({"system": "taps", "since": "last"})
     champion = Registry(cloud, "taps").release(verdict["version"])
     assert again["champion_key"] == f"registry/taps/model/versions/{champion.components['model']}/"

@@ -4,8 +4,11 @@ import io
 import json
 import os
 import tarfile
+from collections.abc import Sequence
+from datetime import timedelta
 from pathlib import Path
 
+import pyarrow.parquet as pq
 import pytest
 import tiny_encoder
 import tiny_moderation
@@ -16,9 +19,15 @@ from twinloop.evaluation.messages import JudgeRequest, RungResult
 from twinloop.evaluation.run import judge_results
 from twinloop.evaluation.subgroups import subgroup_rates
 from twinloop.features.snapshot import make_snapshot
+from twinloop.features.stores import MemoryFeatureStore
+from twinloop.ingest.process import ingest
+from twinloop.ingest.source import RawObject
 from twinloop.ports import MemoryObjectStore
+from twinloop.serving.http import Request
 from twinloop.serving.loading import load_models
-from twinloop.systems.moderation.policy import read_hashes, read_policy
+from twinloop.serving.service import make_app
+from twinloop.systems.moderation import review
+from twinloop.systems.moderation.policy import LabelPolicy, of_thresholds, read_hashes, read_policy
 from twinloop.systems.moderation.release import change
 from twinloop.systems.moderation.system import SYSTEM
 from twinloop.training import local
@@ -76,7 +85,7 @@ def test_what_people_wrote_beside_the_model_outlives_learning(tmp_path: Path) ->
     store = MemoryObjectStore()
     tiny_moderation.deliver(store, tiny_moderation.world(200))
     registry = tiny_moderation.registered(store)
-    strict = read_policy(b'{"name": "strict", "labels": {"spam": {"review": 0.01}}}')
+    strict = read_policy(b'{"name": "strict", "labels": {"spam": {"review": 0.01}, "scam": {}}}')
     change(registry, policy=strict, media=read_hashes(["00000000000000ff"]), why="tests", by="tests")
     snapshot = make_snapshot(SYSTEM, store, now=tiny_moderation.NOW, minimum_cases=5)
     place = f"snapshots/moderation/{snapshot.snapshot_id}/"
@@ -95,9 +104,51 @@ def test_what_people_wrote_beside_the_model_outlives_learning(tmp_path: Path) ->
     assert judged.version is not None
     assert judged.version != judged.champion
     made = SYSTEM.predictor(load_models(registry.read_release(judged.version), features=SYSTEM.definitions))
-    assert made.policy == strict
+    assert made.policy.labels["spam"] == strict.labels["spam"]
+    assert "winter" not in strict.labels
+    newly_learnt = of_thresholds(made.told.labels).labels["winter"]
+    assert made.policy.labels["winter"] == newly_learnt != LabelPolicy()
     assert made.look("bread and river music").decision.action == "review"
     assert made.hashes.tolist() == [0xFF]
+
+
+def test_an_appeal_against_a_removal_is_read_decided_and_learnt_from(tmp_path: Path) -> None:
+    """From the answer's line in the log to an example, where the application has never loaded the text."""
+    store, features = MemoryObjectStore(), MemoryFeatureStore()
+    tiny_moderation.deliver(store, tiny_moderation.world(200))
+    tiny_moderation.registered(store)
+    log = _Log()
+    app = make_app(SYSTEM, store, features, log, features=features, now=lambda: tiny_moderation.NOW)
+    body = {"text": "a jackpot of bread", "item_id": "mine", "author_id": "a1"}
+    answer = json.loads(app(Request("POST", "/v1/moderation/decisions", {}, json.dumps(body).encode())).body)
+    assert answer["decisions"][0]["action"] == "remove"
+    store.write(f"predictions/moderation/{tiny_moderation.NOW:%Y/%m/%d}/lines", b"".join(log.lines))
+    review.appeal(store, "mine", who="a1", now=tiny_moderation.NOW)
+    [waits] = review.waiting(store, now=tiny_moderation.NOW)
+    assert (waits.why, waits.text) == ("appeal", "a jackpot of bread")
+    review.decide(store, "mine", {"spam": 0}, who="ann", now=tiny_moderation.NOW, source="appeal")
+    for key in list(store.keys("raw/moderation/")):
+        body = store.read(key).body
+        receipt = ingest(RawObject(key, "v1", tiny_moderation.NOW, len(body), io.BytesIO(body)), SYSTEM, store)
+        assert not receipt.refused
+        assert not receipt.quarantined
+    later = tiny_moderation.NOW + timedelta(days=1)
+    manifest = make_snapshot(SYSTEM, store, now=later, minimum_cases=5)
+    found = {}
+    for part in ("train", "validation", "test"):
+        name = f"snapshots/moderation/{manifest.snapshot_id}/{part}/examples.parquet"
+        for row in pq.read_table(io.BytesIO(store.read(name).body)).to_pylist():
+            found[row["text"]] = dict(zip(row["labels"], row["values"], strict=True))
+    assert found["a jackpot of bread"] == {"spam": 0.0}
+
+
+class _Log:
+    def __init__(self) -> None:
+        self.lines: list[bytes] = []
+
+    def send(self, system: str, lines: Sequence[bytes]) -> set[int]:
+        self.lines += lines
+        return set()
 
 
 def test_a_snapshot_without_enough_of_any_label_is_refused(

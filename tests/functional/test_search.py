@@ -186,6 +186,8 @@ def test_filters_hold_and_facets_count_what_matches(served):
         ({"query": "x", "facets": ["colour"]}, "facets: there is no category"),
         ({"query": "x", "limit": 101}, "limit"),
         ({"query": "x", "between": {"rating": {"least": "1"}}}, "between"),
+        ({"query": "x", "between": {"rating": {}}}, "between.rating"),
+        ({"query": "x", "between": {"rating": {"least": 2, "greatest": 1}}}, "between.rating"),
     ],
 )
 def test_a_bad_request_is_told_what_is_wrong(served, body, what):
@@ -214,6 +216,23 @@ def test_what_finds_nothing_is_logged_and_reported(served):
     assert (report.searches, report.zero, report.filtered) == (4, 3, 1)
     assert report.queries == (("zzyzx qqq", 2),)
     assert report.share == 0.75
+
+
+def test_with_meaning_too_nothing_is_found_where_nothing_is_near_enough(made):
+    from twinloop.systems.search.zero_results import zero_results
+
+    components = {name: dict(files) for name, files in made["hybrid"].items()}
+    fusion = json.loads(components["vectors"]["fusion.json"]) | {"least": 0.999}
+    components["vectors"]["fusion.json"] = json.dumps(fusion).encode()
+    store, stream = MemoryObjectStore(), Stream()
+    registered(store, components, "hybrid")
+    app = make_app(SYSTEM, store, None, stream)
+    assert ask(app, query=TITLE)["items"]
+    assert not stream.lines[-1]["zero"]
+    told = ask(app, query="zzyzx qqq")
+    assert (told["items"], told["total"], told["preset"]) == ([], 0, "balanced")
+    assert stream.lines[-1]["zero"]
+    assert zero_results([json.dumps(stream.lines[-1])]).queries == (("zzyzx qqq", 1),)
 
 
 def test_without_a_model_that_works_words_alone_answer(made):
@@ -266,6 +285,7 @@ def test_an_index_follows_its_items_without_a_gap(served, made):
     assert after["index_version"] != before["index_version"]
     assert rows[0]["item_id"] not in [item["item_id"] for item in ask(app, query=TITLE)["items"]]
     assert index_rebuild.refresh(registry, changed, lambda files: None, by="t") is None
+    assert registry.alias("previous").version == before["model_version"]  # there was none
     registry.rollback(why="a test", by="tests")
     assert ask(app, query=TITLE)["items"][0]["item_id"] == before["items"][0]["item_id"]
 
@@ -280,7 +300,7 @@ def test_a_rebuilt_index_is_the_one_that_a_build_from_nothing_makes(made):
 def test_an_accident_and_a_race_leave_the_old_index(served):
     registry, app, _ = served
     before = ask(app, query=TITLE)["model_version"]
-    with pytest.raises(BadInputError, match="only 3 of the 300 documents"):
+    with pytest.raises(BadInputError, match="only 3 of the 300 items"):
         index_rebuild.refresh(registry, items(WORLD)[:3], lambda files: None, by="t")
 
     def refuses(files):

@@ -19,6 +19,7 @@ from search_folder import install_encoder
 from twinloop import systems
 from twinloop.aws import clients
 from twinloop.commands.search import log_lines
+from twinloop.contracts.system import Refresh
 from twinloop.datasets.simulator.run import simulate
 from twinloop.datasets.simulator.searches import SearchWorld
 from twinloop.datasets.simulator.settings import SearchSettings
@@ -31,9 +32,9 @@ from twinloop.ingest.limits import DEFAULTS
 from twinloop.ingest.process import ingest
 from twinloop.ingest.source import RawObject
 from twinloop.ports import MemoryObjectStore
+from twinloop.registry.refresh import refresh
 from twinloop.registry.registry import Registry
 from twinloop.serving.loading import load_models
-from twinloop.systems.search.reindex import reindex
 
 ROOT = Path(__file__).parents[2]
 NOON = datetime(2025, 6, 1, 12, tzinfo=UTC)
@@ -103,15 +104,21 @@ def test_the_gate_judges_queries_that_no_job_has_seen_and_promotes(loop):
 
     row = {"item_id": "fresh", "title": "Unheard Of", "text": "new", "attributes": {"rating": 9}}
     deliver(store, "items/more.jsonl", json.dumps(row).encode())
-    made = reindex(store, by="a test")
-    assert made.documents == SETTINGS.items + 1
+    made = refresh(SYSTEM, store, Refresh(by="a test"))
+    assert made.items == SETTINGS.items + 1
     assert registry.alias("champion").version == made.version
     assert made.version in made.said
     predictor = SYSTEM.predictor(load_models(registry.read_release(made.version)))
     assert predictor.rank("unheard of")[0] == "fresh"
-    again = reindex(store, by="a test")
+    again = refresh(SYSTEM, store, Refresh(by="a test"))
     assert again.version is None
     assert "nothing has changed" in again.said
+
+    deliver(store, "items/off.jsonl", json.dumps(row | {"deleted": True}).encode())
+    gone = refresh(SYSTEM, store, Refresh(by="a test"))
+    assert gone.items == SETTINGS.items
+    predictor = SYSTEM.predictor(load_models(registry.read_release(gone.version)))
+    assert "fresh" not in predictor.rank("unheard of")
 
 
 def groups(folder):
@@ -121,7 +128,7 @@ def groups(folder):
 
 
 def test_the_function_has_nothing_to_do_before_anything_was_learnt(monkeypatch):
-    spec = importlib.util.spec_from_file_location("index_handler", ROOT / "functions" / "index" / "handler.py")
+    spec = importlib.util.spec_from_file_location("refresh_handler", ROOT / "functions" / "refresh" / "handler.py")
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
@@ -131,7 +138,7 @@ def test_the_function_has_nothing_to_do_before_anything_was_learnt(monkeypatch):
     clients.forget()
     with mock_aws():
         boto3.client("s3").create_bucket(Bucket="data")
-        told = module.handler({}, None)
+        told = module.handler({"system": "search"}, None)
     clients.forget()
     assert (told["version"], told["fresh"]) == (None, 0)
     assert "twinloop learn search" in told["said"]

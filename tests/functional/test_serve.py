@@ -9,7 +9,6 @@ import pytest
 import tiny_system
 from moto import mock_aws
 
-from twinloop import systems
 from twinloop.aws import clients
 from twinloop.aws.objects import S3ObjectStore
 from twinloop.aws.online_store import DynamoOnlineStore
@@ -22,7 +21,7 @@ PATH = "/v1/video/recommendations"
 
 
 @pytest.fixture
-def cloud(monkeypatch):
+def cloud(monkeypatch, register):
     settings = {
         "AWS_DEFAULT_REGION": "us-east-1",
         "AWS_ACCESS_KEY_ID": "test",
@@ -35,7 +34,7 @@ def cloud(monkeypatch):
     }
     for name, value in settings.items():
         monkeypatch.setenv(name, value)
-    monkeypatch.setitem(systems._registered, "video", tiny_system.SYSTEM)
+    register(tiny_system.SYSTEM)
     with mock_aws():
         clients.forget()
         s3 = boto3.client("s3")

@@ -12,8 +12,10 @@ import pytest
 
 from twinloop import systems
 from twinloop.commands.labelled import read_labelled
+from twinloop.contracts.system import Refresh
 from twinloop.datasets.simulator.run import simulate
 from twinloop.datasets.simulator.settings import SuggestionsSettings, WorldSettings
+from twinloop.errors import BadInputError
 from twinloop.evaluation.messages import JudgeRequest, PromoteRequest
 from twinloop.evaluation.run import judge_results, promote
 from twinloop.features.live import apply_events
@@ -24,6 +26,7 @@ from twinloop.ingest.process import ingest
 from twinloop.ingest.source import RawObject
 from twinloop.ingest.upload import plan
 from twinloop.ports import MemoryObjectStore
+from twinloop.registry.refresh import refresh
 from twinloop.registry.registry import Registry
 from twinloop.serving.http import Request
 from twinloop.serving.loading import load_models
@@ -97,7 +100,7 @@ class Served:
 
     def __init__(self, bucket):
         self.now, self.system, self.store = NOW, systems.load("suggestions"), MemoryFeatureStore()
-        assert materialise(self.system, bucket, self.store, features=self.store)["counted"]["items"] == WORLD.items
+        assert materialise(self.system, bucket, self.store, features=self.store)["counted"]["items"] >= WORLD.items
         self.bucket = bucket
         self.begin()
 
@@ -154,6 +157,62 @@ def test_what_is_answered_is_coming_near_and_told_why(served):
     assert any(event["reasons"] for event in answer["events"])
     local = [event["local_start"] for event in answer["events"] if "distance_km" in event]
     assert all(start.endswith("+01:00") for start in local)  # Berlin's winter
+
+
+def row(item_id, **more):
+    """A row of items as an application sends it."""
+    starts, published = (NOW + timedelta(hours=hours) for hours in (30, -1))
+    told = {"item_id": item_id, "title": f"Event {item_id}", "topics": ["jazz"], "time_zone": "Europe/Berlin"}
+    return told | BERLIN | {"starts_at": starts.isoformat(), "published_at": published.isoformat()} | more
+
+
+def deliver(bucket, name, *rows):
+    body, key = "".join(json.dumps(row) + "\n" for row in rows).encode(), f"raw/suggestions/items/{name}.jsonl"
+    ingest(RawObject(key, "1", NOW, len(body), io.BytesIO(body)), systems.load("suggestions"), bucket)
+    assert not list(bucket.keys("quarantine/"))
+
+
+def test_a_champion_that_stays_suggests_what_was_published_after_it_was_learnt(judged, bucket):
+    """In a bucket of its own: what is loaded here is nobody else's."""
+    own = MemoryObjectStore()
+    for key in bucket.keys(""):
+        own.write(key, bucket.read(key).body)
+    system, registry = systems.load("suggestions"), Registry(own, "suggestions")
+    learnt, how = registry.alias("champion").version, Refresh(by="a test", now=lambda: NOW)
+    assert refresh(system, own, how).version is None  # it was learnt of this very lake
+    deliver(own, "fresh", row("fresh"), row("tomorrow", published_at=(NOW + timedelta(days=1)).isoformat()))
+    made = refresh(system, own, how)
+    assert (made.fresh, made.version) == (2, registry.alias("champion").version)
+    assert made.version != learnt
+    assert registry.release(made.version).rung == registry.release(learnt).rung
+
+    served = Served(own)
+    near = {"radius_km": 1, "limit": 100}
+    suggested = [one["item_id"] for one in served.ask(**near)["events"]]
+    assert "fresh" in suggested
+    assert "tomorrow" not in suggested
+    served.now = NOW + timedelta(hours=25)
+    assert "tomorrow" in [one["item_id"] for one in served.ask(**near)["events"]]
+
+    later = Refresh(by="a test", now=lambda: NOW + timedelta(hours=1))  # some events have begun since
+    assert refresh(system, own, later).version is None
+    deliver(own, "off", row("fresh", cancelled=True))
+    assert refresh(system, own, later).fresh == 1
+    assert "fresh" not in [one["item_id"] for one in Served(own).ask(**near)["events"]]
+    assert registry.alias("previous").version == learnt  # the models before are what a rollback is for
+
+
+def test_a_lake_that_lost_its_events_changes_nothing(judged, bucket):
+    own = MemoryObjectStore()
+    for key in bucket.keys("registry/"):
+        own.write(key, bucket.read(key).body)
+    deliver(own, "alone", row("alone"))
+    system, champion = systems.load("suggestions"), Registry(own, "suggestions").alias("champion")
+    with pytest.raises(BadInputError, match="only 0 of the"):
+        refresh(system, own, Refresh(by="a test", now=lambda: NOW))
+    assert Registry(own, "suggestions").alias("champion") == champion
+    made = refresh(system, own, Refresh(by="a test", least_share=0, now=lambda: NOW))
+    assert made.items == 1
 
 
 def test_a_cancelled_event_is_gone(served):

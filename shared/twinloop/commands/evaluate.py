@@ -51,7 +51,10 @@ def evaluate(
     ] = None,
     log: Annotated[
         Path | None,
-        typer.Option(help="Predictions as they were logged, a file or a folder: estimate what a preset would earn."),
+        typer.Option(
+            help="Predictions as they were logged, a file or a folder: estimate what a preset would earn. "
+            "For systems whose events say what was liked."
+        ),
     ] = None,
     preset: Annotated[str | None, typer.Option(help="With --log: which; the default one if none is named.")] = None,
     explore: Annotated[
@@ -126,11 +129,16 @@ def from_log(name: str, log: Path, events: Path, *, preset: str | None = None, e
 
     Raises:
         BadInputError: A file cannot be read, the system has no such preset, or the log says nothing of it.
-        NotFoundError: The system has no presets or no labelled files.
+        NotFoundError: The system has no presets or no labelled files, or does not say what was liked.
     """
     system = systems.load(name)
     if system.evaluation is None or not system.presets:
         raise NotFoundError(f"{name} has no presets to compare")
+    if not system.knows_likes:
+        raise NotFoundError(
+            f"--log rewards a list by what was liked, and none of {name}'s events says that (the system has no "
+            "`strength`); let a challenger serve, and compare what came of the arms"
+        )
     wanted = preset or next(iter(system.presets))
     if wanted not in system.presets:
         raise BadInputError(f"there is no preset {wanted!r}; {name} has {', '.join(system.presets)}")

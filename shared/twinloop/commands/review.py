@@ -14,7 +14,7 @@ from rich.table import Table
 from twinloop.commands.api import ask
 from twinloop.commands.screen import console, plainly, styled
 from twinloop.commands.target import Deployment, deployment
-from twinloop.errors import BadInputError
+from twinloop.errors import BadInputError, UnavailableError
 from twinloop.systems.moderation import review as people
 from twinloop.systems.moderation.policy import read_hashes, read_policy
 from twinloop.systems.moderation.release import change, served_policy
@@ -25,6 +25,7 @@ Item = Annotated[str, typer.Argument(help="A text's id, as `twinloop review queu
 Labels = Annotated[list[str], typer.Argument(help="hate=1 offensive=0 ...")]
 Who = Annotated[str | None, typer.Option("--as", help="Who says so; by default your name here.")]
 Note = Annotated[str, typer.Option("--note", help="Kept with it.")]
+Days = Annotated[int, typer.Option("--days", min=1, max=366, help="Of the log that are looked at.")]
 _SHOWN_CHARACTERS = 200
 
 
@@ -32,11 +33,13 @@ _SHOWN_CHARACTERS = 200
 @plainly
 def queue(
     limit: Annotated[int, typer.Option("--limit", min=1, help="Texts at most.")] = 20,
-    days: Annotated[int, typer.Option("--days", min=1, max=366, help="Of the log.")] = people.DAYS,
+    days: Days = people.DAYS,
 ) -> None:
     """Show what waits for a decision: appeals, disagreements, then first decisions. The texts may be hurtful."""
     found = people.waiting(deployment().store, now=_now(), days=days)
-    table = Table(title=f"{len(found)} texts wait", title_justify="left", box=SIMPLE_HEAD, pad_edge=False)
+    table = Table(
+        title=f"{len(found)} texts wait, of the last {days} days", title_justify="left", box=SIMPLE_HEAD, pad_edge=False
+    )
     for heading in ("item", "waits for", "because", "text", "said"):
         table.add_column(heading, overflow="fold")
     for one in found[:limit]:
@@ -48,10 +51,10 @@ def queue(
 
 @app.command()
 @plainly
-def decide(item: Item, labels: Labels, who: Who = None, note: Note = "") -> None:
+def decide(item: Item, labels: Labels, who: Who = None, note: Note = "", days: Days = people.DAYS) -> None:
     """Say which labels a text has; the words become labels to learn from."""
-    place = deployment()
-    events = people.decide(place.store, item, _labels(labels), who=who or getpass.getuser(), now=_now(), note=note)
+    place, name = deployment(), who or getpass.getuser()
+    events = people.decide(place.store, item, _labels(labels), who=name, now=_now(), note=note, days=days)
     _tell(place, item, events)
 
 
@@ -62,14 +65,16 @@ def appeal(
     labels: Annotated[list[str] | None, typer.Argument(help="The decision about it; none: somebody appeals.")] = None,
     who: Who = None,
     note: Note = "",
+    days: Days = people.DAYS,
 ) -> None:
     """Keep that somebody appeals, or, with labels, decide an appeal: that overrules what reviewers said."""
     place, name = deployment(), who or getpass.getuser()
     if not labels:
-        people.appeal(place.store, item, who=name, now=_now(), note=note)
+        people.appeal(place.store, item, who=name, now=_now(), note=note, days=days)
         console.print(f"{item} waits for somebody else's decision")
         return
-    events = people.decide(place.store, item, _labels(labels), who=name, now=_now(), source="appeal", note=note)
+    given = _labels(labels)
+    events = people.decide(place.store, item, given, who=name, now=_now(), source="appeal", note=note, days=days)
     _tell(place, item, events)
 
 
@@ -119,8 +124,15 @@ def _labels(given: list[str]) -> dict[str, int]:
 
 def _tell(place: Deployment, item: str, events: list[dict[str, object]]) -> None:
     if events:
-        ask(place, "/v1/moderation/events", {"events": events})
-    what = f"; its author's record says {events[0]['type']}" if events else ""
+        try:
+            ask(place, "/v1/moderation/events", {"events": events})
+        except UnavailableError as error:
+            raise UnavailableError(
+                f"the word on {item} is kept, but its author's record does not know of it: decide the same once more, "
+                f"which tells it ({error})"
+            ) from error
+        people.mark_told(place.store, events)
+    what = f"; its author's record says {events[-1]['type']}" if events else ""
     console.print(styled("kept", "bold green"), f"{item}{what}")
 
 

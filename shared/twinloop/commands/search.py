@@ -1,8 +1,7 @@
-"""`twinloop reindex` and `twinloop zero-results`: an index that follows its items, and what nobody found."""
+"""`twinloop zero-results`: what people searched for, and nobody found."""
 
 from __future__ import annotations
 
-import getpass
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from typing import Annotated
@@ -17,22 +16,6 @@ from twinloop.ports import ObjectStore
 
 SYSTEM = "search"
 _LARGEST_LOG = 512 * 1024 * 1024
-
-
-@plainly
-def reindex(
-    *,
-    least_share: Annotated[
-        float, typer.Option(help="Share of the index's documents that must still be there; less is an accident.")
-    ] = 0.5,
-) -> None:
-    """Build search's index of the items in the lake, behind the models that serve, and let it serve.
-
-    Texts that have not changed keep their vectors. Running functions take it up within 30 seconds, without a gap.
-    """
-    from twinloop.systems.search.reindex import reindex as build  # noqa: PLC0415 - it takes [dataset] and [training]
-
-    console.print(build(deployment().store, by=getpass.getuser(), least_share=least_share).said, soft_wrap=True)
 
 
 @plainly

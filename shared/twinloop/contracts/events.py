@@ -114,7 +114,7 @@ VIDEO_TABLES: dict[str, type[Contract]] = {"users": UserRow, "items": VideoItemR
 
 
 class AdItemRow(Contract):
-    """An ad. What it may cost a day is `daily_budget` among its attributes; see `systems/ads/features.py`."""
+    """An ad. What it may cost a day is `daily_budget` among its attributes."""
 
     item_id: Id
     advertiser_id: Id | None = None
@@ -148,13 +148,17 @@ ADS_TABLES: dict[str, type[Contract]] = {"users": UserRow, "items": AdItemRow, "
 
 
 class SearchItemRow(Contract):
-    """A document that can be found; texts and numbers among its attributes are searched and filtered by, too."""
+    """A document that can be found; texts and numbers among its attributes are searched and filtered by, too.
+
+    One that is `deleted` is found no more, from the next index on; delivered again without that, it is.
+    """
 
     item_id: Id
     title: Text
     text: Text | None = None
     tags: Tags = Field((), max_length=100)
     attributes: dict[str, Any] | None = None
+    deleted: bool | None = None
     extra: str | None = None
 
 
@@ -162,7 +166,8 @@ class SearchEventRow(Contract):
     """A query with the list that answered it, or a click on an item of that list.
 
     A query and the clicks that came of it share `request_id`; without it nothing is learnt from them. `shown` are the
-    items of the list, best first, as far as the user could see them; `position` of a click counts from 0.
+    items of the list, best first, as far as the user could see them; `offset` says how many stood before the first of
+    them, on earlier pages. `position` of a click counts from 0.
     """
 
     event_id: Id
@@ -174,6 +179,7 @@ class SearchEventRow(Contract):
     request_id: Id | None = None
     position: Annotated[int, Field(ge=0, le=1_000_000)] | None = None
     shown: Tags = Field((), max_length=100)
+    offset: Annotated[int, Field(ge=0, le=1_000_000)] | None = None
     context: dict[str, Any] | None = None
     extra: str | None = None
 
@@ -234,7 +240,8 @@ class ModerationLabelRow(Contract):
     """What one person says of one label of one text. Whoever was not asked about a label says nothing of it.
 
     A reviewer's latest word counts. Where there are appeals, they count alone. Rows without `reviewer_id` are one
-    reviewer of their source.
+    reviewer of their source. `text` is what the person read, where it may not be what the item has by now, or its first
+    10,000 characters.
     """
 
     identity_columns: ClassVar[tuple[str, ...] | None] = ()  # many say something of one item
@@ -245,6 +252,7 @@ class ModerationLabelRow(Contract):
     source: Literal["reviewer", "appeal", "import"]
     time: EventTime
     reviewer_id: Id | None = None
+    text: Annotated[str, StringConstraints(max_length=100_000)] | None = None
     extra: str | None = None
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from twinloop.contracts.artefacts import Case, ComponentManifest
@@ -158,6 +159,39 @@ class Evaluation:
 
 
 @dataclass(frozen=True)
+class Refresh:
+    """How a champion is given the items that the lake holds now.
+
+    Attributes:
+        by: Who does it, for the registry's history.
+        least_share: Of the items that it has, how many must still be there; less is taken for an accident.
+        memory_mb: What DuckDB may use; past that it spills to the disk.
+        now: The present, with a time zone.
+    """
+
+    by: str
+    least_share: float = 0.5
+    memory_mb: int = 2048
+    now: Callable[[], datetime] = lambda: datetime.now(UTC)
+
+
+class Refreshed(NamedTuple):
+    """What came of it.
+
+    Attributes:
+        version: Of the release that serves from now on; None where there was nothing to do.
+        items: How many it has.
+        fresh: How many of these it had not, or not as they are now.
+        said: The same in words, or why there was nothing to do.
+    """
+
+    version: str | None
+    items: int
+    fresh: int
+    said: str
+
+
+@dataclass(frozen=True)
 class Predictions:
     """What releases say of an item before it is shown, for the gate to hold against what came of it.
 
@@ -209,6 +243,8 @@ class System:
         predictions: How a release is asked what becomes of an impression; None where none predicts that.
         examples: How its tables become labelled examples; None where it learns from what was shown to users. With
             them, snapshots hold no interactions, and no events are needed.
+        refresh: (object store, how) -> what came of it: a release with the champion's models and the items that the
+            lake holds now, in the champion's place; see `registry/refresh.py`. None where releases hold no items.
         carried: By component, files beside the model that people wrote and no job makes: a candidate is judged, and
             serves, with those of the champion.
     """
@@ -227,6 +263,7 @@ class System:
     outcomes: Outcomes | None = None
     predictions: Predictions | None = None
     examples: Examples | None = None
+    refresh: Callable[[Any, Refresh], Refreshed] | None = None
     carried: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -275,6 +312,11 @@ class System:
         missing = [table for table in self.examples.tables if table not in self.tables]
         if missing:
             raise ValueError(f"{name} has no row contract of the table {missing[0]!r} that its examples are made of")
+
+    @property
+    def knows_likes(self) -> bool:
+        """Whether it says which events speak for an item (`strength`); otherwise no list can be rewarded by them."""
+        return self.strength is not _no_evidence
 
     @property
     def definitions(self) -> tuple[Feature, ...]:

@@ -26,7 +26,7 @@ from twinloop.evaluation.guards import (
 )
 from twinloop.evaluation.intervals import Interval, mean_interval, paired_gain
 from twinloop.evaluation.slices import slice_gains, unmeasured
-from twinloop.evaluation.subgroups import FALSE_POSITIVES, NEGATIVES, subgroup_rates, untold
+from twinloop.evaluation.subgroups import FALSE_POSITIVES, NEGATIVES, subgroup_rates, unguarded, untold
 from twinloop.evaluation.verdict import (
     Candidate,
     Champion,
@@ -161,6 +161,7 @@ class _Ladder:
             slices=gains,
             vetoes=(*vetoes, *lost),
             subgroups=subgroups,
+            unguarded=unguarded(self.policy, candidate.scores),
             # A loss in a slice depends on who the champion is; what a rung is worth to the ladder does not.
             earned=not vetoes and all(c is None or c.won for c in (over_baseline, over_simpler)),
         )

@@ -40,7 +40,7 @@ class Prediction:
     drawn: bool
     items: tuple[str, ...]
     propensities: tuple[float, ...]
-    tried: frozenset[int]
+    tried: frozenset[int] | None  # None: the log does not say
     known: tuple[float, ...]  # what the model of the reward is told
 
 
@@ -85,7 +85,7 @@ def off_policy(
         lines: Of the log, in any order; a prediction that comes twice counts once.
         rewards: What came of the items.
         preset: The policy under evaluation.
-        explore: Whether it would try new items out as it does; False: every place keeps its usual item.
+        explore: Whether it would leave to chance what it does; False: every place keeps its usual item.
         confidence: Of the intervals.
 
     Returns:
@@ -95,7 +95,8 @@ def off_policy(
         compared within presets; None where no place was left to chance.
 
     Raises:
-        BadInputError: A line is no prediction, no round is left, or the preset was never drawn.
+        BadInputError: A line is no prediction, no round is left, the preset was never drawn, or the log does not say
+            what was tried out and `explore` is false.
     """
     every, left_out = _predictions(lines)
     rounds = [p for p in every if p.drawn and p.preset is not None]
@@ -114,6 +115,11 @@ def off_policy(
     earned = np.array([sum(rewards.get((p.prediction_id, item), 0.0) for item in p.items) for p in rounds])
     wanted = np.array([p.preset == preset for p in rounds], dtype=np.float64)
     propensities = np.array([p.propensity for p in rounds])
+    if not explore and any(p.tried is None for p in rounds):
+        raise BadInputError(
+            "this log does not say which items were tried out, so what the preset would earn without is not known; "
+            "ask without --no-explore"
+        )
     if not explore:  # a trial's draw is part of the round: the policy would have made another
         propensities = propensities * np.array([math.prod(p.propensities) for p in rounds])
         wanted = wanted * np.array([not p.tried for p in rounds])
@@ -160,7 +166,7 @@ def _predictions(lines: Iterable[Mapping[str, Any]]) -> tuple[list[Prediction], 
 def _prediction(line: Mapping[str, Any]) -> Prediction:
     items = tuple(str(item_id) for item_id, _ in line["items"])
     propensities = tuple(float(p) for p in line["propensities"] or [1.0] * len(items))
-    tried = frozenset(int(place) for place in line["tried"])
+    tried = None if line.get("tried") is None else frozenset(int(place) for place in line["tried"])
     if len(propensities) != len(items) or not all(0 < p <= 1 for p in propensities):
         raise ValueError("propensities that are not of its items")
     if tried and not 0 <= min(tried) <= max(tried) < len(items):
@@ -173,7 +179,11 @@ def _prediction(line: Mapping[str, Any]) -> Prediction:
         items=items,
         propensities=propensities,
         tried=tried,
-        known=(float(line["cold"]), math.log1p(max(float(line["history_events"]), 0.0)), float(len(items))),
+        known=(
+            float(line.get("cold", False)),
+            math.log1p(max(float(line.get("history_events", 0)), 0.0)),
+            float(len(items)),
+        ),
     )
 
 
@@ -203,11 +213,14 @@ def _trials(every: list[Prediction], rewards: Rewards, confidence: float) -> dic
 
     Chance decides at a preset's own rate, so the two are compared within presets: pooled, what is tried would look like
     the lists of the presets that try most. `tried` and `usual` are means over presets, each with its share of all these
-    places. A preset that tried at two rates, or of which only one kind was seen, is left out, by name.
+    places. A preset that tried at two rates, or of which only one kind was seen, is left out, by name. A prediction of
+    which the log does not say what was tried is passed over.
     """
     earned: dict[str, dict[bool, list[float]]] = {}
     rates: dict[str, set[float]] = {}
     for prediction in every:
+        if prediction.tried is None:
+            continue
         preset = str(prediction.preset)
         for place, propensity in enumerate(prediction.propensities):
             tried = place in prediction.tried

@@ -127,9 +127,9 @@ def cost_plot(points: Sequence[Point], cost: str, quality: str) -> str:
         axes.set_xscale("log")
         axes.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
         axes.xaxis.set_minor_formatter(lambda value, _: "")
-        axes.set_xlim(min(costs) / 2, max(costs) * 4)
+        axes.set_xlim(min(costs) / 2, max(costs) * 2)
     else:
-        axes.set_xlim(0, 1.6 * (max(costs) or 1.0))  # from 0, so that what costs about the same looks it
+        axes.set_xlim(0, 1.15 * (max(costs) or 1.0))  # from 0, so that what costs about the same looks it
     _label(axes, {point: math.sqrt(area / math.pi) for point, area in areas.items()})
     axes.set_xlabel(cost)
     axes.set_ylabel(quality)
@@ -190,22 +190,43 @@ def _shares(most: float) -> list[float]:
 
 
 def _label(axes: Any, points: Mapping[Point, float]) -> None:
-    """Write each name to the right of its point, which is so many points wide, moved up where two would overlap."""
+    """Write the names beside the plot, each with a line to its point, which is so many points wide."""
     low, high = axes.get_ylim()
-    step = (high - low) * 0.075
-    taken = low - step
-    for point in sorted(points, key=lambda point: point.y.mean):
-        height = max(point.y.mean, taken + step)
-        taken = height
+    ordered = sorted(points, key=lambda point: point.y.mean)
+    for point, height in zip(ordered, apart([p.y.mean for p in ordered], (high - low) * 0.075), strict=True):
         axes.annotate(
             _short(point.label),
-            (point.x, height),
-            xytext=(points[point] + 4, 0),
-            textcoords="offset points",
+            (point.x, point.y.mean),
+            xytext=(1.03, height),
+            textcoords=axes.get_yaxis_transform(),
             va="center",
             color=INK,
             fontsize=8.5,
+            arrowprops={
+                "arrowstyle": "-",
+                "color": FAINT,
+                "linewidth": 0.6,
+                "shrinkA": 2,
+                "shrinkB": points[point],
+                "relpos": (0, 0.5),
+                "zorder": 1,
+            },
         )
+    axes.set_ylim(low, high)
+
+
+def apart(heights: Sequence[float], step: float) -> list[float]:
+    """Return the heights nearest to these, which rise, by least squares, that are at least so far apart."""
+    # What is to be a step apart may be equal once the steps are taken off, and that is isotonic regression.
+    blocks: list[tuple[float, int]] = []
+    for place, height in enumerate(heights):
+        mean, count = height - place * step, 1
+        while blocks and blocks[-1][0] > mean:
+            before, many = blocks.pop()
+            mean, count = (before * many + mean * count) / (many + count), many + count
+        blocks.append((mean, count))
+    level = [mean for mean, count in blocks for _ in range(count)]
+    return [mean + place * step for place, mean in enumerate(level)]
 
 
 def _figure(height: float) -> tuple[Figure, Any]:

@@ -77,6 +77,23 @@ def subgroup_rates(policy: GatePolicy, scores: CaseScores) -> tuple[SubgroupRate
     return tuple(found)
 
 
+def unguarded(policy: GatePolicy, scores: CaseScores) -> tuple[str, ...]:
+    """Return in words which labels of guarded slices have too few negatives for a veto, in the declared order."""
+    if NEGATIVES not in scores.metrics:
+        return ()
+    clean, least = scores.metrics[NEGATIVES] > 0, policy.minimum_slice_cases
+    found = []
+    for name in policy.false_positive_slices:
+        labels = scores.slices.get(name)
+        there = [] if labels is None else [str(label) for label in np.unique(labels[labels != ""])]
+        if labels is not None and len(there) == 1:
+            found.append(f"{name} (all cases are {there[0]!r})")
+        elif labels is not None:
+            counts = {label: int((clean & (labels == label)).sum()) for label in there}
+            found += [f"{name} {label!r} ({count} of {least})" for label, count in counts.items() if count < least]
+    return tuple(found)
+
+
 def untold(policy: GatePolicy, scores: CaseScores) -> tuple[str, ...]:
     """Return the guarded slices that no case carries, or all of them where the judge does not say who is acted upon."""
     if NEGATIVES not in scores.metrics or FALSE_POSITIVES not in scores.metrics:

@@ -102,7 +102,7 @@ class Judged:
 
     `over_simpler` is the comparison with the best simpler rung that held its place; `over_champion` decides. `earned`:
     it can be served and pays for its complexity. `standing` says in words what became of it. `subgroups` are the
-    rates of false positives inside the guarded slices.
+    rates of false positives inside the guarded slices; `unguarded` are those with too few cases for a veto, in words.
     """
 
     rung: Rung
@@ -118,6 +118,7 @@ class Judged:
     earned: bool
     standing: str = ""
     subgroups: tuple[SubgroupRate, ...] = ()
+    unguarded: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

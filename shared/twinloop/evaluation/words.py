@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 from twinloop.contracts.spec import GatePolicy
@@ -15,7 +16,7 @@ def gain_words(comparison: Comparison) -> str:
     relation = "above" if comparison.won else "not above"
     return (
         f"{gain.mean:+.4f} over {comparison.rival}, {gain.confidence:.0%} interval {gain.low:+.4f} to "
-        f"{gain.high:+.4f}, lower bound {relation} {comparison.margin:.4f}"
+        f"{gain.high:+.4f}, lower bound {relation} {_margin(comparison.margin)}"
     )
 
 
@@ -62,7 +63,12 @@ def promotion(policy: GatePolicy, winner: Judged, champion: JudgedChampion | Non
         guards.append(f"{sum(gain.enough for gain in winner.slices)} slices without a loss")
     gained = f" It gains {'; '.join(reasons)}." if reasons else ""
     metric = metric_words(policy.primary, winner.measured.metrics[policy.primary])
-    return f"promote {winner.rung.name}: {metric}{against}.{gained} Guardrails hold: {', '.join(guards)}."
+    blind = (
+        f" NOT GUARDED against wrong actions, too few cases with nothing to act upon: {', '.join(winner.unguarded)}."
+        if winner.unguarded
+        else ""
+    )
+    return f"promote {winner.rung.name}: {metric}{against}.{gained} Guardrails hold: {', '.join(guards)}.{blind}"
 
 
 def keeping(policy: GatePolicy, judged: Sequence[Judged], champion: JudgedChampion | None) -> str:
@@ -93,3 +99,9 @@ def _distinct(comparisons: Sequence[Comparison | None]) -> list[Comparison]:
         if comparison and all(comparison.gain != known.gain for known in found):
             found.append(comparison)
     return found
+
+
+def _margin(value: float) -> str:
+    """Say what is asked for with four decimals, or as many more as two digits take: little is not nothing."""
+    decimals = 4 if value <= 0 else max(4, 1 - math.floor(math.log10(value)))
+    return f"{value:.{decimals}f}"

@@ -2,7 +2,8 @@
 
 The object of an alias is the record of its latest move. So the object that decides a race also tells who won it, and
 a mover that dies before it has written the history loses nothing: whoever comes next writes that entry from the
-object. `previous` has no object of its own; it is where `champion` came from, and therefore moves with it atomically.
+object. `previous` has no object of its own; it is where `champion` came from, or what a move says that it kept, and
+therefore moves with it atomically.
 """
 
 from __future__ import annotations
@@ -50,10 +51,16 @@ class Move(Contract):
     sequence: int = Field(ge=1)
     version: str | None = Field(description="Where the alias points since; None: nowhere.")
     came_from: str | None
+    kept: str | None = Field(None, description="Where `previous` points since; None: where the alias came from.")
     moved_at: datetime
     by: _Who
     why: _Why
     move_id: str
+
+    @property
+    def before(self) -> str | None:
+        """Where `previous` points since, for a move of the champion."""
+        return self.kept or self.came_from
 
 
 @dataclass(frozen=True)
@@ -89,7 +96,7 @@ class Aliases:
         """Return where the alias points, or None where it points nowhere."""
         if names.check_alias(alias) == "previous":
             move, etag = self._latest("champion")
-            version = move.came_from if move else None
+            version = move.before if move else None
         else:
             move, etag = self._latest(alias)
             version = move.version if move else None
@@ -105,6 +112,7 @@ class Aliases:
         why: str,
         by: str,
         expected: str | Unset | None = UNSET,
+        keep_previous: bool = False,
     ) -> Move:
         """Point the alias to a version, or nowhere, unless somebody else moves it first.
 
@@ -114,6 +122,7 @@ class Aliases:
             why: In words, for the history.
             by: Who moves it.
             expected: The version (None: nowhere) it must point to now; by default wherever it does.
+            keep_previous: Whether `previous` stays where it is, if it is anywhere.
 
         Returns:
             The move made, or the latest one where the alias pointed there already.
@@ -133,7 +142,8 @@ class Aliases:
             if latest is None:
                 raise NotFoundError(f"{alias} points nowhere already")
             return latest
-        move = self._next(alias, latest, target, why, by)
+        kept = latest.before if keep_previous and latest else None
+        move = self._next(alias, latest, target, why, by, kept=None if kept == target else kept)
         if latest:
             self._record(latest)
         self._swap(move, etag)
@@ -163,7 +173,7 @@ class Aliases:
         except ValidationError as error:
             raise IntegrityError(f"{key} is not an alias; restore it from {self._root}history/") from error
 
-    def _next(self, alias: str, latest: Move | None, to: str | None, why: str, by: str) -> Move:
+    def _next(self, alias: str, latest: Move | None, to: str | None, why: str, by: str, *, kept: str | None) -> Move:
         now = self._clock().astimezone(UTC)
         try:
             return Move(
@@ -171,6 +181,7 @@ class Aliases:
                 sequence=latest.sequence + 1 if latest else 1,
                 version=to,
                 came_from=latest.version if latest else None,
+                kept=kept,
                 moved_at=max(now, latest.moved_at) if latest else now,
                 by=by,
                 why=why,

@@ -188,7 +188,16 @@ class Registry:
         [(component, version)] = manifest.components.items()
         return manifest.rung, f"{names.model_root(self.system, component)}versions/{names.check_version(version)}/"
 
-    def move_alias(self, name: str, to: str | None, *, why: str, by: str, expected: str | Unset | None = UNSET) -> Move:
+    def move_alias(
+        self,
+        name: str,
+        to: str | None,
+        *,
+        why: str,
+        by: str,
+        expected: str | Unset | None = UNSET,
+        keep_previous: bool = False,
+    ) -> Move:
         """Point an alias to a whole release (or, for challenger and shadow, nowhere) by compare-and-swap.
 
         Args:
@@ -197,6 +206,7 @@ class Registry:
             why: In words, for the history.
             by: Who moves it.
             expected: The version (None: nowhere) the alias must point to now; by default wherever it does.
+            keep_previous: Whether `previous` stays where it is, when the champion moves.
 
         Raises:
             NotFoundError, IntegrityError: The release or one of its components is not whole.
@@ -206,11 +216,22 @@ class Registry:
             self._require_whole(to)
         elif name == "champion":
             raise BadInputError("the champion cannot be taken away; promote another release")
-        return self._aliases.move(name, to, why=why, by=by, expected=expected)
+        return self._aliases.move(name, to, why=why, by=by, expected=expected, keep_previous=keep_previous)
 
-    def promote(self, version: str, *, why: str, by: str, expected: str | Unset | None = UNSET) -> Move:
-        """Make a release the champion and the old champion `previous`, in one atomic move."""
-        return self.move_alias("champion", version, why=why, by=by, expected=expected)
+    def promote(
+        self,
+        version: str,
+        *,
+        why: str,
+        by: str,
+        expected: str | Unset | None = UNSET,
+        keep_previous: bool = False,
+    ) -> Move:
+        """Make a release the champion and the old champion `previous`, in one atomic move.
+
+        `keep_previous`: `previous` stays where it is, if it is anywhere: the new champion has the old one's models.
+        """
+        return self.move_alias("champion", version, why=why, by=by, expected=expected, keep_previous=keep_previous)
 
     def rollback(self, *, why: str, by: str, expected: str | Unset | None = UNSET) -> Move:
         """Make `previous` the champion again, and the champion `previous`; twice is back where it began."""
@@ -223,10 +244,10 @@ class Registry:
     def _rollback_target(self, latest: Move | None) -> str:
         if latest is None:
             raise NotFoundError(f"{self.system} has no champion yet; there is nothing to roll back")
-        if latest.came_from is None:
+        if latest.before is None:
             raise NotFoundError(f"{latest.version} is the first champion of {self.system}; there is none before it")
-        self._require_whole(latest.came_from)
-        return latest.came_from
+        self._require_whole(latest.before)
+        return latest.before
 
     def _require_whole(self, version: str) -> None:
         """Read every byte of a release: what is pointed at must be servable at that moment."""

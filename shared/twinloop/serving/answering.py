@@ -196,8 +196,12 @@ def milliseconds(moment: datetime) -> int:
 
 
 def _asks_known(serving: Serving) -> bool:
-    """Say whether any release that may be asked wants more than a history; who asks for nothing need not say so."""
-    return any(getattr(release.predictor, "asks_known", False) for release in serving.releases)
+    """Say whether more than a history is read: a release wants it, or none is loaded that could say.
+
+    Then the release before, or a baseline, is loaded to answer, and its policy may need what is known.
+    """
+    releases = serving.releases
+    return not releases or any(getattr(release.predictor, "asks_known", False) for release in releases)
 
 
 def _asks_history(serving: Serving) -> bool:

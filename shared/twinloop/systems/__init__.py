@@ -17,6 +17,11 @@ def register(system: System) -> None:
     _registered[system.spec.name] = system
 
 
+def forget(name: str) -> None:
+    """Take back `register`; a name that was not registered is nothing to take back."""
+    _registered.pop(name, None)
+
+
 def load(name: str) -> System:
     """Return the system of that name; raises NotFoundError."""
     if name in _registered:

@@ -77,7 +77,9 @@ class Documents:
                 name: Category(tuple(values), arrays[f"{name}:starts"], arrays[f"{name}:codes"])
                 for name, values in facts["categories"].items()
             }
-            self.numbers: dict[str, NDArray[np.float32]] = {name: arrays[f"{name}:number"] for name in facts["numbers"]}
+            self.numbers: dict[str, NDArray[np.floating]] = {
+                name: arrays[f"{name}:number"] for name in facts["numbers"]
+            }
             self.version = str(facts["version"])
         except (KeyError, TypeError, AttributeError) as error:
             raise IntegrityError(f"the file of documents is of another version: {error!r}; build it anew") from error
@@ -126,8 +128,9 @@ class Documents:
             if name not in self.numbers:
                 raise BadInputError(f"there is no number {_told(name)}; there are: {_names(self.numbers)}")
             numbers = self.numbers[name]
-            made &= numbers >= np.float32(-np.inf if least is None else least)  # NaN is in no range
-            made &= numbers <= np.float32(np.inf if greatest is None else greatest)
+            exact = numbers.dtype.type  # a bound that is more exact than the numbers would miss those equal to it
+            made &= numbers >= exact(-np.inf if least is None else least)  # NaN is in no range
+            made &= numbers <= exact(np.inf if greatest is None else greatest)
         return made
 
     def _text(self, name: str, document: int) -> str:
@@ -140,11 +143,14 @@ def pack_documents(
     titles: Sequence[str],
     texts: Sequence[str],
     categories: Mapping[str, Sequence[Sequence[str]]],
-    numbers: Mapping[str, NDArray[np.float32]],
+    numbers: Mapping[str, NDArray[np.float64]],
     *,
     version: str,
 ) -> bytes:
-    """Return the file of documents; `version` names the items that they were made of."""
+    """Return the file of documents; `version` names the items that they were made of.
+
+    Numbers are kept as float64: days written as 20240115 are still told apart.
+    """
     arrays: dict[str, NDArray[Any]] = {}
     for name, column in zip(_TEXTS, (ids, titles, [text[:LONGEST_TEXT] for text in texts]), strict=True):
         encoded = [text.encode("utf-8", errors="replace") for text in column]
@@ -158,7 +164,7 @@ def pack_documents(
         arrays[f"{name}:starts"] = np.cumsum([0, *map(len, codes)]).astype(np.int32)
         arrays[f"{name}:codes"] = np.array([code for some in codes for code in some], np.int32)
     for name, values in numbers.items():
-        arrays[f"{name}:number"] = values.astype(np.float32)
+        arrays[f"{name}:number"] = values.astype(np.float64)
     return pack(arrays, {"categories": named, "numbers": list(numbers), "version": version})
 
 

@@ -14,7 +14,7 @@ from twinloop.errors import IntegrityError
 
 _MAGIC = b"TLAR1\0\0\0"
 _ALIGN = 64
-_TYPES = frozenset({"<f4", "<f2", "<i8", "<i4", "|i1", "|u1", "<u2", "<u4"})
+_TYPES = frozenset({"<f8", "<f4", "<f2", "<i8", "<i4", "|i1", "|u1", "<u2", "<u4"})
 
 
 def pack(arrays: Mapping[str, NDArray[Any]], facts: Mapping[str, Any]) -> bytes:

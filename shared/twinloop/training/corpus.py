@@ -19,7 +19,7 @@ from twinloop.text.analysis import terms
 if TYPE_CHECKING:  # what builds an index of rows carries no pyarrow
     import pyarrow as pa
 
-TITLE, TEXT, TAGS = "title", "text", "tags"
+TITLE, TEXT, TAGS, DELETED = "title", "text", "tags", "deleted"
 _MOST_FIELDS = 8
 _MOST_NUMBERS = 8
 _LEAST_SHARE = 0.01  # of the items must have an attribute that becomes a field or a number
@@ -36,7 +36,7 @@ class Corpus:
         fields: Names of the fields, the title first.
         texts_of: Field -> the text of each document in it.
         categories: Attribute -> the values of each document.
-        numbers: Attribute -> float32[N], NaN where a document has none.
+        numbers: Attribute -> float64[N], NaN where a document has none.
     """
 
     ids: tuple[str, ...]
@@ -45,7 +45,7 @@ class Corpus:
     fields: tuple[str, ...]
     texts_of: Mapping[str, tuple[str, ...]]
     categories: Mapping[str, tuple[tuple[str, ...], ...]]
-    numbers: Mapping[str, NDArray[np.float32]]
+    numbers: Mapping[str, NDArray[np.float64]]
 
     def words(self, most: int | None = None) -> Iterator[list[list[str]]]:
         """Yield the terms of each document, or of the first so many, a list a field; they are not kept in memory."""
@@ -68,10 +68,10 @@ def corpus_of(items: pa.Table) -> Corpus:
 
     Every text among the attributes, and every list of texts, becomes a field and a category; every number becomes a
     number to filter and to rank by. Those that most items have come first, eight of each at most; addresses (one word
-    with `://`) are neither. Raises BadInputError where no item has a title.
+    with `://`) are neither. Items that are deleted are left out. Raises BadInputError where no other has a title.
     """
-    rows = items.select([name for name in ("item_id", TITLE, TEXT, TAGS, "attributes") if name in items.column_names])
-    return corpus_of_rows(rows.to_pylist())
+    wanted = ("item_id", TITLE, TEXT, TAGS, "attributes", DELETED)
+    return corpus_of_rows(items.select([name for name in wanted if name in items.column_names]).to_pylist())
 
 
 @dataclass(frozen=True)
@@ -87,9 +87,11 @@ def corpus_of_rows(rows: Iterable[Mapping[str, Any]], named: Named | None = None
 
     With `named`, fields and numbers are those, whatever attributes the items have now.
     """
-    titled = [row for row in rows if row.get(TITLE)]
+    titled = [row for row in rows if row.get(TITLE) and not row.get(DELETED)]
     if not titled:
-        raise BadInputError("no item has a title, so there is nothing to find; load items that have one")
+        raise BadInputError(
+            "no item has a title, or all are deleted, so there is nothing to find; load items that have one"
+        )
     attributes = [_attributes(row.get("attributes")) for row in titled]
     texts, numbers = (named.texts, named.numbers) if named is not None else _kinds(attributes)
     columns: dict[str, list[list[str]]] = {name: [_texts(of.get(name)) for of in attributes] for name in texts}
@@ -110,7 +112,7 @@ def corpus_of_rows(rows: Iterable[Mapping[str, Any]], named: Named | None = None
             name: tuple(tuple(value for value in values if len(value) <= _LONGEST_CATEGORY) for values in lists)
             for name, lists in {TAGS: tags, **columns}.items()
         },
-        numbers={name: np.array([_number(of.get(name)) for of in attributes], np.float32) for name in numbers},
+        numbers={name: np.array([_number(of.get(name)) for of in attributes], np.float64) for name in numbers},
     )
 
 

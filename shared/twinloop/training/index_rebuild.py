@@ -13,8 +13,9 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from twinloop.contracts.artefacts import ComponentManifest, Parity, release_schema
+from twinloop.contracts.artefacts import ComponentManifest, Parity
 from twinloop.errors import BadInputError, IntegrityError
+from twinloop.registry.refresh import LEAST_SHARE, check_left, put_in_place
 from twinloop.registry.registry import Registry
 from twinloop.text.documents import Documents
 from twinloop.text.lexical import LexicalIndex, facts_of
@@ -22,8 +23,6 @@ from twinloop.training import document_vectors, lexical_index, sentence_encoder
 from twinloop.training.corpus import TAGS, TEXT, TITLE, Corpus, Named, corpus_of_rows
 
 Files = Mapping[str, bytes]
-LEAST_SHARE = 0.5
-"""An index that lost more of its documents than this is taken for an accident."""
 
 
 @dataclass(frozen=True)
@@ -64,11 +63,7 @@ def rebuild(
     corpus = corpus_of_rows(items, named_by(before))
     old = Documents(before[lexical_index.DOCUMENTS_FILE])
     left = sum(item in old.places for item in corpus.ids)
-    if left < least_share * old.size:
-        raise BadInputError(
-            f"only {left} of the {old.size} documents of the index are among the items; if that is meant, learn anew "
-            "(twinloop learn SYSTEM)"
-        )
+    check_left(left, old.size, least_share)
     made = {name: dict(files) for name, files in components.items()}
     if corpus.digest() == old.version:
         return Rebuilt(made, old.size, 0, changed=False)
@@ -104,23 +99,11 @@ def refresh(
             f"{registry.system} has no champion whose index could be built anew; run first: "
             f"twinloop learn {registry.system}"
         )
-    manifest = registry.release(state.version)
     rebuilt = rebuild(registry.read_release(state.version), items, least_share=least_share)
     if not rebuilt.changed:
         return None
-    check(rebuilt.components)
-    versions = {name: registry.register_component(name, files) for name, files in rebuilt.components.items()}
-    manifests = (ComponentManifest.model_validate_json(of["manifest.json"]) for of in rebuilt.components.values())
-    draft = registry.draft_release(
-        rung=manifest.rung,
-        snapshot_id=manifest.snapshot_id,
-        schema_hash=release_schema(manifests),
-        components=versions,
-    )
-    words = f"index of {rebuilt.documents} documents, {rebuilt.fresh} vectors made anew; models of {state.version}"
-    registry.register_release(draft.model_copy(update={"verdict": words}), {})
-    registry.promote(draft.version, why=words, by=by, expected=state.version)
-    return draft.version, rebuilt
+    words = f"index of {rebuilt.documents} documents, {rebuilt.fresh} vectors made anew"
+    return put_in_place(registry, state.version, rebuilt.components, check, words=words, by=by), rebuilt
 
 
 def _index(made: dict[str, dict[str, bytes]], corpus: Corpus, began: float) -> None:

@@ -13,7 +13,6 @@ from deployed_in_memory import MemoryDeployment
 from tiny_models import video_files
 from typer.testing import CliRunner
 
-from twinloop import systems
 from twinloop.cli import app
 from twinloop.commands import evaluate
 from twinloop.commands.evaluate import from_log, score
@@ -111,8 +110,8 @@ def test_an_alias_cannot_be_asked_of_the_api(place: MemoryDeployment, held_out: 
         score(place, "video", held_out, api=True, alias="shadow")
 
 
-def test_a_system_without_labelled_files_says_so(place: MemoryDeployment, held_out: Path, monkeypatch) -> None:
-    monkeypatch.setattr(systems, "_registered", {"video": replace(tiny_system.SYSTEM, evaluation=None)})
+def test_a_system_without_labelled_files_says_so(place: MemoryDeployment, held_out: Path, register) -> None:
+    register(replace(tiny_system.SYSTEM, evaluation=None))
     with pytest.raises(NotFoundError, match="video does not say"):
         score(place, "video", held_out)
 
@@ -172,6 +171,33 @@ def test_a_log_tells_what_a_preset_would_have_earned(tmp_path: Path) -> None:
     usual = from_log("video", log, events)
     assert usual["preset"] == DEFAULT
     assert usual["snips"]["mean"] == 0.0
+
+
+@pytest.mark.parametrize("system", ["ads", "search"])
+def test_a_system_that_does_not_say_what_was_liked_has_no_estimate(tmp_path: Path, system: str) -> None:
+    log, events = logged(tmp_path, 4)
+    with pytest.raises(NotFoundError, match=f"none of {system}'s events says that"):
+        from_log(system, log, events)
+
+
+def test_a_log_that_does_not_say_what_was_tried_tells_what_a_preset_would_have_earned(tmp_path: Path) -> None:
+    """As of suggestions: half of the lists are of `soon`, and an RSVP came of each of these."""
+    log, events = tmp_path / "log.jsonl", tmp_path / "outcome.jsonl"
+    lines, outcome = [], []
+    for number in range(200):
+        preset = "soon" if number % 2 else "balanced"
+        chosen = {"name": preset, "propensity": 0.5, "drawn": True}
+        shown = {"items": [["e1", 1.0], ["e2", 0.5]], "propensities": None, "placed": True, "history_events": 2}
+        lines.append({"prediction_id": f"p{number}", "system": "suggestions", "preset": chosen} | shown)
+        did = {"event_id": f"{number}", "time": 1_700_000_000_000, "user_id": "u", "item_id": "e2"}
+        outcome.append(did | {"type": "rsvp" if number % 2 else "decline", "request_id": f"p{number}"})
+    log.write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
+    events.write_text("".join(json.dumps(row) + "\n" for row in outcome), encoding="utf-8")
+    found = from_log("suggestions", log, events, preset="soon")
+    assert (found["rounds"], found["snips"]["mean"], found["served"]["mean"]) == (200, 1.0, 0.5)
+    assert found["trials"] is None
+    with pytest.raises(BadInputError, match="without --no-explore"):
+        from_log("suggestions", log, events, preset="soon", explore=False)
 
 
 def test_the_command_prints_the_estimates(tmp_path: Path) -> None:

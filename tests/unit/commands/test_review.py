@@ -10,6 +10,7 @@ from typer.testing import CliRunner
 
 from twinloop.cli import app
 from twinloop.commands import review
+from twinloop.errors import UnavailableError
 from twinloop.ports import MemoryObjectStore
 
 RUN = CliRunner()
@@ -51,6 +52,21 @@ def test_the_queue_is_shown_and_worked_off(place):
     assert "spam" in run("agreement").output
 
 
+def test_a_record_that_could_not_be_told_is_told_again(place, monkeypatch):
+    def away(*_):
+        raise UnavailableError("away")
+
+    told = review.ask
+    monkeypatch.setattr(review, "ask", away)
+    found = run("decide", "t1", "spam=1", "--as", "ann")
+    assert found.exit_code == 1
+    assert "decide the same once more" in " ".join(found.output.split())
+    monkeypatch.setattr(review, "ask", told)
+    assert "violation" in run("decide", "t1", "spam=1", "--as", "ann").output
+    assert len(place.sent) == 1
+    assert "violation" not in run("decide", "t1", "spam=1", "--as", "ann").output
+
+
 def test_what_is_wrong_is_said_in_a_sentence(place):
     for arguments, told in (
         (("decide", "t1", "spam"), "say label=1"),
@@ -65,7 +81,7 @@ def test_what_is_wrong_is_said_in_a_sentence(place):
 def test_the_policy_is_shown_and_changed(place, tmp_path):
     assert "thresholds of the champion" in run("policy").output
     path = tmp_path / "policy.json"
-    path.write_text('{"name": "mild", "labels": {"spam": {"remove": 0.99}}}')
+    path.write_text('{"name": "mild", "labels": {"spam": {"remove": 0.99}, "scam": {}}}')
     media = tmp_path / "media.txt"
     media.write_text("00000000000000ff\n")
     assert "policy mild-" in run("policy", str(path), "--media", str(media), "--why", "too strict").output

@@ -37,8 +37,3 @@ def test_an_empty_log_says_so(place, capsys):
     with pytest.raises(typer.Exit):
         search.zero_results(days=7, most=20)
     assert "the log of the last 7 days holds no search" in capsys.readouterr().err
-
-
-def test_an_index_is_not_built_before_anything_was_learnt(place, capsys):
-    search.reindex(least_share=0.5)
-    assert "twinloop learn search" in capsys.readouterr().out

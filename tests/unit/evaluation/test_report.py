@@ -6,6 +6,8 @@ from html.parser import HTMLParser
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from twinloop.contracts.artefacts import SnapshotManifest
 from twinloop.contracts.spec import GatePolicy, Rung
@@ -13,9 +15,10 @@ from twinloop.evaluation.cases import CaseScores
 from twinloop.evaluation.foretold import Bin
 from twinloop.evaluation.gate import judge
 from twinloop.evaluation.intervals import Interval
-from twinloop.evaluation.plots import Curve, Point, Row, cost_plot, interval_plot, reliability_plot
+from twinloop.evaluation.plots import Curve, Point, Row, apart, cost_plot, interval_plot, reliability_plot
 from twinloop.evaluation.report import Occasion, render
-from twinloop.evaluation.verdict import Candidate, Champion, FailedRung
+from twinloop.evaluation.verdict import Candidate, Champion, Comparison, FailedRung
+from twinloop.evaluation.words import gain_words
 
 CASES = 200
 RUNGS = tuple(Rung(name=name, framework="xgboost", complexity=n) for n, name in enumerate(("popularity", "ease")))
@@ -133,3 +136,23 @@ def test_figures_stand_extreme_values():
     for share in (0.0, 1e-9, 1.0):
         curve = Curve("a" * 200, [Bin(share, Interval(share, share, share, 0.95), 1)], "champion")
         assert "<svg" in reliability_plot([curve, curve], "said", "came")
+
+
+@given(st.lists(st.floats(-1, 1), max_size=12), st.floats(1e-3, 1))
+def test_names_beside_a_plot_are_a_step_apart_and_no_further_than_they_must_be(heights, step):
+    heights = sorted(heights)
+    placed = np.array(apart(heights, step))
+    gaps = np.diff(placed)
+    assert (gaps >= step - 1e-9).all()
+    # Of those that push each other, the mean stays; whoever is pushed by nobody stays as well.
+    touching = np.split(np.arange(len(placed)), np.flatnonzero(gaps > step + 1e-9) + 1)
+    for block in touching if heights else []:
+        assert placed[block].mean() == pytest.approx(np.mean(np.array(heights)[block]), abs=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("margin", "said"), [(0.0, "0.0000"), (0.0123, "0.0123"), (0.00032, "0.00032"), (0.0000123, "0.000012")]
+)
+def test_what_is_asked_for_is_told_however_little_it_is(margin, said):
+    gain = Interval(-0.004, -0.006, -0.002, 0.95)
+    assert gain_words(Comparison("logistic", gain, margin)).endswith(f"not above {said}")

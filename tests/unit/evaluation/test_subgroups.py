@@ -68,6 +68,17 @@ def test_a_guarded_slice_that_no_case_tells_of_vetoes() -> None:
     assert "no case tells of them" in blind.reason
 
 
+def test_what_has_too_few_cases_for_a_veto_is_said_with_the_promotion() -> None:
+    few = verdict(scores(0.9, 0.05, cases=90), scores(0.9, 0.05, cases=90, gain=1.0))
+    assert few.rung == "r1"
+    assert "NOT GUARDED" in few.lead
+    assert "identity 'named' (45 of 50), identity 'not named' (45 of 50)" in few.lead
+    assert "NOT GUARDED" not in verdict(scores(0, 0), scores(0, 0, gain=1.0)).lead
+    alike = ("not named", "not named")
+    one_sided = verdict(scores(0, 0, labels=alike), scores(0, 0, labels=alike, gain=1.0))
+    assert "identity (all cases are 'not named')" in one_sided.lead
+
+
 def test_the_interval_is_newcombes() -> None:
     """Newcombe (1998), table II: 56/70 - 48/80, method 10: 0.0524 to 0.3339."""
     from twinloop.evaluation.subgroups import _difference

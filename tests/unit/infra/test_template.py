@@ -289,19 +289,23 @@ def test_nobody_but_what_makes_them_may_write_offsets(resources: dict[str, Any])
     assert writers == {"MonitorFunction"}
 
 
-def test_the_index_follows_its_items_once_search_is_switched_on(template: dict[str, Any]) -> None:
-    [event] = [event["Properties"] for event in template["Resources"]["IndexFunction"]["Properties"]["Events"].values()]
-    assert event["State"] == {"Ref": "SearchScheduleState"}
-    assert template["Parameters"][event["ScheduleExpression"]["Ref"]]["Default"] == "rate(1 hour)"
+def test_what_serves_follows_its_items_once_its_system_is_switched_on(template: dict[str, Any]) -> None:
+    events = template["Resources"]["RefreshFunction"]["Properties"]["Events"].values()
+    told = {json.loads(event["Properties"]["Input"])["system"]: event["Properties"] for event in events}
+    assert set(told) == {name for name in SERVED if systems.load(name).refresh is not None}
+    for system, event in told.items():
+        assert event["State"] == {"Ref": f"{system.capitalize()}ScheduleState"}
+        assert template["Parameters"][event["ScheduleExpression"]["Ref"]]["Default"] == "rate(1 hour)"
 
 
-def test_what_makes_an_index_reads_items_and_writes_releases_of_search_alone(resources: dict[str, Any]) -> None:
-    statements = allowed(resources["IndexFunction"])
+def test_what_refreshes_reads_items_and_writes_releases_of_its_systems_alone(resources: dict[str, Any]) -> None:
+    statements = allowed(resources["RefreshFunction"])
     reach = {action: listed(entry["Resource"]) for entry in statements for action in listed(entry["Action"])}
     assert set(reach) == {"s3:GetObject", "s3:PutObject", "s3:ListBucket"}
-    assert reach["s3:PutObject"] == [{"Fn::Sub": "${DataBucket.Arn}/registry/search/*"}]
+    wrote = [entry["Fn::Sub"].removeprefix("${DataBucket.Arn}/") for entry in reach["s3:PutObject"]]
+    assert wrote == ["registry/search/*", "registry/suggestions/*"]
     read = [entry["Fn::Sub"].removeprefix("${DataBucket.Arn}/") for entry in reach["s3:GetObject"]]
-    assert read == ["lake/search/items/*", "registry/search/*"]
+    assert read == ["lake/search/items/*", "lake/suggestions/items/*", *wrote]
     [condition] = [entry["Condition"] for entry in statements if "s3:ListBucket" in listed(entry["Action"])]
     assert condition == {"StringLikeIfExists": {"s3:prefix": read}}
 

@@ -100,6 +100,13 @@ def test_a_release_whose_model_is_damaged_answers_with_the_base_rate():
     assert "preset" not in answer
 
 
+def test_caps_hold_where_the_champion_cannot_be_loaded():
+    house = House({"a": 5}, damaged=True)
+    _, answer = house.post()
+    assert ([one["ad"] for one in answer["ads"]], answer["capped"]) == (["b", "c"], 1)
+    assert (answer["arm"], answer["degraded"]) == ("control", True)
+
+
 def test_a_thousand_ads_are_taken_and_no_more():
     house = House()
     status, answer = house.post(ads=[{"ad": f"ad{n}"} for n in range(1000)], limit=10)

@@ -143,6 +143,35 @@ def test_the_baseline_says_the_base_rate_and_runs_no_model():
         ask(whole, knowledge())
 
 
+def fall_back(known, preset=None, **more):
+    request = {"user_id": "u", "ads": [{"ad": item, "bid": 1} for item in "abc"]} | more
+    whole = AdsPredictor(load_assets({"click": files()["click"]}))
+    return whole.base(Question(AdsRequest.model_validate_json(json.dumps(request)), (), known, NOW_MS, preset, ""))
+
+
+def test_the_baseline_keeps_caps_and_budgets_where_counters_can_be_read():
+    capped = fall_back(knowledge({"a": 5, "b": 4}))
+    assert ([one.ad for one in capped.ads], capped.capped, capped.degraded) == (["b", "c"], 1, False)
+    assert fall_back(knowledge({"a": 5}), "no_cap").capped == 0
+    spent = {"a": ad(20, clicks=4, key=1, daily_budget=2.0), "b": ad(20, clicks=4, key=2, daily_budget=2.2), "c": ad()}
+    known = knowledge(ads=spent)
+    for user in ("u1", "u2", "u3", "u4"):  # what is left out is left out by whatever answers
+        paced, usual = fall_back(known, user_id=user), ask(known=known, user_id=user)
+        assert {one.ad for one in paced.ads} == {one.ad for one in usual.ads}
+        assert (paced.capped, paced.paced) == (usual.capped, usual.paced)
+
+
+def test_the_baseline_shows_all_where_no_counter_can_be_read():
+    for known in (None, UserKnowledge(COUNTING, None, None)):
+        shown = fall_back(known)
+        assert ([one.ad for one in shown.ads], shown.capped, shown.paced, shown.degraded) == (
+            ["a", "b", "c"],
+            0,
+            0,
+            True,
+        )
+
+
 @pytest.mark.parametrize("body", [b"{}", b"nonsense", b'{"click": 1.5}', b'{"click": null}', b'{"click": NaN}'])
 def test_a_base_rate_that_is_none_is_refused(body):
     parts = {"click": files()["click"] | {"prior.json": body}}

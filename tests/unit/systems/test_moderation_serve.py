@@ -22,7 +22,7 @@ from twinloop.serving.problems import InvalidRequestError
 from twinloop.serving.service import make_app
 from twinloop.systems.moderation.features import COUNTING, amounts, case, slices_of
 from twinloop.systems.moderation.policy import read_hashes
-from twinloop.systems.moderation.serve import ModerationPredictor, judge, worst_windows
+from twinloop.systems.moderation.serve import ModerationPredictor, judge, most_encoded, worst_windows
 from twinloop.systems.moderation.system import SYSTEM
 
 NOW_MS = int(tiny_moderation.NOW.timestamp() * 1000)
@@ -76,6 +76,7 @@ def test_a_batch_is_answered_in_its_order() -> None:
         {"items": []},
         {"items": [{"text": "a"}] * 101},
         {"items": [{"text": "a"}], "author_id": "x"},
+        {"items": [{"text": "a", "item_id": "x"}, {"text": "b", "item_id": "x"}]},
         {"text": "x" * 100_001},
         {"text": 5},
         {"text": "a", "media_hashes": ["xyz"]},
@@ -117,7 +118,7 @@ def record(author, **kinds):
 def test_each_author_of_a_batch_has_their_own_record() -> None:
     made = app(features=record("bad", violation=3))
     items = [{"text": "megadeal", "author_id": author} for author in ("bad", "good")] + [{"text": "megadeal"}]
-    policy = {"labels": {"scam": {"review": 0.65}}}
+    policy = {"labels": {"scam": {"review": 0.65}, "spam": {}}}
     store = MemoryObjectStore()
     tiny_moderation.registered(store, **{"policy.json": json.dumps(policy).encode()})
     told = ask(app(store, features=record("bad", violation=3)), items=items)
@@ -154,13 +155,14 @@ def test_without_a_model_a_person_decides() -> None:
     assert (told["arm"], told["degraded"]) == ("control", True)
 
 
-def test_the_log_has_a_text_only_where_a_person_reads_it() -> None:
+def test_the_log_has_a_text_only_where_it_is_acted_upon() -> None:
     log = Log()
-    ask(app(log=log), items=[{"text": "a garden", "item_id": "t1"}, {"text": "megadeal", "item_id": "t2"}])
+    texts = {"t1": "a garden", "t2": "megadeal", "t3": "jackpot" + " x" * 6_000}
+    ask(app(log=log), items=[{"text": text, "item_id": item_id} for item_id, text in texts.items()])
     [line] = log.lines
     assert line["policy_version"].startswith("default-")
-    assert [one.get("text") for one in line["decisions"]] == [None, "megadeal"]
-    assert [one["action"] for one in line["decisions"]] == ["allow", "review"]
+    assert [one.get("text") for one in line["decisions"]] == [None, "megadeal", texts["t3"][:10_000]]
+    assert [one["action"] for one in line["decisions"]] == ["allow", "review", "remove"]
 
 
 def test_an_encoder_reads_few_windows_of_a_long_text_and_nothing_can_be_hidden() -> None:
@@ -185,6 +187,29 @@ def test_an_encoder_reads_few_windows_of_a_long_text_and_nothing_can_be_hidden()
     assert sum(read) <= 2 + 2 * 12
     alone = [predictor.probabilities([text])[0]["spam"] for text in ("jackpot", plain, "tea", plain + bad)]
     assert [one["spam"] for one in several] == pytest.approx(alone, abs=1e-5)
+
+
+@given(st.lists(st.integers(0, 120), min_size=1, max_size=100))
+def test_of_a_whole_request_an_encoder_reads_few_windows(counts) -> None:
+    most = most_encoded(np.array(counts))
+    assert sum(min(count, most) for count in counts) <= 300
+    assert most == 12 or sum(min(count, 12) for count in counts) > 300
+
+
+def test_a_request_of_many_long_texts_is_bounded_and_nothing_can_be_hidden() -> None:
+    predictor = ModerationPredictor(load_models(tiny_moderation.blended_files()))
+    read: list[int] = []
+    run = predictor.model.run
+
+    def watched(inputs):
+        read.append(int((inputs["pieces"] >= 0).any(1).sum()))
+        return run(inputs)
+
+    predictor.model.run = watched
+    plain = "garden weather train music bread river " * 40
+    found = predictor.probabilities([plain, plain[:700] + " jackpot " + plain[700:]] * 30)
+    assert 0 < sum(read) <= 300
+    assert all(bad["spam"] > clean["spam"] + 0.3 for clean, bad in zip(found[::2], found[1::2], strict=True))
 
 
 def test_the_worst_windows_of_every_label_are_looked_at() -> None:
@@ -231,6 +256,37 @@ def test_cases_are_judged_by_what_people_said() -> None:
     assert case([{**row, "text": " "}]) is None
     with pytest.raises(BadInputError, match="no labelled text"):
         judge(PREDICTOR, Case(case_id="a", request={}, truth={}))
+
+
+def test_a_policy_older_than_the_model_switches_no_label_off() -> None:
+    for labels, action in (({}, "review"), ({"scam": {}}, "allow"), ({"scam": {"limit": 0.1}}, "limit")):
+        beside = {"policy.json": json.dumps({"labels": {"spam": {}} | labels}).encode()}
+        predictor = ModerationPredictor(load_models(tiny_moderation.files(**beside)))
+        assert predictor.look("megadeal").decision.action == action
+        assert predictor.look("jackpot").decision.action == "allow"
+
+
+def test_only_labels_that_were_asked_about_and_are_known_tell_a_wrong_action() -> None:
+    files = tiny_moderation.files(**{"policy.json": b'{"labels": {"spam": {"remove": 0.9}, "scam": {"review": 0.5}}}'})
+    predictor = ModerationPredictor(load_models(files))
+    for text, labels, expected in (
+        ("jackpot", {"scam": 0.0}, (1, 0)),  # acted upon for spam, which nobody was asked about
+        ("megadeal", {"scam": 0.0}, (1, 1)),
+        ("megadeal", {"scam": 0.0, "other": 1.0}, (0, 0)),
+        ("jackpot", {"other": 0.0}, (0, 0)),
+        ("garden", {"spam": 0.0}, (1, 0)),
+    ):
+        told = judge(predictor, Case(case_id="a", request={"text": text}, truth={"labels": labels}))
+        assert (told[NEGATIVES], told[FALSE_POSITIVES]) == expected, (text, labels)
+
+
+def test_a_label_that_a_model_does_not_know_is_worth_a_half() -> None:
+    def gain(**labels: float) -> float:
+        return judge(PREDICTOR, Case(case_id="a", request={"text": "garden"}, truth={"labels": labels}))[LOG_GAIN]
+
+    assert gain(other=1.0) == pytest.approx(np.log(0.5))
+    assert gain(other=0.3) == pytest.approx(np.log(0.5))
+    assert gain(spam=0.0, other=1.0) == pytest.approx((np.log(0.98) + np.log(0.5)) / 2, abs=1e-4)
 
 
 def test_slices_say_who_is_spoken_of_and_how() -> None:

@@ -1,7 +1,7 @@
 """Moderation as the rails see it."""
 
 import duckdb
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from twinloop import systems
@@ -20,6 +20,7 @@ def test_the_ladder_begins_with_lists_of_words() -> None:
     assert all(feature.time_to_live_days == feature.window_days for feature in system.definitions)
 
 
+@settings(deadline=None)
 @given(st.sampled_from(TYPES))
 def test_both_languages_count_alike(kind: str) -> None:
     with duckdb.connect() as connection:

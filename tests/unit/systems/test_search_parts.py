@@ -3,15 +3,18 @@
 import duckdb
 import numpy as np
 import pytest
+from pydantic import ValidationError
 
 from twinloop import systems
 from twinloop.contracts.system import System
+from twinloop.errors import BadInputError
 from twinloop.systems.search import policy
 from twinloop.systems.search.endpoint import RESULTS, SearchRequest
 from twinloop.systems.search.evaluate import Remote, cases
 from twinloop.systems.search.features import EXAMPLES, SQL
 from twinloop.text.documents import Documents, pack_documents
 from twinloop.text.fusion import Fusion
+from twinloop.text.packing import pack, unpack
 from twinloop.training.corpus import Named, corpus_of_rows
 from twinloop.training.judged_queries import ndcg
 
@@ -44,11 +47,11 @@ def examples(events=(), judgments=()):
     connection = duckdb.connect()
     connection.execute(
         "CREATE TABLE events(event_id VARCHAR, type VARCHAR, time_ms BIGINT, query VARCHAR, request_id VARCHAR,"
-        " item_id VARCHAR, shown VARCHAR[])"
+        ' item_id VARCHAR, shown VARCHAR[], "offset" BIGINT)'
     )
     connection.execute("CREATE TABLE judgments(query VARCHAR, item_id VARCHAR, grade DOUBLE, judged_ms BIGINT)")
     for row in events:
-        connection.execute("INSERT INTO events VALUES (?, ?, ?, ?, ?, ?, ?)", row)
+        connection.execute("INSERT INTO events VALUES (?, ?, ?, ?, ?, ?, ?, ?)", (*row, None)[:8])
     for row in judgments:
         connection.execute("INSERT INTO judgments VALUES (?, ?, ?, ?)", row)
     found = connection.execute(f"SELECT * FROM ({SQL}) ORDER BY group_id, item_id, position")  # noqa: S608
@@ -70,6 +73,22 @@ def test_lists_and_clicks_become_looks_by_place():
     told = [(r["group_id"], r["item_id"], r["position"], r["shown"], r["clicked"], r["grade"]) for r in rows]
     assert told == [("red shoes", "a", 0, 2, 0, None), ("red shoes", "b", 1, 2, 1, None)]
     assert len({row["example_id"] for row in rows}) == 2
+
+
+def test_a_later_page_begins_where_the_one_before_ended():
+    rows = examples(
+        events=[
+            ("1", "query", 10, "red", "r1", None, ["a", "b"], 0),
+            ("2", "query", 20, "red", "r2", None, ["c", "d"], 2),
+            ("3", "click", 21, "red", "r2", "c", [], None),
+        ]
+    )
+    assert [(r["item_id"], r["position"], r["clicked"]) for r in rows] == [
+        ("a", 0, 0),
+        ("b", 1, 0),
+        ("c", 2, 1),
+        ("d", 3, 0),
+    ]
 
 
 def test_judgments_are_examples_and_their_queries_cases():
@@ -133,7 +152,7 @@ def test_filters_know_neither_case_nor_accents_and_a_missing_number_is_in_no_ran
         ["A", "B", "C"],
         ["", "", ""],
         {"kind": [["Café"], ["cafe", "bar"], []]},
-        {"year": np.array([1990, np.nan, 2000], np.float32)},
+        {"year": np.array([1990, np.nan, 2000])},
         version="v",
     )
     documents = Documents(body)
@@ -145,6 +164,42 @@ def test_filters_know_neither_case_nor_accents_and_a_missing_number_is_in_no_ran
         ("cafe", 1),
         ("bar", 1),
     ]
+
+
+def test_neighbouring_days_written_as_numbers_are_told_apart():
+    rows = [
+        {"item_id": f"{day}", "title": "t", "attributes": {"day": day, "price": 0.1}} for day in (20240115, 20240116)
+    ]
+    corpus = corpus_of_rows(rows)
+    body = pack_documents(corpus.ids, corpus.titles, corpus.texts, {}, corpus.numbers, version=corpus.digest())
+    documents = Documents(body)
+    assert documents.allowed({}, {"day": (20240116, 20240116)}).tolist() == [False, True]
+    assert documents.allowed({}, {"day": (None, 20240115)}).tolist() == [True, False]
+    assert documents.allowed({}, {"price": (0.1, 0.1)}).tolist() == [True, True]
+
+
+def test_files_of_documents_with_short_numbers_stay_readable():
+    arrays, facts = unpack(pack_documents(["a"], ["A"], [""], {}, {"price": np.array([0.1])}, version="v"), "a file")
+    arrays["price:number"] = arrays["price:number"].astype(np.float32)
+    assert Documents(pack(arrays, facts)).allowed({}, {"price": (0.1, 0.1)}).tolist() == [True]
+
+
+def test_a_deleted_item_is_no_document():
+    rows = [{"item_id": "a", "title": "A", "deleted": True}, {"item_id": "b", "title": "B", "deleted": False}]
+    rows.append({"item_id": "c", "title": "C", "deleted": None})
+    assert corpus_of_rows(rows).ids == ("b", "c")
+    with pytest.raises(BadInputError, match="or all are deleted"):
+        corpus_of_rows(rows[:1])
+
+
+@pytest.mark.parametrize(
+    ("bounds", "why"),
+    [({}, "needs least, greatest or both"), ({"least": 2, "greatest": 1}, "least is greater than greatest")],
+)
+def test_bounds_that_are_no_range_are_refused(bounds, why):
+    with pytest.raises(ValidationError, match=why):
+        SearchRequest.model_validate({"query": "x", "between": {"year": bounds}})
+    SearchRequest.model_validate({"query": "x", "between": {"year": {"least": 1, "greatest": 1}}})
 
 
 @pytest.mark.parametrize("method", ["linear", "rrf"])

@@ -61,4 +61,4 @@ def test_arrays_that_do_not_fit_together_are_refused():
     with pytest.raises(IntegrityError, match="do not fit"):
         LexicalIndex.unpacked(pack(arrays | {"documents": np.array([0, 7], np.int32)}, facts))
     with pytest.raises(IntegrityError, match="of type"):
-        unpack(pack({"x": np.zeros(2)}, {}), "it")
+        unpack(pack({"x": np.zeros(2, np.uint64)}, {}), "it")

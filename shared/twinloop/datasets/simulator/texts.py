@@ -30,7 +30,7 @@ LABELS = tuple(PHRASES)
 _ODDS = -4.0  # that somebody sees a label in a text without any phrase, logits
 _QUOTED = -3.5  # what is told of others, logits
 _SHARES = {"spam": 0.2, "insult": 0.15}  # of the texts that have phrases of a label
-# Names of groups and spellings of a dialect, in harmless and in labelled texts alike: who is wrongly flagged can be told.
+# Names of groups and spellings of a dialect, in harmless and labelled texts alike: who is wrongly flagged can be told.
 _SPOKEN_OF = ("women", "immigrants", "muslim", "christian", "deaf", "gonna", "y'all", "ain't")
 _LITTLE = ("the", "a", "with", "and", "of", "for", "about", "from", "again", "today", "really", "some", "our", "my")
 _SHORTEST, _LONGEST = 6, 40

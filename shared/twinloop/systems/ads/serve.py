@@ -120,13 +120,7 @@ class AdsPredictor:
         values = known.tensor((*names, *_POLICY), ids, question.at_ms)  # read once, for the model and for policy
         own = self._run(values[:, : len(names)], ids, moment, known)
         click = own if question.live is None else shifted(own, question.live.of(request.context))
-        shown, shown_of_campaign, spent, budget = values[:, len(names) :].T
-        fits = policy.within_caps(shown, shown_of_campaign, preset)
-        rates = policy.participation(spent, budget, preset)
-        # Budgets are paced whatever may be tried out, by the request alone: the same one is answered the same way.
-        held = np.zeros(len(ids), np.bool_)
-        if (rates < 1).any():
-            held = policy.held_back(rates, _random(f"{request.user_id}\0{question.at_ms}", "pacing"))
+        fits, held = _limits(values[:, len(names) :], moment, preset)
         worth = policy.values(click, bids)
         ranked = policy.ranking(
             click,
@@ -140,13 +134,21 @@ class AdsPredictor:
         return Shown(ads, int((~fits).sum()), int((fits & held).sum()), degraded=known.degraded)
 
     def base(self, question: Question) -> Shown:
-        """Return the trivial baseline: the base rate for every ad, so the order of the bids. No model, no policy."""
-        ids, bids = _asked(question.request.ads)
+        """Return the trivial baseline: the base rate for every ad, so the order of the bids. No model is asked.
+
+        Caps and budgets hold as far as the counters can be read. Raises NotFoundError or IntegrityError where there is
+        no base rate, BadInputError where there is no such preset.
+        """
+        request, preset = question.request, _preset(question.preset)
+        ids, bids = _asked(request.ads)
+        known = question.known or UserKnowledge(COUNTING, None, None)
+        moment = Moment(request.user_id, request.context, question.at_ms)
+        fits, held = _limits(known.tensor(_POLICY, ids, question.at_ms), moment, preset)
         click = np.full(len(ids), self.base_rate)
         worth = policy.values(click, bids)
-        everything = np.ones(len(ids), np.bool_)
-        ranked = policy.ranking(click, worth, everything, limit=question.request.limit or len(ids))
-        return Shown(_told(ids, bids, click, worth, ranked, own=click))
+        ranked = policy.ranking(click, worth, fits & ~held, limit=request.limit or len(ids))
+        ads = _told(ids, bids, click, worth, ranked, own=click)
+        return Shown(ads, int((~fits).sum()), int((fits & held).sum()), degraded=known.degraded)
 
     def predict(self, ads: Sequence[str], moment: Moment, known: Knowledge) -> Floats32:
         """Return p(click) of ads if this user is shown them at this moment, float32[ads].
@@ -238,6 +240,20 @@ def _asked(ads: Sequence[Any]) -> tuple[list[str], NDArray[np.float64]]:
     """Return the ids and bids of a request's ads; NaN is no bid."""
     bids = np.array([np.nan if one.bid is None else one.bid for one in ads], np.float64)
     return [one.ad for one in ads], bids
+
+
+def _limits(values: Floats32, moment: Moment, preset: Preset) -> tuple[policy.Flags, policy.Flags]:
+    """Return which ads caps let in, and which are held back for their budgets: bool[ads] each.
+
+    `values` are the features of `_POLICY`, float32[ads, 4]. Budgets are paced whatever may be tried out, by the request
+    alone: the same one is answered the same way.
+    """
+    shown, shown_of_campaign, spent, budget = values.T
+    rates = policy.participation(spent, budget, preset)
+    held = np.zeros(len(rates), np.bool_)
+    if (rates < 1).any():
+        held = policy.held_back(rates, _random(f"{moment.user_id}\0{moment.at_ms}", "pacing"))
+    return policy.within_caps(shown, shown_of_campaign, preset), held
 
 
 def _told(

@@ -68,7 +68,7 @@ SPEC = SystemSpec(
         "answered is logged for learning and for watching. Every hour what was said in the last hours is held "
         "against what came of it, and the log-odds of the very release are moved by the difference, overall and by "
         "facts of the moment: people click more on one day than on another, and a model only learns of it with the "
-        "next training. The gate knows nothing of that. Retraining runs on a schedule and when the data drifts."
+        "next training. The gate knows nothing of that. Retraining runs on a schedule."
     ),
     split=Split(strategy="global", validation=0.1, test=0.1, minimum_events=1),
     rungs=LADDER,

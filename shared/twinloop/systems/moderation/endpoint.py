@@ -51,6 +51,9 @@ class DecisionsRequest(PredictionRequest):
             raise PydanticCustomError("text_or_items", "give either text, or items")
         if self.items is not None and (self.item_id or self.author_id or self.media_hashes):
             raise PydanticCustomError("within_items", "with items, say item_id, author_id and media_hashes in each")
+        ids = [one.item_id for one in self.items or () if one.item_id]
+        if len(set(ids)) < len(ids):
+            raise PydanticCustomError("item_twice", "an item_id may stand for one text only; here one stands for two")
         return self
 
     @property
@@ -105,7 +108,10 @@ def _tell(question: Question, decided: Decided, origin: Origin) -> DecisionsAnsw
 
 
 def _log(question: Question, decided: Decided, answer: DecisionsAnswer) -> dict[str, Any]:
-    """Return what is logged: of each text the decision; the text itself only where a person is to read it."""
+    """Return what is logged: of each text the decision; the text itself where it is acted upon.
+
+    A person is to read it then, at once or because its author appeals.
+    """
     del answer
     told = []
     for asked, one in zip(question.request.asked, decided.texts, strict=True):
@@ -116,7 +122,7 @@ def _log(question: Question, decided: Decided, answer: DecisionsAnswer) -> dict[
             "because": list(one.decision.because),
             "labels": {label: round(p, 6) for label, p in one.labels.items()},
         }
-        if one.decision.action == "review":
+        if one.decision.action != "allow":
             entry["text"] = asked.text[:_LOGGED_CHARACTERS]
         told.append(entry)
     return {"policy_version": decided.policy_version, "decisions": told}

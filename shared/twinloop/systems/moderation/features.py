@@ -92,20 +92,30 @@ def slices_of(text: str) -> dict[str, str]:
     }
 
 
+# A label that comes with its text is about that one: the item may be gone, or say something else by now. Such a text is
+# an example of its own, unless it is the item's: of a long text the label has the first 10,000 characters.
 EXAMPLES_SQL = """
-WITH latest AS (
-    SELECT item_id, label, coalesce(reviewer_id, '') AS reviewer, source,
+WITH about AS (
+    SELECT labels.*,
+        CASE WHEN items.text IS NULL OR NOT starts_with(items.text, labels.text)
+            OR (length(labels.text) < 10000 AND items.text <> labels.text) THEN labels.text END AS read
+    FROM labels LEFT JOIN items USING (item_id)
+), latest AS (
+    SELECT item_id, read, label, coalesce(reviewer_id, '') AS reviewer, source,
         max_by(value, (time_ms, value))::DOUBLE AS value, max(time_ms) AS time_ms
-    FROM labels GROUP BY ALL
+    FROM about GROUP BY ALL
 ), said AS (
-    SELECT item_id, label, coalesce(avg(value) FILTER (WHERE source = 'appeal'), avg(value)) AS value,
+    SELECT item_id, read, label, coalesce(avg(value) FILTER (WHERE source = 'appeal'), avg(value)) AS value,
         count(*)::BIGINT AS votes, max(time_ms) AS time_ms
     FROM latest GROUP BY ALL
 )
-SELECT item_id AS example_id, md5(lower(trim(any_value(text)))) AS group_id, max(time_ms)::BIGINT AS time_ms,
-    any_value(text) AS text, any_value(author_id) AS author_id, list(label ORDER BY label) AS labels,
-    list(value ORDER BY label) AS values, list(votes ORDER BY label) AS votes
-FROM said JOIN items USING (item_id) GROUP BY item_id
+SELECT CASE WHEN read IS NULL THEN item_id ELSE item_id || '-' || md5(read) END AS example_id,
+    md5(lower(trim(any_value(coalesce(read, items.text))))) AS group_id, max(time_ms)::BIGINT AS time_ms,
+    any_value(coalesce(read, items.text)) AS text, any_value(author_id) AS author_id,
+    list(label ORDER BY label) AS labels, list(value ORDER BY label) AS values, list(votes ORDER BY label) AS votes
+FROM said LEFT JOIN items USING (item_id)
+WHERE coalesce(read, items.text) IS NOT NULL
+GROUP BY item_id, read
 """
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Literal, NamedTuple, Self
 
 import numpy as np
@@ -97,6 +97,31 @@ def of_thresholds(labels: Mapping[str, LabelTold]) -> Policy:
             for label, told in labels.items()
         }
     )
+
+
+def completed(policy: Policy, labels: Mapping[str, LabelTold]) -> Policy:
+    """Return a policy that speaks of every label of a model: of those it does not name, by the model's thresholds.
+
+    A label that is named with nothing asks for nothing.
+    """
+    missing = {label: told for label, told in labels.items() if label not in policy.labels}
+    if not missing:
+        return policy
+    return policy.model_copy(update={"labels": {**policy.labels, **of_thresholds(missing).labels}})
+
+
+def check_labels(policy: Policy, labels: Collection[str]) -> None:
+    """Raises BadInputError where a policy does not speak of exactly the labels of a model."""
+    known = ", ".join(labels)
+    unknown = sorted(set(policy.labels) - set(labels))
+    if unknown:
+        raise BadInputError(f"the model knows no label {', '.join(unknown)}; it knows {known}")
+    missing = [label for label in labels if label not in policy.labels]
+    if missing:
+        raise BadInputError(
+            f"the policy says nothing of {', '.join(missing)}; where nothing is to be done about a label, say "
+            f'"{missing[0]}": {{}}'
+        )
 
 
 def read_policy(body: bytes) -> Policy:

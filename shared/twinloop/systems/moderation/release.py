@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
-from twinloop.errors import ConflictError, NotFoundError
+from collections.abc import Mapping
+
+from pydantic import ValidationError
+
+from twinloop.contracts.thresholds import TEXT_FILE, TextTold
+from twinloop.errors import ConflictError, IntegrityError, NotFoundError
 from twinloop.registry.aliases import Move
 from twinloop.registry.registry import Registry
-from twinloop.systems.moderation.policy import Policy
+from twinloop.systems.moderation.policy import Policy, check_labels
 from twinloop.systems.moderation.spec import MEDIA_FILE, POLICY_FILE
 
 _COMPONENT = "text"
@@ -30,12 +35,14 @@ def change(registry: Registry, *, policy: Policy | None = None, media: bytes | N
 
     Raises:
         NotFoundError: Nothing serves yet.
+        BadInputError: The policy does not speak of exactly the labels that the model knows.
         ConflictError: The release would be the one that serves, or somebody else moved the champion meanwhile.
     """
     version = _champion(registry)
     manifest, components = registry.release(version), registry.read_release(version)
     files = dict(components[_COMPONENT])
     if policy is not None:
+        check_labels(policy, _labels(files))
         files[POLICY_FILE] = policy.model_dump_json(indent=1).encode()
     if media is not None:
         files[MEDIA_FILE] = media
@@ -48,6 +55,13 @@ def change(registry: Registry, *, policy: Policy | None = None, media: bytes | N
     told = draft.model_copy(update={"metrics": manifest.metrics, "verdict": f"{version} with another policy: {why}"})
     registry.register_release(told, {})
     return registry.promote(told.version, why=why, by=by, expected=version)
+
+
+def _labels(files: Mapping[str, bytes]) -> tuple[str, ...]:
+    try:
+        return tuple(TextTold.model_validate_json(files[TEXT_FILE]).labels)
+    except (KeyError, ValidationError) as error:
+        raise IntegrityError(f"{TEXT_FILE} of the champion cannot be read: {error}") from error
 
 
 def _champion(registry: Registry) -> str:

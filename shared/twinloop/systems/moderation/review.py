@@ -1,9 +1,11 @@
 """People's part: which texts wait for them, what they say, who disagrees, and how all of it becomes labels.
 
-What the policy sends to `review` is in the log of predictions, with its text. What people say is kept word by word
-under `reviews/moderation/`, written once, and goes as rows of `labels` and `items` to `raw/`, where the ETL takes it in
-as it takes any other. Nothing is overwritten: reviewers who disagree are both kept, and an appeal that is decided
-overrules them in what is learnt (see `features.EXAMPLES_SQL`).
+What the policy acts upon is in the log of predictions, with its text. What people say is kept word by word under
+`reviews/moderation/`, written once, and goes as rows of `labels`, each with the text that it is about, to `raw/`, where
+the ETL takes it in as it takes any other. Nothing is overwritten: reviewers who disagree are both kept, and an appeal
+that is decided overrules them in what is learnt (see `features.EXAMPLES_SQL`).
+
+A word is about one text. Where an author changes what stands under an id, the new text waits by itself.
 """
 
 from __future__ import annotations
@@ -13,9 +15,9 @@ import hashlib
 import json
 import zlib
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
 from typing import Any, Literal
 
 from pydantic import Field, ValidationError
@@ -23,9 +25,10 @@ from pydantic import Field, ValidationError
 from twinloop.contracts.events import Id, LabelName
 from twinloop.contracts.model import Contract
 from twinloop.errors import AlreadyExistsError, BadInputError, ConflictError, NotFoundError
+from twinloop.monitoring.log import log_keys
 from twinloop.ports import ObjectStore
 
-LOG, KEPT, RAW = "predictions/moderation/", "reviews/moderation/", "raw/moderation/"
+KEPT, TOLD, RAW = "reviews/moderation/", "reviews/moderation-told/", "raw/moderation/"
 DAYS = 14  # of the log that are looked at
 _MOST_LINES = 200_000
 
@@ -34,7 +37,10 @@ Why = Literal["review", "conflict", "appeal"]
 
 
 class Word(Contract):
-    """What one person said of one text, or that its author appealed (then `labels` are none)."""
+    """What one person said of one text, or that its author appealed (then `labels` are none).
+
+    `text_hash` is of the text as the log has it; empty where it has none.
+    """
 
     item_id: Id
     kind: Literal["reviewer", "appeal", "appealed"]
@@ -42,6 +48,7 @@ class Word(Contract):
     labels: dict[LabelName, int] = Field(default_factory=dict, max_length=100)
     time_ms: int
     note: str = Field("", max_length=2000)
+    text_hash: str = Field("", max_length=64)
 
 
 @dataclass(frozen=True)
@@ -58,6 +65,8 @@ class Waiting:
         policy_version: By which policy.
         time: When it was decided about.
         words: What people have said of it.
+
+    An id has one of these at a time: of several texts that wait under it, an appeal's before others, then the latest.
     """
 
     item_id: str
@@ -88,48 +97,40 @@ class Agreement:
     overturned: int
 
 
-@dataclass
-class _Said:
-    """Words by item, in the order of their time."""
+@dataclass(frozen=True)
+class _Version:
+    """A text that was decided about under an id: its latest logged decision, and what people said of this text."""
 
-    words: dict[str, list[Word]] = field(default_factory=lambda: defaultdict(list))
+    entry: Mapping[str, Any]
+    reviewed: bool
+    words: tuple[Word, ...] = ()
 
-    def of(self, item_id: str) -> tuple[Word, ...]:
-        return tuple(self.words.get(item_id, ()))
+    @property
+    def why(self) -> Why | None:
+        """What it waits for; None: nothing."""
+        return _why(self.words, review=self.reviewed)
+
+    @property
+    def told(self) -> bool:
+        """Whether the log has its text."""
+        return bool(self.entry.get("text"))
+
+
+_ORDER: dict[Why | None, int] = {"appeal": 0, "conflict": 1, "review": 2, None: 3}
 
 
 def waiting(store: ObjectStore, *, now: datetime, days: int = DAYS) -> list[Waiting]:
-    """Return what waits for people: appeals first, then disagreements, then first decisions, the oldest first."""
-    said = _said(store)
+    """Return what waits for people: appeals first, then disagreements, then first decisions, the oldest first.
+
+    Raises BadInputError for a log that is none, or of too many lines.
+    """
+    said = _said(store, KEPT)
     found = []
-    for item_id, entry in logged(store, now=now, days=days).items():
-        words = said.of(item_id)
-        why = _why(entry["action"], words)
-        if why is not None:
-            found.append(_waiting(item_id, why, entry, words))
-    order: dict[Why, int] = {"appeal": 0, "conflict": 1, "review": 2}
-    return sorted(found, key=lambda one: (order[one.why], one.time, one.item_id))
-
-
-def logged(store: ObjectStore, *, now: datetime, days: int = DAYS) -> dict[str, dict[str, Any]]:
-    """Return the latest logged decision about each text, by its id; raises BadInputError for a log that is none."""
-    found: dict[str, dict[str, Any]] = {}
-    lines = 0
-    for back in range(days, -2, -1):  # a stream writes by its own clock, which may be past midnight already
-        prefix = f"{LOG}{now.astimezone(UTC) - timedelta(days=back):%Y/%m/%d}/"
-        for key in sorted(store.keys(prefix)):
-            for line in _lines(store.read(key).body, key):
-                lines += 1
-                if lines > _MOST_LINES:
-                    raise BadInputError(f"the log has more than {_MOST_LINES} lines; look at fewer days")
-                for place, one in enumerate(line.get("decisions") or ()):
-                    item_id = one.get("item_id") or f"{line['prediction_id']}-{place}"
-                    entry = {**one, "policy_version": line.get("policy_version", ""), "time": line["time"]}
-                    before = found.get(item_id)
-                    if before is None or before["time"] <= entry["time"]:
-                        # Who was reviewed once is known by their text, whatever was decided later.
-                        found[item_id] = {"text": (before or {}).get("text", ""), **entry}
-    return found
+    for item_id, versions in _logged(store, now=now, days=days).items():
+        one = _in_question(_with_words(versions, said.get(item_id, ())))
+        if one.why is not None:
+            found.append(_waiting(item_id, one.why, one))
+    return sorted(found, key=lambda one: (_ORDER[one.why], one.time, one.item_id))
 
 
 def decide(
@@ -141,53 +142,54 @@ def decide(
     now: datetime,
     source: Source = "reviewer",
     note: str = "",
+    days: int = DAYS,
 ) -> list[dict[str, Any]]:
     """Keep what a person says of a text, send it on as labels, and return the events to tell of its author.
+
+    These are all that `mark_told` has not been given: whoever could not tell them says the same once more. Their ids
+    are always the same, so nothing counts twice.
 
     Raises:
         NotFoundError: No decision about such a text is logged.
         BadInputError: There is no label, or a value is neither 0 nor 1.
-        ConflictError: An appeal is to be decided that nobody made, or by who decided before.
+        ConflictError: An appeal is to be decided that does not wait, or by who may not: the author, whoever appealed,
+            or whoever decided before.
     """
     if not labels:
         raise BadInputError("say of at least one label whether the text has it: hate=1, or hate=0")
-    entry, said = _entry(store, item_id, now), _said(store).of(item_id)
+    said = _said(store, _folder(item_id)).get(item_id, ())
+    one = _in_question(_versions(store, item_id, said, now=now, days=days, enough=lambda one: one.why is not None))
     if source == "appeal":
-        if not any(word.kind == "appealed" for word in said):
-            raise ConflictError(f"nobody appealed about {item_id!r}")
-        if any(word.kind == "reviewer" and word.who == who for word in said):
-            raise ConflictError(f"{who!r} decided about {item_id!r} before; somebody else decides the appeal")
-    word = _word(item_id=item_id, kind=source, who=who, labels=dict(labels), time_ms=_ms(now), note=note)
-    was = _violates(said)
+        _check_appeal(one, item_id, said, who)
+    word = _word(item_id=item_id, kind=source, who=who, labels=dict(labels), time_ms=_ms(now), note=note,
+                 text_hash=_hash(one.entry))  # fmt: skip
     _keep(store, word)
-    _send(store, word, entry)
-    now_bad = _violates((*said, word))
-    if not entry.get("author_id") or now_bad == was:
-        return []
-    kind = "violation" if now_bad else "restoration"
-    return [
-        {
-            "event_id": f"{kind}-{_digest(item_id)}-{word.time_ms}",
-            "type": kind,
-            "time": word.time_ms,
-            "user_id": entry["author_id"],
-            "item_id": item_id,
-            "actor_id": who,
-        }
-    ]
+    _send(store, word, one.entry)
+    return [event for event in _events((*one.words, word), one.entry) if not _is_told(store, event)]
 
 
-def appeal(store: ObjectStore, item_id: str, *, who: str, now: datetime, note: str = "") -> None:
+def mark_told(store: ObjectStore, events: Iterable[Mapping[str, Any]]) -> None:
+    """Keep that the API took these events, so that they are not told again."""
+    for event in events:
+        store.write(f"{TOLD}{event['event_id']}.json", json.dumps(event).encode(), content_type="application/json")
+
+
+def appeal(store: ObjectStore, item_id: str, *, who: str, now: datetime, note: str = "", days: int = DAYS) -> None:
     """Keep that somebody appealed; raises NotFoundError, and ConflictError where an appeal waits already."""
-    _entry(store, item_id, now)
-    if _why("allow", _said(store).of(item_id)) == "appeal":
+    said = _said(store, _folder(item_id)).get(item_id, ())
+    versions = _versions(store, item_id, said, now=now, days=days, enough=lambda one: one.told)
+    one = max(versions, key=lambda one: (one.told, str(one.entry["time"])))
+    if one.why == "appeal":
         raise ConflictError(f"an appeal about {item_id!r} waits to be decided already")
-    _keep(store, _word(item_id=item_id, kind="appealed", who=who, time_ms=_ms(now), note=note))
+    _keep(
+        store,
+        _word(item_id=item_id, kind="appealed", who=who, time_ms=_ms(now), note=note, text_hash=_hash(one.entry)),
+    )
 
 
 def agreement(store: ObjectStore) -> list[Agreement]:
     """Return how far people agree, label by label."""
-    return agreement_of(word for words in _said(store).words.values() for word in words)
+    return agreement_of(word for words in _said(store, KEPT).values() for word in words)
 
 
 def agreement_of(words: Iterable[Word]) -> list[Agreement]:
@@ -242,7 +244,87 @@ def alpha(units: Sequence[Sequence[int]]) -> float | None:
     return 1 - observed / expected
 
 
-def _why(action: str, words: Sequence[Word]) -> Why | None:
+def _logged(
+    store: ObjectStore,
+    *,
+    now: datetime,
+    days: int,
+    only: str | None = None,
+    enough: Callable[[_Version], bool] | None = None,
+) -> dict[str, list[_Version]]:
+    """Return the texts that were decided about under each id; raises BadInputError for a log that is none.
+
+    Args:
+        store: Of the log, which is read from its end.
+        now: The log's end; a stream writes by its own clock, which may be a day ahead.
+        days: How far back.
+        only: The one id that matters; then any number of lines is read.
+        enough: Asked of each text of that id; where it holds nothing before is read.
+    """
+    found: dict[str, dict[str, _Version]] = defaultdict(dict)
+    lines = 0
+    for key in log_keys(store, "moderation", now - timedelta(days=days), now + timedelta(days=1)):
+        here = set()
+        for line in _lines(store.read(key).body, key):
+            lines += 1
+            if lines > _MOST_LINES and only is None:
+                raise BadInputError(f"the log has more than {_MOST_LINES} lines; look at fewer days")
+            for place, one in enumerate(line.get("decisions") or ()):
+                item_id = one.get("item_id") or f"{line['prediction_id']}-{place}"
+                if only is None or item_id == only:
+                    entry = {**one, "policy_version": line.get("policy_version", ""), "time": line["time"]}
+                    here.add(_hash(entry))
+                    _add(found[item_id], entry)
+        if only is not None and enough is not None and any(enough(found[only][text]) for text in here):
+            break
+    return {item_id: list(versions.values()) for item_id, versions in found.items()}
+
+
+def _add(versions: dict[str, _Version], entry: Mapping[str, Any]) -> None:
+    text = _hash(entry)
+    before = versions.get(text)
+    latest = entry if before is None or before.entry["time"] <= entry["time"] else before.entry
+    # What was sent to people once waits for them, whatever another policy says of it later.
+    reviewed = entry["action"] == "review" or (before is not None and before.reviewed)
+    versions[text] = _Version(latest, reviewed)
+
+
+def _with_words(versions: Iterable[_Version], words: Iterable[Word]) -> list[_Version]:
+    by_text: dict[str, list[Word]] = defaultdict(list)
+    for word in words:
+        by_text[word.text_hash].append(word)
+    return [replace(one, words=tuple(by_text.get(_hash(one.entry), ()))) for one in versions]
+
+
+def _in_question(versions: Sequence[_Version]) -> _Version:
+    """Return which text of an id is meant: one that waits, or else one whose text is known; of these the latest."""
+    latest_first = sorted(versions, key=lambda one: str(one.entry["time"]), reverse=True)
+    return min(latest_first, key=lambda one: (_ORDER[one.why], not one.told))
+
+
+def _versions(
+    store: ObjectStore,
+    item_id: str,
+    said: Sequence[Word],
+    *,
+    now: datetime,
+    days: int,
+    enough: Callable[[_Version], bool],
+) -> list[_Version]:
+    """Return the texts of an id, from the log's end back to one that is enough; raises NotFoundError for none."""
+    appealed = _why(said, review=False) == "appeal"  # then it may be about a text before the latest one
+
+    def found(one: _Version) -> bool:
+        [full] = _with_words([one], said)
+        return full.why == "appeal" or (not appealed and enough(full))
+
+    versions = _logged(store, now=now, days=days, only=item_id, enough=found).get(item_id)
+    if not versions:
+        raise NotFoundError(f"no decision about {item_id!r} is in the log of the last {days} days; look at more --days")
+    return _with_words(versions, said)
+
+
+def _why(words: Sequence[Word], *, review: bool) -> Why | None:
     """Return what a text waits for; None: nothing."""
     appeals = [word.time_ms for word in words if word.kind == "appealed"]
     decided = [word.time_ms for word in words if word.kind == "appeal"]
@@ -250,35 +332,69 @@ def _why(action: str, words: Sequence[Word]) -> Why | None:
         return "appeal"
     if decided:
         return None
+    if any(2 * sum(values) == len(values) for values in _votes(words).values()):
+        return "conflict"
+    return "review" if review and not words else None
+
+
+def _votes(words: Iterable[Word]) -> dict[str, list[int]]:
+    """Return the latest word of each reviewer on each label."""
     latest: dict[tuple[str, str], int] = {}
     for word in words:
-        for label, value in word.labels.items():
-            latest[label, word.who] = value
+        if word.kind == "reviewer":
+            latest |= {(label, word.who): value for label, value in word.labels.items()}
     votes: dict[str, list[int]] = defaultdict(list)
     for (label, _), value in latest.items():
         votes[label].append(value)
-    if any(2 * sum(values) == len(values) for values in votes.values()):
-        return "conflict"
-    return "review" if action == "review" and not words else None
+    return votes
 
 
-def _violates(words: Sequence[Word]) -> bool:
-    """Say whether a text breaks the rules: by the latest decided appeal, otherwise by more than half of reviewers."""
-    appeals = [word for word in words if word.kind == "appeal"]
-    if appeals:
-        return any(appeals[-1].labels.values())
-    latest = {word.who: any(word.labels.values()) for word in words if word.kind == "reviewer"}
-    return 2 * sum(latest.values()) > len(latest) > 0
+def _violates(words: Iterable[Word]) -> bool:
+    """Say whether a text has any label: by the latest decided appeal about it, or by more than half of reviewers."""
+    words = tuple(words)
+    has = {label: 2 * sum(values) > len(values) for label, values in _votes(words).items()}
+    for word in words:
+        if word.kind == "appeal":
+            has |= {label: value == 1 for label, value in word.labels.items()}
+    return any(has.values())
 
 
-def _entry(store: ObjectStore, item_id: str, now: datetime) -> dict[str, Any]:
-    entry = logged(store, now=now).get(item_id)
-    if entry is None:
-        raise NotFoundError(f"no decision about {item_id!r} is in the log of the last {DAYS} days")
-    return entry
+def _events(words: Sequence[Word], entry: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Return what became of an author by the words on a text, in their order: each time that it turned."""
+    if not entry.get("author_id"):
+        return []
+    found, was = [], False
+    for place, word in enumerate(words, 1):
+        bad = _violates(words[:place])
+        if bad != was:
+            kind = "violation" if bad else "restoration"
+            found.append(
+                {
+                    "event_id": f"{kind}-{_digest(word.item_id)}-{word.time_ms}",
+                    "type": kind,
+                    "time": word.time_ms,
+                    "user_id": entry["author_id"],
+                    "item_id": word.item_id,
+                    "actor_id": word.who,
+                }
+            )
+        was = bad
+    return found
 
 
-def _waiting(item_id: str, why: Why, entry: Mapping[str, Any], words: tuple[Word, ...]) -> Waiting:
+def _is_told(store: ObjectStore, event: Mapping[str, Any]) -> bool:
+    return any(store.keys(f"{TOLD}{event['event_id']}.json"))
+
+
+def _check_appeal(one: _Version, item_id: str, said: Sequence[Word], who: str) -> None:
+    if one.why != "appeal":
+        raise ConflictError(f"nobody appealed about {item_id!r}, or the appeal is decided")
+    if who == one.entry.get("author_id") or any(word.who == who for word in said):
+        raise ConflictError(f"{who!r} is a party to {item_id!r}, or decided before; somebody else decides the appeal")
+
+
+def _waiting(item_id: str, why: Why, one: _Version) -> Waiting:
+    entry = one.entry
     return Waiting(
         item_id=item_id,
         why=why,
@@ -288,7 +404,7 @@ def _waiting(item_id: str, why: Why, entry: Mapping[str, Any], words: tuple[Word
         labels=entry.get("labels", {}),
         policy_version=entry["policy_version"],
         time=entry["time"],
-        words=words,
+        words=one.words,
     )
 
 
@@ -304,7 +420,7 @@ def _word(**fields: Any) -> Word:
 
 
 def _keep(store: ObjectStore, word: Word) -> None:
-    key = f"{KEPT}{_digest(word.item_id)}/{word.time_ms}-{_digest(word.who)}-{word.kind}.json"
+    key = f"{_folder(word.item_id)}{word.time_ms}-{_digest(word.who)}-{word.kind}.json"
     try:
         store.write_new(key, word.model_dump_json().encode(), content_type="application/json")
     except AlreadyExistsError as error:
@@ -313,28 +429,32 @@ def _keep(store: ObjectStore, word: Word) -> None:
 
 def _send(store: ObjectStore, word: Word, entry: Mapping[str, Any]) -> None:
     name = f"review/{_digest(word.item_id)}-{word.time_ms}-{_digest(word.who)}.jsonl"
+    about = {"item_id": word.item_id, "source": word.kind, "time": word.time_ms, "reviewer_id": word.who}
     if entry.get("text"):  # so that the label has its text, whether or not the application loads its texts
-        item = {"item_id": word.item_id, "text": entry["text"], "author_id": entry.get("author_id")}
-        store.write(f"{RAW}items/{name}", json.dumps(item).encode() + b"\n")
-    rows = [
-        {"item_id": word.item_id, "label": label, "value": value, "source": word.kind, "time": word.time_ms,
-         "reviewer_id": word.who}
-        for label, value in sorted(word.labels.items())
-    ]  # fmt: skip
+        about["text"] = entry["text"]
+    rows = [{**about, "label": label, "value": value} for label, value in sorted(word.labels.items())]
     store.write(f"{RAW}labels/{name}", b"".join(json.dumps(row).encode() + b"\n" for row in rows))
 
 
-def _said(store: ObjectStore) -> _Said:
-    said = _Said()
-    for key in store.keys(KEPT):
+def _folder(item_id: str) -> str:
+    return f"{KEPT}{_digest(item_id)}/"
+
+
+def _said(store: ObjectStore, prefix: str) -> dict[str, tuple[Word, ...]]:
+    """Return words by item, in the order of their time."""
+    said: dict[str, list[Word]] = defaultdict(list)
+    for key in store.keys(prefix):
         try:
             word = Word.model_validate_json(store.read(key).body)
         except ValidationError as error:
             raise BadInputError(f"{key} is no word of a reviewer; move it elsewhere") from error
-        said.words[word.item_id].append(word)
-    for words in said.words.values():
-        words.sort(key=lambda word: (word.time_ms, word.who))
-    return said
+        said[word.item_id].append(word)
+    return {item: tuple(sorted(words, key=lambda word: (word.time_ms, word.who))) for item, words in said.items()}
+
+
+def _hash(entry: Mapping[str, Any]) -> str:
+    """Return what tells the texts of an id apart; empty where the log has no text."""
+    return _digest(entry["text"]) if entry.get("text") else ""
 
 
 def _lines(body: bytes, key: str) -> Iterator[dict[str, Any]]:

@@ -29,6 +29,8 @@ from twinloop.text.normalised_wordpiece import NormalisedWordPiece, padded_piece
 COMPONENT, COUNTS, PIECES = "text", "counts", "pieces"
 _TOGETHER = 32  # windows that are run at once: what more are costs memory, and gains no time
 _MOST_ENCODED = 12  # windows of a text that an encoder reads, where n-grams can tell which: some 5 ms each
+_MOST_ENCODED_TOGETHER = 300  # of all texts of a request: a second and a half
+_LEAST_ENCODED = 3  # the first, the last, and the worst one
 _HALF = 0.5
 
 Floats32 = NDArray[np.float32]
@@ -61,6 +63,8 @@ class ModerationPredictor:
         IntegrityError: There is no such component, or it reads texts otherwise than this code.
     """
 
+    asks_history = False  # authors' records are read of all who are named; nothing else of anybody
+
     def __init__(self, models: Mapping[str, Model]) -> None:
         if COMPONENT not in models:
             raise IntegrityError(f"the release has no component {COMPONENT!r}")
@@ -78,9 +82,12 @@ class ModerationPredictor:
 
     @cached_property
     def policy(self) -> Policy:
-        """What is done about texts; raises IntegrityError where the file is no policy."""
+        """What is done about texts; raises IntegrityError where the file is no policy.
+
+        A policy may be older than the model: of labels that it does not name the model's own thresholds hold.
+        """
         try:
-            return rules.read_policy(self.model.asset(POLICY_FILE))
+            return rules.completed(rules.read_policy(self.model.asset(POLICY_FILE)), self.told.labels)
         except NotFoundError:
             return rules.of_thresholds(self.told.labels)
         except BadInputError as error:
@@ -138,7 +145,8 @@ class ModerationPredictor:
         """Return the probability of each label of each text; of a text without a character that says anything, none.
 
         A long text is read in windows, and is as bad as its worst one. Where a model reads n-grams and pieces, the
-        encoder of pieces reads few windows of a long text: the first, the last, and those that are worst by n-grams.
+        encoder of pieces reads few windows of a long text: the first, the last, and those that are worst by n-grams;
+        fewer of each where many texts of a request are long, see `most_encoded`.
         """
         owners: list[int] = []
         read: list[str] = []
@@ -169,13 +177,15 @@ class ModerationPredictor:
         if self.told.inputs.kind != "both":
             return self._run(read)
         found, encoded = np.empty((len(read), len(self.labels)), np.float32), np.ones(len(read), np.bool_)
-        long = np.flatnonzero(np.bincount(owners)[owners] > _MOST_ENCODED).tolist()
+        counts = np.bincount(owners)
+        most = most_encoded(counts)
+        long = np.flatnonzero(counts[owners] > most).tolist()
         if long:
             found[long] = self._run([read[place] for place in long], encode=False)
             encoded[long] = False
             for owner in np.unique(owners[long]):
                 inside = np.flatnonzero(owners == owner)
-                encoded[inside[worst_windows(found[inside], _MOST_ENCODED)]] = True
+                encoded[inside[worst_windows(found[inside], most)]] = True
         asked = np.flatnonzero(encoded).tolist()
         found[asked] = self._run([read[place] for place in asked])
         return found
@@ -200,6 +210,16 @@ class ModerationPredictor:
         if inputs.kind != "wordpieces":
             found[IDS], found[COUNTS] = padded([counted(text, inputs) for text in read])
         return found
+
+
+def most_encoded(counts: NDArray[np.int64]) -> int:
+    """Return how many windows of a text an encoder reads, of texts with int64[T] windows each.
+
+    All of them together are at most 300, or three a text where that is more: with 100 texts it is not.
+    """
+    if int(np.minimum(counts, _MOST_ENCODED).sum()) <= _MOST_ENCODED_TOGETHER:
+        return _MOST_ENCODED
+    return min(max(_MOST_ENCODED_TOGETHER // int((counts > 0).sum()), _LEAST_ENCODED), _MOST_ENCODED)
 
 
 def worst_windows(said: Floats32, most: int) -> NDArray[np.int64]:
@@ -232,8 +252,9 @@ class Looking(Protocol):
 def judge(predictor: Looking, case: Case) -> dict[str, float]:
     """Return the metrics of a labelled text.
 
-    `log_gain` is the mean log-likelihood, in nats, of what people said of the labels that the release knows.
-    `negatives` is 1 where they saw none of them, `false_positives` where policy does something about it all the same.
+    `log_gain` is the mean log-likelihood, in nats, of what people said of the labels that they were asked about; one
+    that the release does not know is worth a probability of one half. `negatives` is 1 where the release knows one of
+    these labels and people saw none of them, `false_positives` where policy acts upon one of them all the same.
     Raises BadInputError where the case is none of moderation's.
     """
     from twinloop.evaluation.bundles import LOG_GAIN  # noqa: PLC0415 - serving answers without metrics
@@ -244,13 +265,12 @@ def judge(predictor: Looking, case: Case) -> dict[str, float]:
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise BadInputError(f"case {case.case_id!r} is no labelled text of moderation: {error!r}") from error
     one = predictor.look(text)
-    said, acted = one.labels, one.decision.action != "allow"
-    known = [label for label in truth if label in said]
-    p = np.clip([said[label] for label in known], 1e-6, 1 - 1e-6)
-    y = np.array([truth[label] for label in known])
-    clean = all(value < _HALF for value in truth.values())
+    acted = one.decision.action != "allow" and any(label in truth for label in one.decision.because)
+    p = np.clip([one.labels.get(label, _HALF) for label in truth], 1e-6, 1 - 1e-6)
+    y = np.array(list(truth.values()))
+    clean = any(label in one.labels for label in truth) and all(value < _HALF for value in truth.values())
     return {
-        LOG_GAIN: float(np.mean(y * np.log(p) + (1 - y) * np.log1p(-p))) if known else 0.0,
+        LOG_GAIN: float(np.mean(y * np.log(p) + (1 - y) * np.log1p(-p))) if truth else 0.0,
         NEGATIVES: float(clean),
         FALSE_POSITIVES: float(clean and acted),
     }

@@ -71,8 +71,8 @@ SPEC = SystemSpec(
         "batch; where it does not answer nobody has a record, and the answer is marked as degraded. Promotions, "
         "rollbacks and changes of policy reach warm processes within 30 seconds without a deployment. Fallbacks: the "
         "release before, then the list of media and a person for everything else. Decisions are logged with the "
-        "policy's version; the text only where a person is to read it. Retraining runs on a schedule and when "
-        "reviewers disagree with the model."
+        "policy's version; the text where it is acted upon, for whoever reviews it or decides an appeal. Retraining "
+        "runs on a schedule, and learns what reviewers and decided appeals have said by then."
     ),
     split=Split(strategy="by_group", validation=0.1, test=0.1, minimum_events=1),
     rungs=LADDER,

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
-from pydantic import Field, FiniteFloat, StringConstraints
+from pydantic import Field, FiniteFloat, StringConstraints, model_validator
+from pydantic_core import PydanticCustomError
 
 from twinloop.contracts.api import ApiRequest, Id, Name, PredictionAnswer, PredictionRequest, ReasonGiven
 from twinloop.contracts.endpoint import Endpoint, Origin, Question
@@ -25,10 +26,19 @@ Values = Annotated[tuple[Value, ...], Field(min_length=1, max_length=100)]
 
 
 class Between(ApiRequest):
-    """Bounds of a number; both belong to the range."""
+    """Bounds of a number, of which there is at least one; both belong to the range."""
 
     least: FiniteFloat | None = None
     greatest: FiniteFloat | None = None
+
+    @model_validator(mode="after")
+    def _holds_something(self) -> Self:
+        """Refuse what is no range."""
+        if self.least is None and self.greatest is None:
+            raise PydanticCustomError("no_bound", "needs least, greatest or both")
+        if self.least is not None and self.greatest is not None and self.least > self.greatest:
+            raise PydanticCustomError("empty_range", "least is greater than greatest")
+        return self
 
 
 class SearchRequest(PredictionRequest):

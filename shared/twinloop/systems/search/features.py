@@ -14,12 +14,12 @@ _GROUP = r"lower(trim(regexp_replace(query, '\s+', ' ', 'g')))"
 SQL = f"""
 WITH asked AS (
     SELECT {_GROUP} AS group_id, request_id, min(query) AS query, min(time_ms) AS time_ms,
-        arg_min(shown, time_ms) AS shown
+        arg_min(shown, time_ms) AS shown, arg_min(coalesce("offset", 0), time_ms) AS before
     FROM events WHERE type = 'query' AND request_id IS NOT NULL AND len(shown) > 0 GROUP BY ALL
 ),
 places AS (
     SELECT group_id, request_id, query, time_ms, unnest(shown) AS item_id,
-        unnest(range(len(shown)))::INTEGER AS position
+        (before + unnest(range(len(shown))))::INTEGER AS position
     FROM asked
 ),
 clicks AS (
@@ -46,7 +46,7 @@ FROM looked WHERE group_id <> ''
 """An example is a judgment, or how often an item was shown at a place for a query and clicked there.
 
 A group is a query, whatever its case and spaces. A list is known by its `request_id`; only lists of which it is known
-what they showed say anything.
+what they showed say anything, and places count from the first one of the first page.
 """
 
 PAST = 3  # words, and answers, beyond which slices do not tell

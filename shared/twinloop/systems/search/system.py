@@ -22,4 +22,5 @@ SYSTEM = System(
     evaluation=Evaluation(later(f"{_ROOM}.evaluate", "cases"), later(f"{_ROOM}.evaluate", "Remote"), table="judgments"),
     presets={name: preset.purpose for name, preset in PRESETS.items()},
     examples=EXAMPLES,
+    refresh=later(f"{_ROOM}.refresh", "refresh"),
 )

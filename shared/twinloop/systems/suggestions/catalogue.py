@@ -5,7 +5,7 @@ from __future__ import annotations
 import gzip
 import json
 import zlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -17,6 +17,7 @@ from twinloop.features import geography as geo
 
 FILE = "catalogue.json.gz"
 MOST_EVENTS = 100_000
+MOST_ORGANIZERS = 100_000
 _MOST_BYTES = 200_000_000  # unpacked; what a hundred thousand events take is a tenth of it
 _NUMBERS = ("lat", "lon", "starts_ms", "offset_min", "published_ms", "price", "capacity")
 RECORD = ("organizer_held", "organizer_came", "organizer_dropped", "organizer_views", "organizer_yeses")
@@ -34,7 +35,7 @@ class Catalogue:
         numbers: Name -> float64[events], the facts of an event; NaN where unknown.
         topics: The topics of each, as they were written.
         organizer: The organiser of each; None where nobody told.
-        records: Organiser -> `RECORD`: of what they held before, as far as it was known when this was made.
+        records: Organiser -> `RECORD`: of what they held before, as far as it was known when the models were learnt.
         points: float64[events, 3], places as `geography.points` has them.
         place: item_id -> row.
     """
@@ -61,7 +62,8 @@ class Catalogue:
 def pack(items: Iterable[Mapping[str, Any]], records: Mapping[str, Sequence[float]], *, since_ms: int) -> bytes:
     """Return the file's bytes: of items as a snapshot has them, those that start later and were not called off.
 
-    Of more than MOST_EVENTS those that start first. The same items give the same bytes.
+    Of more than MOST_EVENTS those that start first. The same items give the same bytes. Records are kept also of
+    organisers who hold nothing at present: a refresh may bring something of theirs.
     """
     coming = [row for row in items if (row.get("starts_ms") or 0) > since_ms and not row.get("cancelled")]
     coming = sorted(coming, key=lambda row: (row["starts_ms"], row["item_id"]))[:MOST_EVENTS]
@@ -79,13 +81,33 @@ def pack(items: Iterable[Mapping[str, Any]], records: Mapping[str, Sequence[floa
         "topic_names": topics,
         "topics": [list(dict.fromkeys(numbered[topic] for topic in row.get("topics") or ())) for row in coming],
         "organizers": organizers,
-        "records": {
-            name: [float(number) for number in records[name]]
-            for name in sorted({organizer for organizer in organizers if organizer in records})
-        },
+        "records": _kept(records, set(organizers)),
     }
     text = json.dumps(body, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
     return gzip.compress(text.encode("utf-8", errors="surrogatepass"), mtime=0)
+
+
+def _kept(records: Mapping[str, Sequence[float]], coming: Set[str | None]) -> dict[str, list[float]]:
+    """Return the records that say something; of more than MOST_ORGANIZERS those of events that come, then by views."""
+    views = RECORD.index("organizer_views")
+    told = [name for name, record in records.items() if any(record)]
+    told = sorted(told, key=lambda name: (name not in coming, -records[name][views], name))[:MOST_ORGANIZERS]
+    return {name: [float(number) for number in records[name]] for name in sorted(told)}
+
+
+def changed(before: Catalogue, after: Catalogue, since_ms: int) -> list[str]:
+    """Return the events that only one of two catalogues has, or that are others in it: of those that start later."""
+    old, new = (dict(_rows(one, since_ms)) for one in (before, after))
+    return sorted(item for item in old.keys() | new.keys() if old.get(item) != new.get(item))
+
+
+def _rows(of: Catalogue, since_ms: int) -> Iterator[tuple[str, tuple[Any, ...]]]:
+    """Yield each event that starts later, with all that is known of it; NaN, which equals nothing, as None."""
+    columns = [of.numbers[name].tolist() for name in _NUMBERS]
+    for row in range(len(of))[of.upcoming(since_ms, float("inf"))]:
+        numbers = (column[row] for column in columns)
+        known = (None if number != number else number for number in numbers)  # noqa: PLR0124 - NaN
+        yield of.ids[row], (of.titles[row], of.topics[row], of.organizer[row], *known)
 
 
 def unpack(data: bytes) -> Catalogue:

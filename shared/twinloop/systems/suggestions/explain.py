@@ -24,11 +24,12 @@ def reasons(facts: Mapping[str, float], topics: Sequence[str], liked: frozenset[
     going = max(facts["rsvps"] - facts["withdrawals"], 0)
     left = facts["capacity"] - going
     hours = (facts["starts_ms"] - facts["time_ms"]) / _HOUR_MS
-    friends = facts["friends_going"] if facts["friends"] >= LEAST_FRIENDS else 0
+    friends = _told_friends(facts["friends_going"], facts["friends"])
     shared = [topic for topic in topics if topic in liked]
     found: list[Reason] = []
     if friends > 0:
-        found.append(Reason("friends", _count(friends, "person you know comes", "people you know come"), None, friends))
+        words = "somebody you know comes" if friends == 1 else f"at least {friends:.0f} people you know come"
+        found.append(Reason("friends", words, None, friends))
     if facts["organizer_rsvps"] > 0:
         times = facts["organizer_rsvps"]
         words = _count(times, "time you said yes to its organiser", "times you said yes to its organiser")
@@ -45,6 +46,11 @@ def reasons(facts: Mapping[str, float], topics: Sequence[str], liked: frozenset[
     if going >= _MANY:
         found.append(Reason("popular", f"{going:.0f} people come", None, going))
     return tuple(found)
+
+
+def _told_friends(going: float, friends: float) -> float:
+    """Return how many at least: never all, since that would name them, and nothing of whoever knows few people."""
+    return min(going, friends - 1) if friends >= LEAST_FRIENDS else 0.0
 
 
 def clock(at_ms: int, offset_min: float) -> str | None:

@@ -37,14 +37,24 @@ def _total(name: str, of: str, description: str, *, attribute: str = "") -> Feat
     return Feature.model_validate(fields | {"time_to_live_days": 3650.0, "owner": "suggestions"})
 
 
+def _latest(name: str, of: str, description: str) -> Feature:
+    """Days since the latest event of an item with something of a measure."""
+    fields = {"name": name, "entity": "item", "kind": "recency", "of": of, "description": description}
+    return Feature.model_validate(fields | {"default": NEVER, "time_to_live_days": 3650.0, "owner": "suggestions"})
+
+
 def _attribute(name: str, of: str, description: str) -> Feature:
     entity = name.partition("_")[0]
     fields = {"name": name, "entity": entity, "kind": "attribute", "attribute": of, "description": description}
     return Feature.model_validate(fields | {"default": UNKNOWN, "owner": "suggestions"})
 
 
+NEVER = 1e6  # days since what has not happened
 UNKNOWN = -1000.0  # of an attribute; no latitude, longitude, price or capacity
-STATE = ("item_rsvps", "item_withdrawals", "item_cancels", "item_restores", "item_cancelled")
+STATE = (
+    *("item_rsvps", "item_withdrawals", "item_cancels", "item_restores"),
+    *("item_cancel_days", "item_restore_days", "item_cancelled"),
+)
 PERSONAL = ("user_rsvps", "user_topic_rsvps", "user_organizer_rsvps", "user_organizer_declines")
 HOME = ("user_lat", "user_lon")
 
@@ -53,6 +63,8 @@ STORED: tuple[Feature, ...] = (
     _total("item_withdrawals", "withdrawals", "How many took that back."),
     _total("item_cancels", "cancels", "How often the event was called off."),
     _total("item_restores", "restores", "How often it was put on again."),
+    _latest("item_cancel_days", "cancels", "Days since it was last called off."),
+    _latest("item_restore_days", "restores", "Days since it was last put on again."),
     _attribute("item_cancelled", "cancelled", "1 where its row says that it was called off."),
     _attribute("user_lat", "lat", "Where the user usually is, degrees north."),
     _attribute("user_lon", "lon", "Where the user usually is, degrees east."),

@@ -15,6 +15,7 @@ from twinloop.systems.suggestions import catalogue, tastes, tastes_fit
 from twinloop.systems.suggestions.columns import FEATURES, Floats, matrix
 from twinloop.systems.suggestions.examples import FROM_SQL, LABEL
 from twinloop.systems.suggestions.policy import distance_popularity
+from twinloop.systems.suggestions.serve import BASELINE_FILE
 from twinloop.training.events import Floats32
 from twinloop.training.examples import ExamplesSnapshot
 from twinloop.training.grouped import Groups
@@ -22,7 +23,6 @@ from twinloop.training.grouped_linear import fit_linear
 from twinloop.training.job import Job
 
 DISTANCE_WEIGHTS = (0.25, 0.5, 1.0, 2.0, 4.0)
-BASELINE_FILE = "baseline.json"
 _L2 = 1e-5
 _KM, _GOING, _TASTE, _EFFECT = (
     list(FEATURES).index(name) for name in ("distance_km", "going", "taste", "organizer_effect")

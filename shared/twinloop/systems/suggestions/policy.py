@@ -23,6 +23,19 @@ def distance_popularity(going: Floats, km: Floats, weight: float) -> Floats:
     return np.asarray(np.log1p(going) - weight * np.log1p(np.where(np.isnan(km), TYPICAL_KM, km)))
 
 
+def called_off(*, cancel_days: Floats, restore_days: Floats, more_cancels: Flags, by_row: Flags) -> Flags:
+    """Return which events are off: the later of the last cancellation and the last restoration has the last word.
+
+    Args:
+        cancel_days: Days since each was last called off.
+        restore_days: Days since it was last put on again.
+        more_cancels: Whether it was called off more often; says it where the two are of one moment.
+        by_row: Whether its row says that it is off. Rows have no moment, so that holds until a row takes it back.
+    """
+    later = (cancel_days < restore_days) | ((cancel_days == restore_days) & more_cancels)
+    return np.asarray(later | by_row)
+
+
 class Allowed(NamedTuple):
     """Which events may be suggested, and why the others may not. Each bool[events].
 

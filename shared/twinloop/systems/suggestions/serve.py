@@ -167,6 +167,7 @@ class SuggestionsPredictor:
         here = geo.points(person.lat, person.lon)
         days = preset.days if request.days is None else request.days
         rows = np.arange(len(events))[events.upcoming(question.at_ms, question.at_ms + days * DAY_MS)]
+        rows = rows[~(events.numbers["published_ms"][rows] > question.at_ms)]  # what nobody dated is out
         if request.items is not None:
             rows = rows[np.isin(rows, [events.place[item] for item in request.items if item in events.place])]
         km = geo.kilometres(events.points[rows], here)
@@ -269,8 +270,11 @@ class SuggestionsPredictor:
             "taste": self.tastes.of(person.topics, topics),
             "organizer_effect": self.tastes.effects([events.organizer[row] for row in rows.tolist()]),
         }
-        off = (stored["item_cancels"] > stored["item_restores"]) | (
-            (stored["item_cancelled"] == 1) & (stored["item_restores"] == 0)
+        off = policy.called_off(
+            cancel_days=stored["item_cancel_days"],
+            restore_days=stored["item_restore_days"],
+            more_cancels=stored["item_cancels"] > stored["item_restores"],
+            by_row=stored["item_cancelled"] == 1,
         )
         return facts, off, knows
 
@@ -296,6 +300,8 @@ class SuggestionsPredictor:
         for rank, place in enumerate(places.tolist()):
             row = int(chosen[place])
             one = {name: float(values[rank]) for name, values in shown.items()}
+            if asking.request.time_ms is not None:  # moments chosen one by one would tell when somebody said yes
+                one["friends_going"] = 0.0
             starts, topics = int(one["starts_ms"]), events.topics[row]
             told.append(
                 Suggested(

@@ -54,10 +54,10 @@ SPEC = SystemSpec(
     ),
     deployment=(
         "One Lambda, model and catalogue in memory. A request reads the user from DynamoDB, in one batch the friends' "
-        "records, and those of events that were not read in the last half minute. New events are suggested once a "
-        "release knows them, so learning runs at least daily. Fallbacks: the release before, then distance and "
-        "popularity; answers from there are marked as degraded. Where the store does not answer, events with a limit "
-        "are left out, since they may be full."
+        "records, and those of events that were not read in the last half minute. New events are put behind the models "
+        "that serve every hour, as a release of their own, whether or not learning found better models. Fallbacks: the "
+        "release before, then distance and popularity; answers from there are marked as degraded. Where the store does "
+        "not answer, events with a limit are left out, since they may be full."
     ),
     split=Split(strategy="global", validation=0.1, test=0.1, minimum_events=1),
     rungs=LADDER,

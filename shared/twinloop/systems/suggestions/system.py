@@ -25,4 +25,5 @@ SYSTEM = System(
     presets={name: preset.purpose for name, preset in PRESETS.items()},
     counting=COUNTING,
     examples=EXAMPLES,
+    refresh=later(f"{_ROOM}.refresh", "refresh"),
 )

@@ -61,7 +61,7 @@ SPEC = SystemSpec(
         "read, in one batch, the counters of candidates that were not read in the last half minute. Promotions and "
         "rollbacks reach warm processes within 30 seconds without a deployment. Fallbacks: the release before, then "
         "popular videos; answers from there are marked as degraded. What was answered is logged for learning and for "
-        "watching; retraining runs on a schedule and when the data drifts."
+        "watching; retraining runs on a schedule."
     ),
     split=Split(strategy="per_user", validation=0.05, test=0.1, minimum_events=5),
     rungs=LADDER,

@@ -1,0 +1,165 @@
+"""A system from a module of its own joins by `systems.register`, and every part of the loop takes it as it is.
+
+Functions are called with what AWS and the state machine hand them, jobs run as processes by the container contract,
+and AWS is played by moto.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import io
+import json
+import os
+import tarfile
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import boto3
+import notes
+import pytest
+from moto import mock_aws
+from typer.testing import CliRunner
+
+from twinloop import systems
+from twinloop.aws import clients
+from twinloop.aws.objects import S3ObjectStore
+from twinloop.cli import app as commands
+from twinloop.commands import api, evaluate
+from twinloop.commands.target import Deployment
+from twinloop.errors import NotFoundError
+from twinloop.training import local
+
+ROOT = Path(__file__).resolve().parents[2]
+JOBS = ROOT / "tests" / "support" / "notes_jobs"
+TOLD = {
+    "TWINLOOP_BUCKET": "data",
+    "TWINLOOP_TABLE": "main",
+    "TWINLOOP_GLUE_DATABASE": "lake",
+    "TWINLOOP_SYSTEM": "notes",
+    "TWINLOOP_PREDICTION_STREAM": "predictions",
+    "POWERTOOLS_METRICS_NAMESPACE": "twinloop",
+    "AWS_DEFAULT_REGION": "us-east-1",
+    "AWS_ACCESS_KEY_ID": "testing",
+    "AWS_SECRET_ACCESS_KEY": "testing",
+    "PYTHONPATH": os.pathsep.join([str(ROOT / "shared"), str(ROOT / "tests" / "support")]),  # of the jobs
+}
+
+
+@pytest.fixture
+def bucket(monkeypatch: pytest.MonkeyPatch) -> Iterator[S3ObjectStore]:
+    for name, value in TOLD.items():
+        monkeypatch.setenv(name, value)
+    for name in ("AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_S3", "AWS_PROFILE"):
+        monkeypatch.delenv(name, raising=False)
+    with mock_aws():
+        clients.forget()
+        boto3.client("s3").create_bucket(Bucket="data")
+        boto3.client("glue").create_database(DatabaseInput={"Name": "lake"})
+        boto3.client("dynamodb").create_table(
+            TableName="main",
+            BillingMode="PAY_PER_REQUEST",
+            AttributeDefinitions=[{"AttributeName": name, "AttributeType": "S"} for name in ("pk", "sk")],
+            KeySchema=[{"AttributeName": "pk", "KeyType": "HASH"}, {"AttributeName": "sk", "KeyType": "RANGE"}],
+        )
+        to = {"RoleARN": "arn:aws:iam::123456789012:role/r", "BucketARN": "arn:aws:s3:::data", "Prefix": "predictions/"}
+        boto3.client("firehose").create_delivery_stream(
+            DeliveryStreamName="predictions", ExtendedS3DestinationConfiguration=to
+        )
+        yield S3ObjectStore("data")
+    clients.forget()
+
+
+def function(name: str) -> Callable[[Mapping[str, Any]], Any]:
+    path = ROOT / "functions" / name / "handler.py"
+    spec = importlib.util.spec_from_file_location(f"{name}_of_another_system", path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return lambda event: module.handler(event, None)
+
+
+def delivered(bucket: S3ObjectStore, tables: Mapping[str, list[notes.Row]]) -> dict[str, Any]:
+    """Put raw files where an application puts them; returns what the queue hands on of that."""
+    records = []
+    for table, rows in tables.items():
+        body, key = "\n".join(json.dumps(row) for row in rows).encode(), f"raw/notes/{table}/all.jsonl"
+        bucket.write(key, body)
+        told = {"bucket": {"name": "data"}, "object": {"key": key, "size": len(body)}}
+        notice = {"Records": [{"eventName": "ObjectCreated:Put", "s3": told}]}
+        records.append({"messageId": table, "body": json.dumps(notice)})
+    return {"Records": records}
+
+
+def trained(bucket: S3ObjectStore, snapshot_key: str, rung: str, work: Path) -> dict[str, Any]:
+    """Run a rung's job as a process on what a job is given, and leave what SageMaker leaves."""
+    snapshot, made = work / rung / "snapshot", work / rung / "model"
+    for key in bucket.keys(snapshot_key):
+        if "test" not in key:  # a job never sees it
+            path = snapshot / key.removeprefix(snapshot_key)
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(bucket.read(key).body)
+    assert local.run(JOBS / rung, snapshot, made, {}) == 0
+    packed, model_key = io.BytesIO(), f"jobs/notes-{rung}/output/model.tar.gz"
+    with tarfile.open(fileobj=packed, mode="w:gz") as tar:
+        for path in sorted(made.rglob("*")):
+            if path.is_file():
+                tar.add(path, path.relative_to(made).as_posix())
+    bucket.write(model_key, packed.getvalue())
+    return {"rung": rung, "status": "Completed", "model_key": model_key}
+
+
+def test_it_is_not_known_before_it_is_registered() -> None:
+    with pytest.raises(NotFoundError, match="there is no system 'notes'"):
+        systems.load("notes")
+
+
+def test_it_is_taken_through_the_whole_loop(
+    bucket: S3ObjectStore, register: Callable[[Any], None], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    register(notes.SYSTEM)
+    assert function("etl")(delivered(bucket, notes.world())) == {"batchItemFailures": []}
+    assert not list(bucket.keys("quarantine/"))
+
+    snapshot, gate, serve = function("snapshot"), function("gate"), function("serve")
+    taken = snapshot({"system": "notes"})
+    results = [trained(bucket, taken["snapshot_key"], rung["name"], tmp_path) for rung in taken["rungs"]]
+    asked = {name: taken[name] for name in ("system", "snapshot_key", "left_out")}
+    verdict = gate(asked | {"action": "judge", "results": results})
+    assert (verdict["promote"], verdict["rung"]) == (True, "words"), verdict["verdict"]
+    said = {"system": "notes", "version": verdict["version"], "why": verdict["verdict"], "champion": None}
+    assert gate(said | {"action": "promote"}) == {"version": verdict["version"], "previous": None}
+    assert snapshot({"action": "materialise", "system": "notes"}) == {"system": "notes", "users": 0}
+
+    def post(path: str, body: Mapping[str, Any]) -> dict[str, Any]:
+        headers = {"content-type": "application/json"}
+        response = serve({"httpMethod": "POST", "path": path, "headers": headers, "body": json.dumps(body)})
+        assert response["statusCode"] == 200, response
+        found: dict[str, Any] = json.loads(response["body"])
+        return found
+
+    told = post("/v1/notes/chances", {"texts": ["offer offer lunch", "lunch report"]})
+    assert (told["model_version"], told["degraded"]) == (verdict["version"], False)
+    assert told["chances"][0] > told["chances"][1] + 0.5
+    (logged,) = [json.loads(bucket.read(key).body) for key in bucket.keys("predictions/")]
+    assert (logged["system"], logged["prediction_id"]) == ("notes", told["prediction_id"])
+    document = serve({"httpMethod": "GET", "path": "/v1/notes/openapi.json", "headers": {}, "body": None})
+    assert "/v1/notes/chances" in json.loads(document["body"])["paths"]
+
+    labels = tmp_path / "labels.jsonl"
+    rows = [
+        {"item_id": f"x{n}", "aside": bool(n % 2), "time": "2025-06-20T10:00:00Z"}
+        | {"text": "offer offer" if n % 2 else "lunch"}
+        for n in range(20)
+    ]
+    labels.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    place = Deployment("twinloop", {"DataBucket": "data", "Table": "main"})
+    monkeypatch.setattr(evaluate, "deployment", lambda: place)
+    monkeypatch.setattr(api, "ask", lambda where, path, body: post(path, dict(body)))  # the way over HTTP
+    for way in ("--in-process", "--api"):
+        result = CliRunner().invoke(commands, ["evaluate", "notes", "--labelled", str(labels), way])
+        assert result.exit_code == 0, result.output
+        found = json.loads(result.stdout[result.stdout.index("{\n") :])  # after the metrics of the function asked
+        assert (found["release"], found["cases"]) == (verdict["version"], 20)
+        assert found["metrics"]["quality"]["mean"] > 0.95
