@@ -22,7 +22,8 @@ all six days, of which 28 April is validation and 29-30 April are the test, judg
 
 `simulated`: ads of the simulator, whose true probabilities are known, as is therefore the best possible score. The last
 tenth is tested. Of 1,000 people and 200 ads, one showing in fifty clicked, nobody can know the tastes
-(`benchmarks/ads_floor.py`); `simulated_few` is the same with 20 people and 50 ads, one showing in ten clicked.
+(`benchmarks/ads_floor.py`); `simulated_few` is the same with 50 people and 50 ads, one showing in ten clicked, and
+tastes that hardly turn in these 28 days.
 
 `since_last`: 300,000 simulated events of 28 days. A champion knows all but the last day; the job goes on from it, and
 starts anew, one after the other on the same machine. What all three say of the test showings is held side by side.
@@ -342,10 +343,11 @@ def on_simulated(
     users: int = 1000,
     items: int = 200,
     click_rate: float = 0.02,
+    taste_turn_days: float = WorldSettings.taste_turn_days,
     seed: int = 0,
 ) -> dict[str, Any]:
     """The last tenth of simulated showings, every rung against the true probabilities."""
-    world = WorldSettings(users=users, items=items, days=28, seed=seed)
+    world = WorldSettings(users=users, items=items, days=28, seed=seed, taste_turn_days=taste_turn_days)
     # Showings and clicks are events.
     settings = AdsSettings(events=int(simulated * (1 + click_rate)), click_rate=click_rate)
     raw = simulated_ads(work, world, settings)
@@ -592,7 +594,9 @@ PARTS: dict[str, Callable[[Path, tuple[str, ...], int], dict[str, Any]]] = {
     "kuairand": on_kuairand,
     "kuairand_gate": on_kuairand_gate,
     "simulated": on_simulated,
-    "simulated_few": functools.partial(on_simulated, users=20, items=50, click_rate=0.1, seed=FRESH),
+    "simulated_few": functools.partial(
+        on_simulated, users=50, items=50, click_rate=0.1, taste_turn_days=3_600.0, seed=FRESH
+    ),
     "since_last": on_since_last,
     "open_bandit": on_open_bandit,
 }

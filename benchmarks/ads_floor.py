@@ -5,8 +5,7 @@ together, how a person's taste turns in time, how often each place is looked at,
 What it has to learn is what the world hides: the two tastes of each person, how good each ad is, and the general
 willingness to click. It learns from the first nine tenths of the showings, at the maximum of the posterior (L-BFGS;
 normal priors), and is judged by the last tenth, as models are in `benchmarks.ads`. By theory the maximum of a
-likelihood costs d / 2N nats a showing beside the truth, for d parameters; a prior makes that less. `--still` takes
-tastes for what does not turn, as a model does that knows no time.
+likelihood costs d / 2N nats a showing beside the truth, for d parameters; a prior makes that less.
 
 What it does not use: who is shown what tells of tastes, too, because the application shows what people like.
 """
@@ -54,21 +53,25 @@ def main() -> None:
     parser.add_argument("--users", type=int, default=1000)
     parser.add_argument("--items", type=int, default=200)
     parser.add_argument("--click-rate", type=float, default=0.02)
+    parser.add_argument("--taste-turn-days", type=float, default=WorldSettings.taste_turn_days)
     parser.add_argument("--showings", type=int, default=1_000_000)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--still", action="store_true")
     options = parser.parse_args()
-    world = WorldSettings(users=options.users, items=options.items, days=28, seed=options.seed)
+    world = WorldSettings(
+        users=options.users,
+        items=options.items,
+        days=28,
+        seed=options.seed,
+        taste_turn_days=options.taste_turn_days,
+    )
     events = int(options.showings * (1 + options.click_rate))
     settings = AdsSettings(events=events, click_rate=options.click_rate)
-    print(json.dumps({"world": vars(options)} | floor(AdsApplication(world, settings), still=options.still), indent=1))
+    print(json.dumps({"world": vars(options)} | floor(AdsApplication(world, settings)), indent=1))
 
 
-def floor(application: AdsApplication, *, still: bool = False) -> dict[str, float]:
+def floor(application: AdsApplication) -> dict[str, float]:
     """Return the normalised entropy of the truth and of the estimator, and what they differ by."""
     shown = showings(application)
-    if still:
-        shown = shown._replace(angle=np.zeros(len(shown.user)))
     begin = round(len(shown.user) * (1 - TEST))
     train, test = (Shown(*(column[part] for column in shown)) for part in (slice(begin), slice(begin, None)))
     said = estimated(application, train, test)

@@ -11,7 +11,8 @@ ROOT = Path(__file__).resolve().parents[2]
 # Python 3.13, and beside it exactly the packages of AWS's runtime.
 RUNTIME = ROOT / ".envs" / "lambda-runtime"
 
-# Imports the handler; then every import of every module of ours that is loaded by then, those within functions too.
+# Imports the handler and what it has imported by name when it is called; then every import of every module of ours that
+# is loaded by then, those within functions too.
 _PROBE = """
 import ast, importlib, json, sys
 sys.path[:0] = json.loads(sys.argv[1])
@@ -34,6 +35,8 @@ def wanted(tree):
         yield from wanted(node)
 
 load("handler", "the handler")
+for called in json.loads(sys.argv[2]):
+    load(called, "the handler")
 while todo := {name for name in sys.modules if name.split(".")[0] in ("handler", "twinloop")} - seen:
     for name in sorted(todo):
         seen.add(name)
@@ -49,14 +52,16 @@ print("\\n" + json.dumps(missing))
 """
 
 
-def missing_modules(function: Path, layers: Sequence[Path]) -> dict[str, str]:
+def missing_modules(function: Path, layers: Sequence[Path], called: Sequence[str] = ()) -> dict[str, str]:
     """Return the modules that cannot be imported, each with the first of our modules that asks for it.
+
+    `called` are modules that the handler has imported by their names when it is called.
 
     The function's folder comes first, then its layers, then the runtime's packages, as on AWS; nothing else is there.
     """
     [packages] = (RUNTIME / "lib").glob("python3.13/site-packages")
     path = [str(function), *(str(layer / "python") for layer in layers), str(packages)]
-    command = [str(RUNTIME / "bin" / "python"), "-I", "-S", "-B", "-c", _PROBE, json.dumps(path)]
+    command = [str(RUNTIME / "bin" / "python"), "-I", "-S", "-B", "-c", _PROBE, json.dumps(path), json.dumps(called)]
     environment = {"AWS_DEFAULT_REGION": "us-east-1", "OMP_NUM_THREADS": "1", "MPLCONFIGDIR": "/tmp/matplotlib"}  # noqa: S108
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False, timeout=300)
     assert done.returncode == 0, done.stderr

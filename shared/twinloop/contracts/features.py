@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, Self
 
@@ -11,6 +11,7 @@ from pydantic import Field, model_validator
 from twinloop.contracts.model import Contract
 from twinloop.contracts.tally import HOUR_MS, Layout, identity
 
+Turned = Callable[[tuple[int, ...], Sequence[tuple[int, ...]]], tuple[int, ...]]
 Entity = Literal["user", "item", "user_item"]
 Source = Literal["history", "counters", "attributes"]
 
@@ -101,10 +102,13 @@ class Counting:
         features: Definitions, of every source.
         measures: Names of what an event adds to.
         amounts: An event's whole-numbered amounts (0 to 2^32 - 1), by measure. Nothing but zeros is not counted.
-        amounts_sql: The same rules over a row of the lake's events, by measure.
+        amounts_sql: The same rules over a row of the lake's events, by measure; with `turned` applied.
         attributes: Per table (`users`, `items`): DuckDB expression over its latest row, by the attribute's name. Texts
             and numbers; the same values go to the online store.
         marks: What two items can have in common: `item_id`, or an attribute of items that is a text.
+        turned: (an event's amounts, those of what the user did with the item before, oldest first) -> the amounts that
+            count: what says again what holds already is no news. It sees what the user's memory has; None: every event
+            counts. An event that comes late does not change what was counted of later ones until the lake is counted.
         memory: How many of the latest events are remembered one by one, per entity. Within it a duplicate is known.
     """
 
@@ -115,6 +119,7 @@ class Counting:
     attributes: Mapping[str, Mapping[str, str]]
     marks: tuple[str, ...]
     memory: Mapping[str, int]
+    turned: Turned | None = None
 
     def layout(self, entity: Literal["user", "item"]) -> Layout:
         """Return how an entity's counters are kept: for every window of its definitions, and no longer."""

@@ -7,10 +7,10 @@ a delivery that failed half way is known to the item alone, and comes again soon
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 
-from twinloop.contracts.features import Counting
+from twinloop.contracts.features import Counting, Turned
 from twinloop.contracts.tally import Happening, mark_of, unpack
 from twinloop.errors import TwinloopError
 from twinloop.features.stores import Attributes, Entity, FeatureStore, Known
@@ -50,16 +50,37 @@ def marks_of(counting: Counting, item_id: str, attributes: Attributes) -> tuple[
 
 
 def _new(system: str, counting: Counting, store: FeatureStore, events: list[Event]) -> list[Event]:
-    """The events that their users do not remember, read in one batch."""
+    """The events that their users do not remember, with the amounts that count, read in one batch."""
     layout = counting.layout("user")
     user_ids = list(dict.fromkeys(user_id for user_id, _, _ in events))
     known = store.known(system, [("user", user_id) for user_id in user_ids])
-    remembered = {
-        user_id: {happening.key for happening in unpack(record.counters, layout).recent}
+    recent = {
+        user_id: unpack(record.counters, layout).recent
         for user_id, record in zip(user_ids, known, strict=True)
         if record.counters
     }
-    return [event for event in events if event[2].key not in remembered.get(event[0], ())]
+    remembered = {user_id: {happening.key for happening in theirs} for user_id, theirs in recent.items()}
+    fresh = [event for event in events if event[2].key not in remembered.get(event[0], ())]
+    return fresh if counting.turned is None else _turned(counting, counting.turned, fresh, recent)
+
+
+def _turned(
+    counting: Counting, turned: Turned, events: list[Event], recent: Mapping[str, tuple[Happening, ...]]
+) -> list[Event]:
+    """Apply `Counting.turned`, which needs the mark `item_id`, to events in the order of their time."""
+    place = counting.marks.index("item_id")
+    before: defaultdict[tuple[str, int], list[Happening]] = defaultdict(list)
+    for user_id, theirs in recent.items():
+        for happening in theirs:
+            before[user_id, happening.marks[place]].append(happening)
+    counted = []
+    for user_id, item_id, happening in sorted(events, key=lambda event: event[2]):
+        said = before[user_id, mark_of(item_id)]
+        earlier = [other.amounts for other in sorted(said) if other[:2] < happening[:2]]
+        news = happening._replace(amounts=turned(happening.amounts, earlier))
+        said.append(news)
+        counted.append((user_id, item_id, news))
+    return counted
 
 
 def _write(

@@ -6,6 +6,8 @@ import duckdb
 import numpy as np
 import pyarrow as pa
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from tiny_suggestions import HOUR_MS, NOW_MS, World, event, predictor, question
 
 from twinloop.contracts.tally import Happening, key_of
@@ -87,6 +89,38 @@ def test_nothing_of_the_moment_or_after_it_is_known():
     events = [view(), act("rsvp", "a", "e", -1), act("rsvp", "b", "e", 0), act("rsvp", "c", "e", 1)]
     (row,) = examples(*events, act("withdraw", "a", "e", -0.5)).values()
     assert (row["rsvps"], row["withdrawals"], row["user_rsvps"]) == (1, 1, 0)
+
+
+def test_who_says_it_twice_is_counted_once():
+    events = [act("rsvp", "a", "e", -5), act("rsvp", "a", "e", -4), act("withdraw", "b", "e", -3)]
+    (row,) = examples(view(), *events, act("withdraw", "a", "e", -2), act("rsvp", "a", "e", -1)).values()
+    assert (row["rsvps"], row["withdrawals"], row["organizer_yeses"]) == (2, 1, 2)
+
+
+WORDS = st.lists(st.tuples(st.sampled_from("ab"), st.sampled_from(["rsvp", "withdraw", "decline"])), max_size=12)
+
+
+@settings(max_examples=30, deadline=None)
+@given(WORDS)
+def test_the_lake_counts_the_words_that_the_store_counts(words):
+    rows = [act(kind, user, "e", -20 + n) for n, (user, kind) in enumerate(words)]
+    world = World(ITEMS)
+    for row in rows:
+        happening = Happening(row["time_ms"], key_of(row["event_id"]), amounts(row))
+        assert not count("suggestions", COUNTING, world.store, [(row["user_id"], "e", happening)])
+    names = ["item_rsvps", "item_withdrawals"]
+    (told,) = world.knowledge().tensor(names, ["e"], NOW_MS).tolist()
+    with duckdb.connect() as connection:
+        connection.execute(f"CREATE TABLE once ({SCHEMAS['events']})")
+        for row in rows:
+            of = [row[name] for name in ("event_id", "type", "time_ms", "user_id", "item_id")]
+            connection.execute("INSERT INTO once BY POSITION VALUES (?, ?, ?, ?, ?, NULL, NULL, NULL)", of)
+        sums = ", ".join(f"coalesce(sum(a{n}), 0)::INT" for n in range(2))
+        columns = ", ".join(f"{sql} AS a{n}" for n, sql in enumerate(COUNTING.amounts_sql))
+        found = connection.execute(f"SELECT {sums} FROM (SELECT {columns} FROM once)").fetchone()  # noqa: S608 - our own
+    last = {user: kind for user, kind in words if kind != "decline"}
+    assert told == list(found)
+    assert told[0] - told[1] == sum(kind == "rsvp" for kind in last.values())
 
 
 def test_an_organisers_record_is_of_what_is_over():

@@ -68,6 +68,22 @@ def test_what_is_past_full_or_off_is_never_suggested(events, model):
     assert {one for one in may if events[int(one[1:])][0] > 1} <= set(ids(found))
 
 
+def test_people_are_counted_and_not_how_often_they_say_it():
+    rows = [event("e", capacity=2)]
+    world = World(rows)
+    for n in range(3):
+        world.happens("rsvp", "p", "e", NOW_MS - 100 + n)
+    assert ids(predictor(rows).answer(question(world.knowledge()))) == ["e"]
+    world.happens("rsvp", "q", "e", NOW_MS - 90)
+    for n in range(3):
+        world.happens("withdraw", "stranger", "e", NOW_MS - 80 + n)
+    assert predictor(rows).answer(question(world.knowledge())).full == 1
+    world.happens("withdraw", "p", "e", NOW_MS - 50)
+    world.happens("withdraw", "p", "e", NOW_MS - 49)
+    world.happens("rsvp", "r", "e", NOW_MS - 40)
+    assert predictor(rows).answer(question(world.knowledge())).full == 1
+
+
 def test_a_place_that_becomes_free_is_suggested_again():
     rows = [event("e", capacity=1)]
     world = World(rows)

@@ -6,7 +6,7 @@ import sys
 import pytest
 
 from twinloop import systems
-from twinloop.systems.suggestions.features import STRENGTH_SQL, TYPES, amounts, strength
+from twinloop.systems.suggestions.features import STRENGTH_SQL, TYPES, amounts, strength, turned
 from twinloop.systems.suggestions.system import SYSTEM
 
 LEAN = """
@@ -45,7 +45,8 @@ def test_rules_are_the_same_in_the_lake_and_online(kind):
     duckdb = pytest.importorskip("duckdb")
     system = systems.load("suggestions")
     columns = ", ".join((*system.counting.amounts_sql, STRENGTH_SQL))
-    query = f"SELECT {columns} FROM (SELECT '{kind}' AS type)"  # noqa: S608 - our own rules
+    row = f"SELECT '{kind}' AS type, 'u' AS user_id, 'i' AS item_id, 'e' AS event_id, 1 AS time_ms"
+    query = f"SELECT {columns} FROM ({row})"  # noqa: S608 - our own rules
     ((*counted, said),) = duckdb.sql(query).fetchall()
-    assert tuple(counted) == amounts({"type": kind})
+    assert tuple(counted) == turned(amounts({"type": kind}), ())
     assert said == strength({"type": kind})

@@ -7,7 +7,7 @@ from typing import Any
 
 from twinloop.contracts.artefacts import Case
 from twinloop.contracts.examples import Examples
-from twinloop.systems.suggestions.features import FACTS, MOST_FRIENDS
+from twinloop.systems.suggestions.features import FACTS, MOST_FRIENDS, TURN_SQL
 
 OUTCOME_HOURS = 6  # a yes later than that is not owed to the list
 LABEL = "rsvp"
@@ -20,10 +20,11 @@ _BEFORE = "ORDER BY time_ms RANGE BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING"
 
 SQL = f"""
 WITH acts AS (
-    SELECT event_id, type, time_ms, user_id, item_id, request_id, topics[1] AS topic, organizer_id
+    SELECT event_id, type, time_ms, user_id, item_id, request_id, topics[1] AS topic, organizer_id,
+        {TURN_SQL} AS turns
     FROM events LEFT JOIN items USING (item_id) WHERE type <> 'view'
 ),
-answers AS (SELECT * FROM acts WHERE type IN ('rsvp', 'withdraw', 'decline')),
+answers AS (SELECT * FROM acts WHERE turns AND type IN ('rsvp', 'withdraw', 'decline')),
 -- Whoever has said yes before is not asked again; a view of that is no question.
 viewed AS (
     SELECT event_id AS example_id, request_id AS group_id, time_ms, user_id, item_id,
@@ -71,8 +72,8 @@ sums AS (
 -- An event counts for its organiser from when it begins, and one that was called off from when that was said.
 ended AS (
     SELECT i.organizer_id, i.item_id, coalesce(min(a.time_ms) FILTER (WHERE a.type = 'cancel'), i.starts_ms) AS time_ms,
-        count(*) FILTER (WHERE a.type = 'rsvp' AND a.time_ms < i.starts_ms)
-            - count(*) FILTER (WHERE a.type = 'withdraw' AND a.time_ms < i.starts_ms) AS came,
+        count(*) FILTER (WHERE a.type = 'rsvp' AND a.turns AND a.time_ms < i.starts_ms)
+            - count(*) FILTER (WHERE a.type = 'withdraw' AND a.turns AND a.time_ms < i.starts_ms) AS came,
         (count(*) FILTER (WHERE a.type = 'cancel') > 0)::INT AS dropped
     FROM items i LEFT JOIN acts a USING (item_id) WHERE i.organizer_id IS NOT NULL
     GROUP BY i.organizer_id, i.item_id, i.starts_ms
@@ -83,7 +84,8 @@ organised AS (
     UNION ALL
     SELECT example_id, organizer_id, time_ms, 0, 0, 0, 1, 0 FROM shown WHERE organizer_id IS NOT NULL
     UNION ALL
-    SELECT NULL, organizer_id, time_ms, 0, 0, 0, 0, 1 FROM acts WHERE type = 'rsvp' AND organizer_id IS NOT NULL
+    SELECT NULL, organizer_id, time_ms, 0, 0, 0, 0, 1 FROM acts
+    WHERE type = 'rsvp' AND turns AND organizer_id IS NOT NULL
 ),
 records AS (
     SELECT example_id, sum(held) OVER (PARTITION BY organizer_id {_BEFORE}) AS organizer_held,

@@ -2,21 +2,39 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from twinloop.contracts.features import Counting, Feature
 
-MEASURES = ("rsvps", "withdrawals", "declines", "cancels", "restores")
+# Who says again that they come, or takes back what they never said, changes nothing: people are counted, not events.
+# Such events are `repeats`, and not nothing: what was counted live is told from what the lake has by the event.
+MEASURES = ("rsvps", "withdrawals", "declines", "cancels", "restores", "repeats")
 TYPES = ("rsvp", "withdraw", "decline", "cancel", "restore")  # of events, in the order of the measures
 
+TURN_SQL = """(type NOT IN ('rsvp', 'withdraw') OR (type = 'rsvp') != coalesce(last_value(
+    CASE WHEN type IN ('rsvp', 'withdraw') THEN type = 'rsvp' END IGNORE NULLS) OVER (
+    PARTITION BY user_id, item_id ORDER BY time_ms, md5_number_upper(event_id::VARCHAR)
+    ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING), false))"""
+"""Whether a row of events is another word than the user's last one on the event; nobody comes who has not said so."""
+
 # Views are nine events of ten and say nothing of an event's state: they are learnt from, and not counted.
-AMOUNTS_SQL = tuple(f"CASE WHEN type = '{kind}' THEN 1 ELSE 0 END" for kind in TYPES)
+AMOUNTS_SQL = (
+    *(f"CASE WHEN type = '{kind}' AND {TURN_SQL} THEN 1 ELSE 0 END" for kind in TYPES),
+    f"CASE WHEN NOT {TURN_SQL} THEN 1 ELSE 0 END",
+)
 
 
 def amounts(event: Mapping[str, Any]) -> tuple[int, ...]:
-    """What an event adds to each of `MEASURES`: one to its own, nothing where it is a view."""
-    return tuple(int(event["type"] == kind) for kind in TYPES)
+    """What an event by itself adds to each of `MEASURES`: one to its own, nothing where it is a view."""
+    return (*(int(event["type"] == kind) for kind in TYPES), 0)
+
+
+def turned(said: tuple[int, ...], before: Sequence[tuple[int, ...]]) -> tuple[int, ...]:
+    """Return the amounts that count of what a user says of an event, given what they said before: `TURN_SQL`."""
+    yes, back = said[:2]
+    comes = next((bool(last[0]) for last in reversed(before) if last[0] or last[1]), False)
+    return (0,) * len(TYPES) + (1,) if (yes and comes) or (back and not comes) else said
 
 
 # Evidence for histories: whom an event was offered to and what they said. A withdrawal is a no after a yes.
@@ -59,8 +77,8 @@ PERSONAL = ("user_rsvps", "user_topic_rsvps", "user_organizer_rsvps", "user_orga
 HOME = ("user_lat", "user_lon")
 
 STORED: tuple[Feature, ...] = (
-    _total("item_rsvps", "rsvps", "How many said that they come."),
-    _total("item_withdrawals", "withdrawals", "How many took that back."),
+    _total("item_rsvps", "rsvps", "How often somebody said that they come who did not."),
+    _total("item_withdrawals", "withdrawals", "How often somebody took that back."),
     _total("item_cancels", "cancels", "How often the event was called off."),
     _total("item_restores", "restores", "How often it was put on again."),
     _latest("item_cancel_days", "cancels", "Days since it was last called off."),
@@ -97,6 +115,7 @@ COUNTING = Counting(
     # `item_id` tells which of a friend's plans is about the event; of the others see `STORED`.
     marks=("item_id", "topic", "organizer_id"),
     memory={"user": 256, "item": 32},
+    turned=turned,
 )
 
 FACTS: tuple[str, ...] = (
