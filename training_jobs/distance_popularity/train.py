@@ -7,13 +7,12 @@ import numpy as np
 
 from twinloop.contracts.signature import FEATURES as COLUMNS
 from twinloop.systems.suggestions.columns import FEATURES
-from twinloop.systems.suggestions.learning import baseline_scores, distance_weight, read_lists, write_assets
+from twinloop.systems.suggestions.learning import baseline_scores, distance_weight, read_lists, write_release
 from twinloop.systems.suggestions.policy import TYPICAL_KM
 from twinloop.training.config import JobConfig
 from twinloop.training.events import Floats32
 from twinloop.training.examples import open_examples
 from twinloop.training.graphs import Graph
-from twinloop.training.grouped import write_ranking
 from twinloop.training.job import Job, run_job
 
 
@@ -46,17 +45,7 @@ def train(config: JobConfig, job: Job) -> None:
     trial = baseline_scores(held_out.features, distance_weight(early))
     model = DistancePopularity(distance_weight(everything))
     job.say(f"{len(everything.sizes)} lists; distance weighs {model.weight:g}")
-    write_ranking(
-        job,
-        snapshot,
-        config,
-        model,
-        held_out if len(held_out) else early,
-        framework="numpy",
-        names=tuple(FEATURES),
-        ndcg=held_out.ndcg(trial),
-    )
-    write_assets(job, snapshot, learnt)
+    write_release(job, snapshot, config, learnt, model, framework="numpy", ndcg=held_out.ndcg(trial))
 
 
 if __name__ == "__main__":

@@ -5,11 +5,10 @@ from functools import partial
 
 from pydantic import Field
 
-from twinloop.systems.suggestions.columns import FEATURES
-from twinloop.systems.suggestions.learning import read_lists, write_assets
+from twinloop.systems.suggestions.learning import read_lists, write_release
 from twinloop.training.config import Floats, JobConfig
 from twinloop.training.examples import open_examples
-from twinloop.training.grouped import choose, write_ranking
+from twinloop.training.grouped import choose
 from twinloop.training.grouped_linear import fit_linear
 from twinloop.training.job import Job, run_job
 
@@ -29,18 +28,7 @@ def train(config: Config, job: Job) -> None:
     ridges = sorted(config.l2, reverse=True)
     best, ndcg = choose([partial(fit_linear, early, l2) for l2 in ridges], held_out, job.say)
     model = fit_linear(everything, ridges[best])
-    write_ranking(
-        job,
-        snapshot,
-        config,
-        model,
-        held_out if len(held_out) else early,
-        framework="scipy",
-        names=tuple(FEATURES),
-        ndcg=ndcg,
-        more={"l2": ridges[best]},
-    )
-    write_assets(job, snapshot, learnt)
+    write_release(job, snapshot, config, learnt, model, framework="scipy", ndcg=ndcg, more={"l2": ridges[best]})
 
 
 if __name__ == "__main__":

@@ -6,11 +6,9 @@ import numpy as np
 import torch
 from pydantic import Field
 
-from twinloop.systems.suggestions.columns import FEATURES
-from twinloop.systems.suggestions.learning import read_lists, write_assets
+from twinloop.systems.suggestions.learning import read_lists, write_release
 from twinloop.training.config import JobConfig
 from twinloop.training.examples import open_examples
-from twinloop.training.grouped import write_ranking
 from twinloop.training.grouped_network import Learner, Shape
 from twinloop.training.job import Job, run_job
 
@@ -51,18 +49,7 @@ def train(config: Config, job: Job) -> None:
     model = Learner(everything, config.shape(), seed=config.seed)
     for _ in range(best):
         model.epoch()
-    write_ranking(
-        job,
-        snapshot,
-        config,
-        model,
-        held_out if len(held_out) else early,
-        framework="torch",
-        names=tuple(FEATURES),
-        ndcg=ndcg,
-        more={"epochs": float(best)},
-    )
-    write_assets(job, snapshot, learnt)
+    write_release(job, snapshot, config, learnt, model, framework="torch", ndcg=ndcg, more={"epochs": float(best)})
 
 
 if __name__ == "__main__":

@@ -6,11 +6,10 @@ from functools import partial
 
 from pydantic import Field
 
-from twinloop.systems.suggestions.columns import FEATURES
-from twinloop.systems.suggestions.learning import read_lists, write_assets
+from twinloop.systems.suggestions.learning import read_lists, write_release
 from twinloop.training.config import Floats, JobConfig
 from twinloop.training.examples import open_examples
-from twinloop.training.grouped import choose, write_ranking
+from twinloop.training.grouped import choose
 from twinloop.training.grouped_trees import fit_trees
 from twinloop.training.job import Job, run_job
 
@@ -40,18 +39,9 @@ def train(config: Config, job: Job) -> None:
     trial = fit_trees(early, told, rounds[-1])  # its first trees are those of a shorter run
     best, ndcg = choose([partial(trial.first, number) for number in rounds], held_out, job.say)
     model = fit_trees(everything, told, rounds[best])
-    write_ranking(
-        job,
-        snapshot,
-        config,
-        model,
-        held_out if len(held_out) else early,
-        framework="xgboost",
-        names=tuple(FEATURES),
-        ndcg=ndcg,
-        more={"trees": float(rounds[best])},
+    write_release(
+        job, snapshot, config, learnt, model, framework="xgboost", ndcg=ndcg, more={"trees": float(rounds[best])}
     )
-    write_assets(job, snapshot, learnt)
 
 
 if __name__ == "__main__":

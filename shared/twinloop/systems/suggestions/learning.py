@@ -16,9 +16,10 @@ from twinloop.systems.suggestions.columns import FEATURES, Floats, matrix
 from twinloop.systems.suggestions.examples import FROM_SQL, LABEL
 from twinloop.systems.suggestions.policy import distance_popularity
 from twinloop.systems.suggestions.serve import BASELINE_FILE
+from twinloop.training.config import JobConfig
 from twinloop.training.events import Floats32
 from twinloop.training.examples import ExamplesSnapshot
-from twinloop.training.grouped import Groups
+from twinloop.training.grouped import Groups, RowScorer, write_ranking
 from twinloop.training.grouped_linear import fit_linear
 from twinloop.training.job import Job
 
@@ -124,7 +125,28 @@ def distance_weight(groups: Groups) -> float:
     return 1.0 if np.isnan(found).all() else DISTANCE_WEIGHTS[int(np.nanargmax(found))]
 
 
-def write_assets(job: Job, snapshot: ExamplesSnapshot, learnt: Learnt) -> None:
+def write_release(
+    job: Job,
+    snapshot: ExamplesSnapshot,
+    config: JobConfig,
+    learnt: Learnt,
+    model: RowScorer,
+    *,
+    framework: str,
+    ndcg: float,
+    more: dict[str, float] | None = None,
+) -> None:
+    """Write a ranking model, proven on validation where there is any, and the assets beside it.
+
+    `ndcg` and `more` are metrics, as `training.grouped.write_ranking` has them.
+    """
+    proven = learnt.held_out if len(learnt.held_out) else learnt.early
+    names = tuple(FEATURES)
+    write_ranking(job, snapshot, config, model, proven, framework=framework, names=names, ndcg=ndcg, more=more)
+    _write_assets(job, snapshot, learnt)
+
+
+def _write_assets(job: Job, snapshot: ExamplesSnapshot, learnt: Learnt) -> None:
     """Write upcoming events, tastes and the baseline's weight beside the component `ranking`; the same of every rung.
 
     Of organisers it is known what the latest example says that a job may read: nothing of what the test is of.
