@@ -1,6 +1,7 @@
 """Search from raw files to a verdict: lake, examples, jobs, gate, promotion; and an index of the items in the lake."""
 
 import gzip
+import hashlib
 import importlib.util
 import io
 import json
@@ -8,7 +9,7 @@ import os
 import subprocess
 import sys
 import tarfile
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import boto3
@@ -42,10 +43,9 @@ SETTINGS = SearchSettings(items=300, topics=6, queries=200, searches=3000, judge
 SYSTEM = systems.load("search")
 
 
-def deliver(store, table, body):
-    ingest(
-        RawObject(f"raw/search/{table}", str(hash(body)), NOON, len(body), io.BytesIO(body)), SYSTEM, store, DEFAULTS
-    )
+def deliver(store, name, body, *, written=NOON):
+    raw = RawObject(f"raw/search/{name}", hashlib.sha256(body).hexdigest(), written, len(body), io.BytesIO(body))
+    ingest(raw, SYSTEM, store, DEFAULTS)
 
 
 @pytest.fixture(scope="module")
@@ -114,7 +114,7 @@ def test_the_gate_judges_queries_that_no_job_has_seen_and_promotes(loop):
     assert again.version is None
     assert "nothing has changed" in again.said
 
-    deliver(store, "items/off.jsonl", json.dumps(row | {"deleted": True}).encode())
+    deliver(store, "items/off.jsonl", json.dumps(row | {"deleted": True}).encode(), written=NOON + timedelta(hours=1))
     gone = refresh(SYSTEM, store, Refresh(by="a test"))
     assert gone.items == SETTINGS.items
     predictor = SYSTEM.predictor(load_models(registry.read_release(gone.version)))

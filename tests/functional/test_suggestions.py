@@ -166,9 +166,9 @@ def row(item_id, **more):
     return told | BERLIN | {"starts_at": starts.isoformat(), "published_at": published.isoformat()} | more
 
 
-def deliver(bucket, name, *rows):
+def deliver(bucket, name, *rows, written=NOW):
     body, key = "".join(json.dumps(row) + "\n" for row in rows).encode(), f"raw/suggestions/items/{name}.jsonl"
-    ingest(RawObject(key, "1", NOW, len(body), io.BytesIO(body)), systems.load("suggestions"), bucket)
+    ingest(RawObject(key, "1", written, len(body), io.BytesIO(body)), systems.load("suggestions"), bucket)
     assert not list(bucket.keys("quarantine/"))
 
 
@@ -196,7 +196,7 @@ def test_a_champion_that_stays_suggests_what_was_published_after_it_was_learnt(j
 
     later = Refresh(by="a test", now=lambda: NOW + timedelta(hours=1))  # some events have begun since
     assert refresh(system, own, later).version is None
-    deliver(own, "off", row("fresh", cancelled=True))
+    deliver(own, "off", row("fresh", cancelled=True), written=later.now())
     assert refresh(system, own, later).fresh == 1
     assert "fresh" not in [one["item_id"] for one in Served(own).ask(**near)["events"]]
     assert registry.alias("previous").version == learnt  # the models before are what a rollback is for

@@ -1,5 +1,6 @@
 """A bucket in memory and a way to deliver objects into it."""
 
+import hashlib
 import io
 import json
 from dataclasses import dataclass, field
@@ -28,9 +29,8 @@ class World:
 
     def deliver(self, key, body, *, modified=NOON, limits=DEFAULTS, etag=None):
         body = body if isinstance(body, bytes) else body.encode()
-        return self.deliver_stream(
-            key, io.BytesIO(body), modified=modified, limits=limits, etag=etag or str(hash(body))
-        )
+        digest = hashlib.sha256(body).hexdigest()
+        return self.deliver_stream(key, io.BytesIO(body), modified=modified, limits=limits, etag=etag or digest)
 
     def deliver_stream(self, key, stream, *, modified=NOON, limits=DEFAULTS, etag="1"):
         raw = RawObject(f"raw/{self.name}/{key}", etag, modified, 0, stream)
