@@ -14,7 +14,7 @@ from deployed import Answer, Cloud, wait_for
 
 from twinloop.commands import learn
 from twinloop.commands.data import load_files
-from twinloop.systems.moderation import review
+from twinloop.systems.moderation.review_queue import waiting
 
 DECISIONS, EVENTS = "/v1/moderation/decisions", "/v1/moderation/events"
 SPAM, PLAIN = "bread and jackpot music by the river", "bread and music by the river"
@@ -144,7 +144,7 @@ def test_people_decide_what_policy_sends_them_and_are_heard(
     assert before["action"] == "allow"
 
     def waits() -> bool:
-        found = review.waiting(cloud.place.store, now=datetime.now(UTC), days=1)
+        found = waiting(cloud.place.store, now=datetime.now(UTC), days=1)
         return any((one.item_id, one.text) == (mark, SPAM) for one in found)
 
     wait_for(waits, 180, "the text waits for a person")
