@@ -26,7 +26,8 @@ tenth is tested. Of 1,000 people and 200 ads, one showing in fifty clicked, nobo
 tastes that hardly turn in these 28 days.
 
 `since_last`: 300,000 simulated events of 28 days. A champion knows all but the last day; the job goes on from it, and
-starts anew, one after the other on the same machine. What all three say of the test showings is held side by side.
+starts anew, one after the other on the same machine. What all three say of the test showings is held side by side,
+and how fast the job chose to go on, by log loss of users that it had not learnt from.
 
 `open_bandit`: the sample of the Open Bandit Dataset (Saito et al., 2020) that the package `obp` carries: products shown
 in three places of a shop of fashion. Nobody says who the users are, so those who have the same four features are one.
@@ -412,7 +413,12 @@ def on_since_last(work: Path, rungs: tuple[str, ...], simulated: int) -> dict[st
             found[name] |= _gain("worse than going on by", mine - losses["going on"], worlds)
     about = {"train": len(open_clicks(made).read("train")), "test": len(clicked), "clicks": int(clicked.sum())}
     times = {"job_s": seconds, "times cheaper": round(seconds["from the start"] / seconds["going on"], 1)}
-    return about | times | {"rows": {name: _rounded(row) for name, row in found.items()}}
+    metrics = json.loads((work / "on" / "click" / "metrics.json").read_text())
+    chosen = {
+        name: metrics[name] for name in sorted(metrics) if name.startswith(("learning_rate", "log_loss_at_", "late_"))
+    }
+    chosen = {"chosen by users not learnt from": _rounded(chosen)}
+    return about | times | chosen | {"rows": {name: _rounded(row) for name, row in found.items()}}
 
 
 def on_open_bandit(work: Path, rungs: tuple[str, ...], simulated: int) -> dict[str, Any]:

@@ -124,7 +124,7 @@ class Ftrl:
         squares = (chances(problem.log_odds(weights)) - rows.clicked) ** 2
         weights[ids:-1] /= state._quiet
         state.n[own] = problem.sums(squares)
-        state.n[state.buckets :] = squares @ problem.dense**2
+        state.n[state.buckets :] = _of_columns(squares, problem.dense, 2)
         state.n[state.buckets : -1] *= state._quiet**2
         whole = np.zeros(len(state.z))
         whole[own], whole[state.buckets :] = weights[:ids], weights[ids:]
@@ -225,7 +225,7 @@ class Ftrl:
         dense = self._dense(known)
         rest = slice(self.buckets, None)
         of_rest = self._weight(self.z[rest], self.n[rest], False)
-        at = of_ids[place].sum(axis=1) + dense @ of_rest
+        at = of_ids[place].sum(axis=1) + np.einsum("nf,f->n", dense, of_rest)
         gradient = chances(at) - clicked
         square = gradient**2
         if again:  # n never falls
@@ -234,7 +234,8 @@ class Ftrl:
             flat = place.reshape(-1)
             sums, squares = (_sums(flat, np.repeat(of, ids.shape[1]), len(own)) for of in (gradient, square))
             self.z[own], self.n[own] = self._moved(self.z[own], self.n[own], of_ids, sums, squares)
-        moved = self._moved(self.z[rest], self.n[rest], of_rest, dense.T @ gradient, (dense**2).T @ square)
+        sums, squares = _of_columns(gradient, dense, 1), _of_columns(square, dense, 2)
+        moved = self._moved(self.z[rest], self.n[rest], of_rest, sums, squares)
         self.z[rest], self.n[rest] = moved
         return float((np.logaddexp(0, at) - clicked * at).sum())
 
@@ -375,6 +376,14 @@ def _arrays(body: bytes) -> dict[str, NDArray[Any]]:
         for name in arrays.files:
             found[name] = arrays[name]
     return found
+
+
+def _of_columns(of_rows: Floats, dense: Floats, power: int) -> Floats:
+    """Return the sum over the rows of each times the columns to a power, float64[columns].
+
+    Not by BLAS: on a busy machine its threads wait for each other longer than so little takes.
+    """
+    return np.asarray(np.einsum("n," + ",".join(["nf"] * power) + "->f", of_rows, *[dense] * power))
 
 
 def _sums(places: Ints, weights: Floats, size: int) -> Floats:
