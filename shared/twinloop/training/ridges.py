@@ -116,7 +116,8 @@ class Problem:
             left = np.abs(gradient / steep).max() / np.sqrt(len(clicked))
             if left <= _FLAT:
                 break
-            step = self._step(gradient, chance * (1 - chance), held, float(min(0.3, np.sqrt(left))))
+            exact = min(0.3, max(np.sqrt(left), 0.5 * _FLAT / left))  # no further than the last step has to come
+            step = self._step(gradient, chance * (1 - chance), held, exact)
             along, slope = self.log_odds(step), _dot(gradient, step)
             for halved in range(_HALVED):
                 part = 0.5**halved
