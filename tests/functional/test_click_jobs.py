@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import clicks_folder
@@ -16,7 +17,9 @@ import pytest
 from twinloop.contracts.artefacts import ComponentManifest
 from twinloop.evaluation.probability import calibration_ratio, log_loss
 from twinloop.features.schema import schema_hash
-from twinloop.training.clicks import open_clicks
+from twinloop.training.calibration import chances
+from twinloop.training.click_graph import ask
+from twinloop.training.clicks import Rows, open_clicks
 from twinloop.training.ftrl import Ftrl
 from twinloop.training.local import main as local
 
@@ -75,37 +78,60 @@ def test_equal_snapshots_and_seeds_give_equal_bytes(tmp_path: Path) -> None:
     for out in ("a", "b"):
         assert run("logistic", source, tmp_path / out, "--set", "alpha=0.05", "--set", "l1=1") == 0
     files = sorted(path.name for path in (tmp_path / "a" / "click").iterdir())
-    assert files == ["ftrl.npz", "manifest.json", "metrics.json", "model.onnx", "prior.json"]
+    assert files == ["ftrl.npz", "ftrl_served.npz", "manifest.json", "metrics.json", "model.onnx", "prior.json"]
     for name in set(files) - {"manifest.json"}:  # that says how long it took
         assert (tmp_path / "a" / "click" / name).read_bytes() == (tmp_path / "b" / "click" / name).read_bytes()
 
 
-def go_on(base: Path, source: Path, state: Path) -> subprocess.CompletedProcess[str]:
+STATES = ("ftrl.npz", "ftrl_served.npz")
+
+
+def go_on(base: Path, source: Path, champion: Path) -> subprocess.CompletedProcess[str]:
     """Run the logistic job as SageMaker would, with what an earlier run left in a channel of its own."""
-    (base / "input" / "data" / "champion").mkdir(parents=True)
-    (base / "input" / "data" / "champion" / "ftrl.npz").write_bytes(state.read_bytes())
-    (base / "input" / "data" / "snapshot").symlink_to(source, target_is_directory=True)
+    (base / "input" / "data").mkdir(parents=True)
+    for name, folder in (("champion", champion), ("snapshot", source)):
+        (base / "input" / "data" / name).symlink_to(folder, target_is_directory=True)
     environment = os.environ | {"SAGEMAKER_BASE_DIR": str(base)}
     command = [sys.executable, str(JOBS / "logistic" / "train.py")]
     return subprocess.run(command, env=environment, check=False, capture_output=True, text=True)
 
 
-@pytest.mark.slow
-def test_logistic_goes_on_from_its_champion(tmp_path: Path) -> None:
-    rows, _ = clicks_folder.draw(9_000)
-    days = [{name: values[begin : begin + 4_500] for name, values in rows.items()} for begin in (0, 4_500)]
-    first = clicks_folder.write(tmp_path / "first", clicks_folder.part_of(days[0]))
-    assert run("logistic", first, tmp_path / "out", "--set", "alpha=0.05", "--set", "l1=1") == 0
-    state = tmp_path / "out" / "click" / "ftrl.npz"
-    before = Ftrl.unpack(state.read_bytes())
+def states(folder: Path) -> tuple[Ftrl, Ftrl]:
+    """What has not met the rows that calibrate, and what serves."""
+    first, second = (Ftrl.unpack((folder / name).read_bytes()) for name in STATES)
+    return first, second
 
+
+@pytest.fixture(scope="module")
+def two_days(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path, Path]:
+    """A snapshot of one day, one of that day and the next, when all tastes have turned, and a champion of the first."""
+    folder = tmp_path_factory.mktemp("days")
+    rows, _ = clicks_folder.draw(9_000)
+    rows["label_click"][4_500:] = 1 - rows["label_click"][4_500:]
+    day = {name: values[:4_500] for name, values in rows.items()}
+    first = clicks_folder.write(folder / "first", clicks_folder.part_of(day))
+    both = clicks_folder.write(folder / "both", clicks_folder.part_of(rows))
+    assert run("logistic", first, folder / "out", "--set", "l1=1") == 0
+    return first, both, folder / "out" / "click"
+
+
+@pytest.mark.slow
+def test_logistic_goes_on_from_its_champion(two_days: tuple[Path, Path, Path], tmp_path: Path) -> None:
+    first, both, champion = two_days
+    before, served = states(champion)
     # The second snapshot holds the first day too: what was learnt is not learnt again.
-    both = clicks_folder.write(tmp_path / "both", clicks_folder.part_of(rows))
-    ran = go_on(tmp_path / "base", both, state)
+    ran = go_on(tmp_path / "base", both, champion)
     assert ran.returncode == 0, ran.stderr
     assert f"goes on from {before.rows} impressions" in ran.stdout
-    after = Ftrl.unpack((tmp_path / "base" / "model" / "click" / "ftrl.npz").read_bytes())
-    assert after.rates == before.rates
+    component = tmp_path / "base" / "model" / "click"
+    after, serves = states(component)
+    metrics = json.loads((component / "metrics.json").read_text())
+    assert metrics["learning_rate"] == after.taken == serves.taken == after.rates.alpha > 0
+    assert metrics[f"log_loss_at_{after.taken:g}"] < metrics["log_loss_at_0"] - 0.01
+    assert after.tried == tuple((rate, metrics[f"log_loss_at_{rate:g}"]) for rate in (0, 0.01, 0.05, 0.2))
+    manifest = read(component.parent)
+    assert manifest.hyperparameters["going_on"] == f"went on at a learning rate of {after.taken:g}"
+    assert replace(after.rates, alpha=1) == replace(before.rates, alpha=1)
     learnt = open_clicks(both)
     early, later = learnt.train(), learnt.read("validation")
     new = [int((early.halves()[half].times > before.until_ms[half]).sum()) for half in (0, 1)]
@@ -113,12 +139,43 @@ def test_logistic_goes_on_from_its_champion(tmp_path: Path) -> None:
     assert after.rows == before.rows + sum(new) + len(later.halves()[0])
     assert all(0 < count < 5_400 / 2 for count in new)
     assert after.until_ms == (later.halves()[0].times.max(), early.halves()[1].times.max())
+    # What serves has met every impression once.
+    assert served.rows == len(open_clicks(first).train()) + len(open_clicks(first).read("validation"))
+    assert serves.rows == served.rows + len(Rows.join(early, later).later(served.until_ms))
+    assert serves.until_ms == tuple(half.times.max() for half in later.halves())
+    # It is what serves that the release is made of.
+    test = learnt.read("test")
+    said = ask(ort.InferenceSession(component / "model.onnx"), test)
+    assert log_loss(test.clicked, said) < log_loss(test.clicked, chances(served.log_odds(test))) - 0.01
+    order = np.argsort(serves.log_odds(test), kind="stable")
+    assert (np.diff(said[order]) >= -1e-6).all()
 
-    # Of the same snapshot there is nothing new; one whose parts begin earlier would be judged by what is learnt.
-    again = tmp_path / "same" / "click"
-    assert run("logistic", both, again.parent, "--champion", str(tmp_path / "base" / "model" / "click")) == 0
-    assert Ftrl.unpack((again / "ftrl.npz").read_bytes()).rows == after.rows
-    ran = go_on(tmp_path / "earlier", first, tmp_path / "base" / "model" / "click" / "ftrl.npz")
+
+def test_logistic_stays_where_nothing_speaks_for_going_on(two_days: tuple[Path, Path, Path], tmp_path: Path) -> None:
+    """Of the same snapshot there is nothing new: the release is another one, and says what its champion says."""
+    first, _, champion = two_days
+    ran = go_on(tmp_path / "base", first, champion)
+    assert ran.returncode == 0, ran.stderr
+    assert "stayed as it was" in ran.stdout
+    component = tmp_path / "base" / "model" / "click"
+    for before, after in zip(states(champion), states(component), strict=True):
+        assert (after.z == before.z).all()
+        assert (after.rows, after.until_ms, after.taken) == (before.rows, before.until_ms, 0)
+    manifest = read(component.parent)
+    assert manifest.hyperparameters["going_on"] == "stayed as it was: nothing came"
+    assert manifest.parity.max_abs_diff <= 1e-4
+    metrics = json.loads((component / "metrics.json").read_text())
+    assert metrics["learning_rate"] == 0
+    test = open_clicks(first).read("test")
+    said = [ask(ort.InferenceSession(folder / "model.onnx"), test) for folder in (champion, component)]
+    np.testing.assert_array_equal(*said)
+
+
+@pytest.mark.slow
+def test_logistic_refuses_to_go_on_from_what_does_not_fit(two_days: tuple[Path, Path, Path], tmp_path: Path) -> None:
+    first, both, champion = two_days
+    assert run("logistic", both, tmp_path / "later") == 0
+    ran = go_on(tmp_path / "earlier", first, tmp_path / "later" / "click")
     assert ran.returncode == 1
     assert "has learnt from impressions that this snapshot calibrates or judges by" in ran.stderr
     (tmp_path / "none").mkdir()
@@ -127,11 +184,13 @@ def test_logistic_goes_on_from_its_champion(tmp_path: Path) -> None:
     def other(manifest):
         return manifest.model_copy(update={"known_features": clicks_folder.KNOWN[:1]})
 
-    changed = clicks_folder.write(tmp_path / "changed", clicks_folder.part_of(days[1]), other)
-    ran = go_on(tmp_path / "again", changed, state)
+    day = clicks_folder.part_of(clicks_folder.draw(4_500)[0])
+    changed = clicks_folder.write(tmp_path / "changed", day, other)
+    ran = go_on(tmp_path / "again", changed, champion)
     assert ran.returncode == 1
     assert "the champion's state is of other ids or features" in ran.stderr
     assert not (tmp_path / "again" / "model").exists()
+    assert run("logistic", first, tmp_path / "fast", "--set", "alpha=0.1,0") == 1
 
 
 @pytest.mark.slow

@@ -21,6 +21,8 @@ from twinloop.ingest.source import RawObject
 from twinloop.ports import MemoryObjectStore
 from twinloop.systems.ads.features import OUTCOMES
 from twinloop.training.clicks import open_clicks
+from twinloop.training.ftrl import Ftrl, Rates
+from twinloop.training.going_on import gone_on
 from twinloop.training.impressions import FILE
 
 START = datetime(2026, 1, 5, tzinfo=UTC)
@@ -151,6 +153,23 @@ def test_what_is_learnt_differs_by_the_late_click_alone(taken):
     shown, clicked = second.learnt()
     parted = [row for row in second.rows.values() if row["part"] != "test"]
     assert (shown, clicked) == (len(parted), sum(row["label_click"] for row in parted))
+
+
+def test_what_goes_on_learns_the_late_click_of_a_showing_that_it_knows(taken):
+    """From the first snapshot's showings, by the second's: that one is mended, and nothing is learnt twice."""
+    first, second, _ = taken
+    before, now = (open_clicks(snapshot.folder) for snapshot in (first, second))
+    rows = before.train()
+    state = Ftrl.solved(Rates(), before.hashed, before.names, rows, ridge=10.0)
+    read = now.read("train", after=state.until_ms, and_clicked=True)
+    late = state.late(read)
+    (slow,) = second.of(SLOW)
+    assert late.times.tolist() == [slow["time_ms"]]
+    went = gone_on(state, 0.05, read)
+    assert went.log_odds(late) > state.log_odds(late)
+    assert went.rows == len(rows) + len(read.later(state.until_ms))
+    assert len(went.late(read)) == 0
+    assert len(state.late(before.read("train", and_clicked=True))) == 0
 
 
 def test_what_was_known_of_a_showing_counts_no_click_that_had_not_happened(taken):

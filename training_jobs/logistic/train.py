@@ -1,9 +1,12 @@
 """Logistic regression of clicks on hashed ids and features, which goes on by FTRL (McMahan et al., KDD 2013)."""
 
 import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from twinloop.errors import BadInputError
 from twinloop.evaluation.probability import log_losses
@@ -12,14 +15,15 @@ from twinloop.training.calibration import chances, sampling_offset, within_error
 from twinloop.training.click_graph import Shifted, write_click
 from twinloop.training.clicks import ClickConfig, Clicks, Rows, describe, open_clicks
 from twinloop.training.config import Floats
-from twinloop.training.ftrl import STATE_FILE, Ftrl, Rates
+from twinloop.training.ftrl import SERVED_FILE, STATE_FILE, Ftrl, Rates
+from twinloop.training.going_on import STAYS, Thinning, chosen_rate, gone_on
 from twinloop.training.job import Job, run_job
 from twinloop.training.ridges import Problem, Ridges
 from twinloop.training.standard import Standard
 
 
 class Config(ClickConfig):
-    """Hyperparameters. A state that goes on has its own."""
+    """Hyperparameters. Of what comes later, a state that goes on has all but the learning rate of its own."""
 
     ridge: Floats = Field(
         (30.0, 100.0, 300.0),
@@ -28,73 +32,126 @@ class Config(ClickConfig):
     rounds: int = Field(
         3, ge=0, le=20, description="In which each field's own ridge is estimated from there; 0: one for all."
     )
-    alpha: float = Field(0.05, gt=0, le=10, description="Learning rate of what comes later.")
+    alpha: Floats = Field(
+        (0.01, 0.05, 0.2),
+        description="Learning rates of what comes later, to choose from; 0, to stay as it was, always is one of them.",
+    )
     l1: float = Field(0.5, ge=0, description="What an id that comes later must say to have a weight.")
     l2: float = Field(1.0, ge=0, description="Ridge of what comes later, beside what was learnt before.")
     beta: float = Field(1.0, ge=0)
     batch: int = Field(256, ge=1, le=65_536, description="Impressions whose gradients are taken together.")
 
+    @field_validator("alpha")
+    @classmethod
+    def _above_zero(cls, value: tuple[float, ...]) -> tuple[float, ...]:
+        if not all(0 < rate <= 10 for rate in value):
+            raise ValueError("a learning rate is above 0 and up to 10")
+        return value
+
     def rates(self) -> Rates:
-        """Return how it goes on."""
-        return Rates(alpha=self.alpha, beta=self.beta, l1=self.l1, l2=self.l2, batch=self.batch)
+        """Return what a new state goes on by."""
+        return Rates(alpha=self.alpha[0], beta=self.beta, l1=self.l1, l2=self.l2, batch=self.batch)
+
+
+class WentOn(Config):
+    """What a release that went on says of itself."""
+
+    going_on: str = Field(description="In words, how fast, or that it stayed.")
+
+
+class Learnt(NamedTuple):
+    """What a job has learnt.
+
+    Attributes:
+        state: What has not met the rows that calibrate. The next job's calibrating rows are partly the same, so
+            that is what it calibrates by.
+        served: What has met them too, and serves.
+        rows: Rows that are known to `state`, the latest at least.
+        more: Metrics.
+        config: Settings.
+    """
+
+    state: Ftrl
+    served: Ftrl
+    rows: Rows
+    more: dict[str, float]
+    config: Config
 
 
 def train(config: Config, job: Job) -> None:
     """Choose on half of validation and learn from that half too, calibrate on the other, export, prove."""
     clicks = open_clicks(job.snapshot)
     before = earlier(job, clicks)
-    early = clicks.train() if before is None else clicks.read("train", after=before.until_ms)
-    choosing, held_out = clicks.read("validation").halves()
-    offset = sampling_offset(config.negatives)
-    if before is not None:
-        job.say(f"goes on from {before.rows} impressions")
-        check_later(before, choosing, held_out)
-        choosing = choosing.take(choosing.times > before.until_ms[0])
-    job.say(describe((early, choosing, held_out)))
-    learnt, more = Rows.join(early, choosing), {}
-    if before is not None:
-        state = before
-        loss = state.learn(learnt.thinned(config.negatives, config.seed))
-        job.say(f"log loss of what it went on to learn {loss:.5f}")
-
-        def on_everything(rows: Rows) -> Ftrl:
-            del rows  # all but those held out has been learnt
-            further = state.copy()
-            further.learn(held_out.thinned(config.negatives, config.seed))
-            return further
-
+    validation = clicks.read("validation")
+    held_out = validation.halves()[1]
+    if before is None:
+        learnt = from_the_start(config, job, clicks, validation)
     else:
-        ridges = chosen_ridges(config, job, early=early, choosing=choosing)
-        more["ridge"] = ridges.features
-
-        def on_everything(rows: Rows) -> Ftrl:
-            return solved(config, clicks, rows, ridges)
-
-        state = on_everything(learnt)
-    job.say(f"{state.used} ids have a weight")
-    more |= {"ids": float(state.used), "learnt": float(state.rows)}
+        learnt = gone_on_from(*before, config=config, job=job, clicks=clicks, validation=validation)
+    served, offset = learnt.served, sampling_offset(config.negatives)
+    job.say(f"{served.used} ids have a weight")
     write_click(
         job,
-        config,
+        learnt.config,
         clicks,
-        Shifted(state, offset),
+        Shifted(learnt.state if len(held_out) else served, offset),
         framework="numpy",
         held_out=held_out,
-        learnt=learnt,
-        more=more,
-        again=lambda rows: Shifted(on_everything(rows), offset),
+        learnt=learnt.rows,
+        more=learnt.more | {"ids": float(served.used), "learnt": float(served.rows)},
+        again=lambda rows: Shifted(served, offset),
     )
-    # What goes on has not met what calibrates: the next snapshot's calibrating rows are partly the same.
-    (job.model_dir / "click" / STATE_FILE).write_bytes(state.packed())
+    for name, state in ((STATE_FILE, learnt.state), (SERVED_FILE, served)):
+        (job.model_dir / "click" / name).write_bytes(state.packed())
 
 
-def earlier(job: Job, clicks: Clicks) -> Ftrl | None:
-    """Return the state that the job is to go on from: that of the channel `champion`, where there is one."""
+def from_the_start(config: Config, job: Job, clicks: Clicks, validation: Rows) -> Learnt:
+    """Learn from everything, at the optimum."""
+    early, (choosing, held_out) = clicks.train(), validation.halves()
+    job.say(describe((early, choosing, held_out)))
+    ridges = chosen_ridges(config, job, early=early, choosing=choosing)
+    rows = Rows.join(early, choosing)
+    state = served = solved(config, clicks, rows, ridges)
+    if len(held_out):
+        served = solved(config, clicks, Rows.join(rows, held_out), ridges)
+    return Learnt(state, served, rows, {"ridge": ridges.features}, config)
+
+
+def gone_on_from(state: Ftrl, served: Ftrl, *, config: Config, job: Job, clicks: Clicks, validation: Rows) -> Learnt:
+    """Learn what came since, at the rate that the half that calibrates speaks for; or stay."""
+    job.say(f"goes on from {state.rows} impressions")
+    choosing, held_out = validation.halves()
+    check_later(state, served, choosing, held_out)
+    early = clicks.read("train", after=state.until_ms, and_clicked=True)
+    rows, judging = Rows.join(early, choosing), held_out.later(served.until_ms)
+    late = state.late(rows)
+    job.say(describe((rows.later(state.until_ms), judging)) + f"; {len(late)} clicks came late")
+    how = Thinning(config.negatives, config.seed)
+    after = chosen_rate(state, config.alpha, rows, judging, how)
+    losses = ", ".join(f"{loss:.5f} at {rate:g}" for rate, loss in after.tried)
+    words = f"went on at a learning rate of {after.taken:g}"
+    if after.taken == STAYS:
+        words = "stayed as it was: no learning rate was surely better" if losses else "stayed as it was: nothing came"
+    job.say(f"{words}; log loss of users not learnt from {losses}")
+    more = {"learning_rate": after.taken, "late_clicks": float(len(late))}
+    more |= {f"log_loss_at_{rate:g}": loss for rate, loss in after.tried}
+    served = gone_on(served, after.taken, Rows.join(early, validation), how)
+    served = replace(served, tried=after.tried, taken=after.taken)
+    recent = Rows.join(early.later(state.until_ms), choosing)
+    return Learnt(after, served, recent, more, WentOn(**config.model_dump(), going_on=words))
+
+
+def earlier(job: Job, clicks: Clicks) -> tuple[Ftrl, Ftrl] | None:
+    """Return the states to go on from, see `Learnt`: those of the channel `champion`, where there is one."""
     if job.champion is None:
         return None
-    path = job.champion / STATE_FILE
+    state, served = (_unpacked(job.champion / name, clicks) for name in (STATE_FILE, SERVED_FILE))
+    return state, served
+
+
+def _unpacked(path: Path, clicks: Clicks) -> Ftrl:
     if not path.exists():
-        raise BadInputError(f"the champion has no {STATE_FILE} to go on from; train without it once")
+        raise BadInputError(f"the champion has no {path.name} to go on from; train without it once")
     state = Ftrl.unpack(path.read_bytes())
     if state.hashed != clicks.hashed or state.names != clicks.names:
         raise BadInputError(
@@ -104,14 +161,14 @@ def earlier(job: Job, clicks: Clicks) -> Ftrl | None:
     return state
 
 
-def check_later(state: Ftrl, choosing: Rows, held_out: Rows) -> None:
+def check_later(state: Ftrl, served: Ftrl, choosing: Rows, held_out: Rows) -> None:
     """Refuse a state that has learnt from what it would be calibrated or judged by.
 
     A snapshot's parts begin later from day to day, unless older events came to the lake, or later ones left it.
     """
     end = max((int(rows.times.max()) for rows in (choosing, held_out) if len(rows)), default=-1)
     begin = int(held_out.times.min()) if len(held_out) else end + 1
-    if max(state.until_ms) > end or state.until_ms[1] >= begin:
+    if max(state.until_ms + served.until_ms) > end or state.until_ms[1] >= begin:
         raise BadInputError(
             "the champion has learnt from impressions that this snapshot calibrates or judges by; train without it "
             "once, and go on from what that leaves"

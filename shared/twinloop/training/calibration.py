@@ -28,7 +28,7 @@ _RIDGE = 1.0  # rows' worth of belief that a model is calibrated as it is
 _GROUPS = 200  # isotonic regression is fitted on means of so many equal parts of the rows
 _SLOPES = (0.05, 20.0)
 _STEEPEST = 20.0
-_SURE = 1.96  # standard errors
+SURE = 1.96  # standard errors
 _APART = 1e-6  # knots nearer than that are one
 
 
@@ -251,24 +251,25 @@ def choose(log_odds: Floats, clicked: NDArray[Any], groups: NDArray[np.int64]) -
     return Chosen(fitted[taken], named, tried[taken])
 
 
-def within_error(worse: Floats, member: NDArray[np.int64]) -> bool:
-    """Whether a mean difference is at most its standard error; of sums by group, as of a ratio of means.
+def within_error(worse: Floats, member: NDArray[np.int64], errors: float = 1.0) -> bool:
+    """Whether a mean difference is at most so many standard errors; of sums by group, as of a ratio of means.
 
     Args:
         worse: By how much each row is worse, float64[N].
         member: The row's group, from 0 up, int64[N].
+        errors: How many.
     """
     mean = worse.mean()
     sums = np.bincount(member, weights=worse - mean)
     error = np.sqrt((sums**2).sum() * len(sums) / max(len(sums) - 1, 1)) / len(worse)
-    return bool(mean <= error)
+    return bool(mean <= errors * error)
 
 
 def _off(clicked: Floats, said: Floats, member: NDArray[np.int64]) -> bool:
     """Whether the sums differ by more than chance explains: of the outcomes, or of the users if that is more."""
     more = clicked - said
     spread = max(float((said * (1 - said)).sum()), float((np.bincount(member, weights=more) ** 2).sum()))
-    return bool(abs(more.sum()) > _SURE * np.sqrt(spread))
+    return bool(abs(more.sum()) > SURE * np.sqrt(spread))
 
 
 def sampling_offset(kept: float) -> float:

@@ -86,6 +86,19 @@ class Rows:
         """Return the rows of one half of the users, and those of the other."""
         return self.take(self.half == 0), self.take(self.half == 1)
 
+    def later(self, until: tuple[int, int]) -> Rows:
+        """Return the rows later than a moment, epoch milliseconds, which each half of the users has its own of."""
+        return self.take(self.times > np.array(until)[self.half])
+
+    @property
+    def marks(self) -> NDArray[np.uint64]:
+        """Return a hash of user, moment and ids, by which an impression is known again, uint64[N]."""
+        mixed = self.users.astype(np.uint64)
+        for column in (self.times, *self.ids.T):
+            mixed = (mixed ^ column.astype(np.uint64)) * np.uint64(0x9E3779B97F4A7C15)
+            mixed ^= mixed >> np.uint64(32)
+        return mixed
+
     def thinned(self, negatives: float, seed: int) -> Rows:
         """Return every click, and that share of the other rows; see `calibration.sampling_offset`."""
         if negatives >= 1:
@@ -120,12 +133,13 @@ class Clicks:
         """How many values an id can be hashed to; 0 where there are no ids."""
         return self.hashed.buckets if self.hashed is not None else 0
 
-    def read(self, part: Part, *, after: tuple[int, int] = (-1, -1)) -> Rows:
+    def read(self, part: Part, *, after: tuple[int, int] = (-1, -1), and_clicked: bool = False) -> Rows:
         """Return the impressions of a part; none where it has no file.
 
         Args:
             part: Which.
             after: Of the users of each half, only impressions later than this, epoch milliseconds.
+            and_clicked: And those of before that were clicked.
 
         Raises:
             BadInputError: The file or a value of it is broken.
@@ -136,12 +150,16 @@ class Clicks:
         rows, end = self._empty(_length(path)), 0
         for batch in self._batches(path):
             if max(after) >= 0:  # before anything is made of them: hashing is what takes the time
-                batch = batch.filter(pc.fill_null(pc.greater(batch["time_ms"], min(after)), True))  # noqa: PLW2901
+                wanted = pc.greater(batch["time_ms"], min(after))
+                if and_clicked:
+                    wanted = pc.or_kleene(wanted, pc.greater(batch[LABEL], 0))
+                batch = batch.filter(pc.fill_null(wanted, True))  # noqa: PLW2901
             begin, end = end, end + batch.num_rows
             self._fill(rows, slice(begin, end), batch, f"{part}/{FILE}")
         if max(after) >= 0:
             rows = rows.take(np.arange(end))
-            rows = rows.take(rows.times > np.array(after)[rows.half])
+            later = rows.times > np.array(after)[rows.half]
+            rows = rows.take(later | (rows.clicked > 0) if and_clicked else later)
         if not (np.diff(rows.times) >= 0).all():
             rows = rows.take(np.argsort(rows.times, kind="stable"))
         return rows

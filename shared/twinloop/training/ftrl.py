@@ -9,6 +9,10 @@ all of them move at every row, and what each learns by itself they would oversho
 
 Where rows are there all at once, `Ftrl.solved` begins at the optimum that one pass would not come to, with the state
 that FTRL has there: n as one pass over the rows at these weights adds it up, and z such that the weights are these.
+
+A click may be delivered after its impression was learnt from as one without. So a state remembers the latest of
+those, and `mend` takes back what such an impression said: of p - 0 and p - 1, the gradients without a click and with
+it, the difference is -1 whatever p was.
 """
 
 from __future__ import annotations
@@ -18,7 +22,7 @@ import json
 import math
 import zipfile
 import zlib
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -35,7 +39,9 @@ from twinloop.training.ridges import Problem, Ridges
 from twinloop.training.standard import Standard
 
 STATE_FILE = "ftrl.npz"
+SERVED_FILE = "ftrl_served.npz"
 NEVER = (-1, -1)
+REMEMBERED = 100_000  # impressions without a click, 8 bytes each
 _LARGEST_STATE = 1 << 30  # bytes, unpacked; z, n and places of as many ids as there can be are less than half of it
 _TOGETHER = 65_536  # rows that log-odds are computed of at once
 
@@ -72,6 +78,10 @@ class Ftrl:
         until_ms: The latest moment that it has learnt from, epoch milliseconds, of the users of each half
             (`Rows.half`), since a job keeps the latest rows of one half to calibrate by; -1: none.
         rows: How many impressions it has learnt from.
+        unclicked: `Rows.marks` of the latest impressions without a click that it has learnt from, uint64[REMEMBERED],
+            at most.
+        tried: Log loss by learning rate when it was last asked to go on, of users not learnt from; see `going_on`.
+        taken: The rate that it then went on at; 0: it stayed, or was never asked.
     """
 
     rates: Rates
@@ -82,6 +92,9 @@ class Ftrl:
     n: Floats
     until_ms: tuple[int, int] = NEVER
     rows: int = 0
+    unclicked: NDArray[np.uint64] = field(default_factory=lambda: np.zeros(0, np.uint64))
+    tried: tuple[tuple[float, float], ...] = ()
+    taken: float = 0.0
 
     @classmethod
     def begin(cls, rates: Rates, hashed: Hashed | None, names: tuple[str, ...], rows: Rows) -> Ftrl:
@@ -111,7 +124,7 @@ class Ftrl:
         squares = (chances(problem.log_odds(weights)) - rows.clicked) ** 2
         weights[ids:-1] /= state._quiet
         state.n[own] = problem.sums(squares)
-        state.n[state.buckets :] = squares @ problem.dense**2
+        state.n[state.buckets :] = _of_columns(squares, problem.dense, 2)
         state.n[state.buckets : -1] *= state._quiet**2
         whole = np.zeros(len(state.z))
         whole[own], whole[state.buckets :] = weights[:ids], weights[ids:]
@@ -160,6 +173,16 @@ class Ftrl:
         """Return a state that goes its own way."""
         return replace(self, z=self.z.copy(), n=self.n.copy())
 
+    def at(self, alpha: float) -> Ftrl:
+        """Return a state of the same weights that goes on at another learning rate."""
+        further = self.copy()
+        if alpha != self.rates.alpha:
+            further.rates, weights = replace(self.rates, alpha=alpha), self.weights
+            further._take(weights)
+            # What an id has said that has no weight yet is the same at every rate.
+            further.z = np.where(self._sparse & (weights == 0), self.z, further.z)
+        return further
+
     def learn(self, rows: Rows) -> float:
         """Learn from rows, in their order; returns the mean log loss of each before it was learnt from.
 
@@ -174,28 +197,45 @@ class Ftrl:
         self._met(rows)
         return total / max(len(rows), 1)
 
+    def late(self, rows: Rows) -> Rows:
+        """Return those rows with a click that it remembers to have learnt from without one."""
+        self._check(rows)
+        clicked = rows.take(rows.clicked > 0)
+        return clicked.take(np.isin(clicked.marks, self.unclicked))
+
+    def mend(self, late: Rows) -> None:
+        """Learn that impressions were clicked that it has learnt from without a click; see `late`."""
+        for begin in range(0, len(late), self.rates.batch):
+            part = slice(begin, begin + self.rates.batch)
+            self._step(late.ids[part], late.known[part], late.clicked[part], again=True)
+        self.unclicked = self.unclicked[~np.isin(self.unclicked, late.marks)]
+
     def _met(self, rows: Rows) -> None:
-        """Remember how many rows, and until when."""
+        """Remember how many rows, until when, and which were not clicked."""
         self.rows += len(rows)
+        self.unclicked = np.concatenate([self.unclicked, rows.take(rows.clicked == 0).marks])[-REMEMBERED:]
         first, second = (int(rows.times[rows.half == half].max(initial=self.until_ms[half])) for half in (0, 1))
         self.until_ms = first, second
 
-    def _step(self, ids: Ints, known: Floats32, clicked: Floats32) -> float:
+    def _step(self, ids: Ints, known: Floats32, clicked: Floats32, *, again: bool = False) -> float:
+        """Return the sum of the rows' log losses before it; `again`: it has learnt from them, without their clicks."""
         own, place = np.unique(ids, return_inverse=True)
         place = place.reshape(ids.shape)
         of_ids = self._weight(self.z[own], self.n[own], True)
         dense = self._dense(known)
         rest = slice(self.buckets, None)
         of_rest = self._weight(self.z[rest], self.n[rest], False)
-        at = of_ids[place].sum(axis=1) + dense @ of_rest
+        at = of_ids[place].sum(axis=1) + np.einsum("nf,f->n", dense, of_rest)
         gradient = chances(at) - clicked
+        square = gradient**2
+        if again:  # n never falls
+            gradient, square = -clicked.astype(np.float64), np.maximum(square - chances(at) ** 2, 0)
         if len(own):
-            every = np.repeat(gradient, ids.shape[1])
             flat = place.reshape(-1)
-            sums = _sums(flat, every, len(own))
-            squares = _sums(flat, every**2, len(own))
+            sums, squares = (_sums(flat, np.repeat(of, ids.shape[1]), len(own)) for of in (gradient, square))
             self.z[own], self.n[own] = self._moved(self.z[own], self.n[own], of_ids, sums, squares)
-        moved = self._moved(self.z[rest], self.n[rest], of_rest, dense.T @ gradient, (dense**2).T @ gradient**2)
+        sums, squares = _of_columns(gradient, dense, 1), _of_columns(square, dense, 2)
+        moved = self._moved(self.z[rest], self.n[rest], of_rest, sums, squares)
         self.z[rest], self.n[rest] = moved
         return float((np.logaddexp(0, at) - clicked * at).sum())
 
@@ -253,6 +293,8 @@ class Ftrl:
             "names": self.names,
             "until_ms": self.until_ms,
             "rows": self.rows,
+            "tried": self.tried,
+            "taken": self.taken,
         }
         buffer = io.BytesIO()
         np.savez_compressed(
@@ -261,6 +303,7 @@ class Ftrl:
             met=met,
             z=self.z[met],
             n=self.n[met],
+            unclicked=self.unclicked,
             mean=self.standard.mean,
             scale=self.standard.scale,
         )
@@ -283,7 +326,22 @@ class Ftrl:
                 raise ValueError("its features are not as many as their names")
             if not (np.isfinite(z).all() and np.isfinite(n).all() and (n >= 0).all()):
                 raise ValueError("it holds what is no number")
-            return cls(Rates(**told["rates"]), hashed, names, standard, z, n, (first, second), int(told["rows"]))
+            unclicked = file["unclicked"]
+            if unclicked.dtype != np.uint64 or unclicked.ndim != 1 or len(unclicked) > REMEMBERED:
+                raise ValueError("it remembers what are no impressions, or too many")
+            return cls(
+                rates=Rates(**told["rates"]),
+                hashed=hashed,
+                names=names,
+                standard=standard,
+                z=z,
+                n=n,
+                until_ms=(first, second),
+                rows=int(told["rows"]),
+                unclicked=unclicked,
+                tried=tuple((float(rate), float(loss)) for rate, loss in told["tried"]),
+                taken=float(told["taken"]),
+            )
         except (
             OSError,
             ValueError,
@@ -318,6 +376,14 @@ def _arrays(body: bytes) -> dict[str, NDArray[Any]]:
         for name in arrays.files:
             found[name] = arrays[name]
     return found
+
+
+def _of_columns(of_rows: Floats, dense: Floats, power: int) -> Floats:
+    """Return the sum over the rows of each times the columns to a power, float64[columns].
+
+    Not by BLAS: on a busy machine its threads wait for each other longer than so little takes.
+    """
+    return np.asarray(np.einsum("n," + ",".join(["nf"] * power) + "->f", of_rows, *[dense] * power))
 
 
 def _sums(places: Ints, weights: Floats, size: int) -> Floats:

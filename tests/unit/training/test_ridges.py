@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from scipy.optimize import minimize
 
 from twinloop.training.clicks import Rows
 from twinloop.training.ridges import Problem, Ridges
@@ -37,6 +38,28 @@ def test_estimated_ridges_are_near_the_inverse_variances_and_the_truth_is_met_be
         mine = rows.ids[:, 0] == page
         said = 1 / (1 + np.exp(-problem.log_odds(weights)[mine]))
         assert said.sum() == pytest.approx(rows.clicked[mine].sum(), rel=0.02)
+
+
+def test_it_comes_to_the_optimum_that_lbfgs_comes_to_in_many_more_steps():
+    rows, _ = rows_of()
+    problem, clicked = Problem(rows, rows.known), rows.clicked.astype(np.float64)
+    ridges = Ridges((0.7, 40.0), 10.0)
+    held = np.concatenate([np.where(problem.own < 100, 0.7, 40.0), [10.0, 0.0]])
+
+    def cost(weights):
+        odds = problem.log_odds(weights)
+        slope = 1 / (1 + np.exp(-odds)) - clicked
+        gradient = np.concatenate([problem.sums(slope), slope @ problem.dense]) + held * weights
+        return (np.logaddexp(0, odds) - clicked * odds).sum() + 0.5 * held @ weights**2, gradient
+
+    weights = problem.solve(ridges)
+    settings = {"maxiter": 5_000, "maxfun": 10_000, "gtol": 1e-4, "ftol": 0.0}
+    right = minimize(cost, np.zeros(len(weights)), jac=True, method="L-BFGS-B", options=settings)
+    assert cost(weights)[0] == pytest.approx(right.fun, abs=1e-4)
+    np.testing.assert_allclose(weights, right.x, atol=1e-3)
+    # However far off it begins, and whatever order of steps that takes.
+    far = problem.solve(ridges, np.random.default_rng(1).normal(0, 8, len(weights)))
+    np.testing.assert_allclose(far, weights, atol=1e-3)
 
 
 def test_a_start_changes_nothing_and_a_field_that_says_nothing_is_held_back_most():

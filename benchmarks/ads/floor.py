@@ -1,4 +1,4 @@
-"""How near to the true probabilities anybody can come who must learn tastes: `python -m benchmarks.ads_floor`.
+"""How near to the true probabilities anybody can come who must learn tastes: `python -m benchmarks.ads.floor`.
 
 The estimator knows of a simulated world all that no model is told: the vectors of the ads, how format and device go
 together, how a person's taste turns in time, how often each place is looked at, and the mean and the spread of tastes.
