@@ -10,6 +10,8 @@ import pytest
 from twinloop import systems
 from twinloop.contracts.columns import UPDATED
 from twinloop.features import lake
+from twinloop.features.materialise import materialise
+from twinloop.features.stores import MemoryFeatureStore
 from twinloop.ingest.columns import table_of
 from twinloop.ingest.compact import compact
 from twinloop.ingest.limits import DEFAULTS, Limits
@@ -146,3 +148,15 @@ def _schema(world):
 
 def _put(world, name, rows):
     world.objects.write(f"lake/{world.name}/items/{name}", parquet_bytes(rows))
+
+
+def test_the_online_store_has_what_the_newest_row_says(new_world):
+    """An event was called off, was on again, and the word that it is off is delivered once more, late."""
+    world, store = new_world(system=systems.load("suggestions"), name="suggestions"), MemoryFeatureStore()
+    off = item("suggestions", "Concert", NOON, cancelled=True, topics=["jazz"])
+    on = item("suggestions", "Concert", NOON + HOUR, cancelled=False, topics=["blues"])
+    for number, row in enumerate((off, on, off)):
+        deliver(world, str(number), row, at=NOON + number * 2 * HOUR)
+        materialise(world.system, world.objects, store, features=store)
+        told = store.recall("suggestions", "u", ["i"]).items["i"].attributes
+        assert told == {"cancelled": 0 if number else 1, "topic": "blues" if number else "jazz"}
