@@ -1,4 +1,4 @@
-"""Lambda `refresh`: the champion of a system with the items that the lake holds now, and everything learnt as it was.
+"""Lambda `refresh`: what serves a system, with the items that the lake holds now, and everything learnt as it was.
 
 In: {"system": name}. Out: contracts.system.Refreshed.
 """

@@ -2,6 +2,7 @@
 
 import threading
 import uuid
+from datetime import UTC, datetime
 
 import boto3
 import pytest
@@ -11,6 +12,7 @@ from twinloop.aws.objects import S3ObjectStore
 from twinloop.errors import AlreadyExistsError, ConflictError, NotFoundError, UnavailableError
 from twinloop.ports import MemoryObjectStore
 from twinloop.registry.registry import Registry
+from twinloop.registry.versions import Versions
 
 RACERS = 12
 
@@ -174,6 +176,19 @@ def test_racing_registrations_of_the_same_content_agree_on_one_version(store):
     outcomes = race(lambda _: Registry(store, "video").register_component("retrieval", files))
     assert len({version for _, version in outcomes}) == 1
     assert Registry(store, "video").read_component("retrieval", outcomes[0][1]) == files
+
+
+def test_a_discarded_version_is_gone_and_written_anew_under_its_id(store):
+    files = {"model.onnx": b"weights", "manifest.json": b"{}"}
+    version = Registry(store, "video").register_component("retrieval", files)
+    versions = Versions(store, "video", "retrieval", lambda: datetime(2026, 3, 1, tzinfo=UTC))
+    versions.discard(version)
+    versions.discard(version)
+    assert versions.listed() == {}
+    with pytest.raises(NotFoundError, match="discarded since"):
+        Registry(store, "video").read_component("retrieval", version)
+    assert Registry(store, "video").register_component("retrieval", files) == version
+    assert Registry(store, "video").read_component("retrieval", version) == files
 
 
 def test_racing_promoters_form_one_chain(store):

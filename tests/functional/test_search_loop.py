@@ -120,6 +120,23 @@ def test_the_gate_judges_queries_that_no_job_has_seen_and_promotes(loop):
     predictor = SYSTEM.predictor(load_models(registry.read_release(gone.version)))
     assert "fresh" not in predictor.rank("unheard of")
 
+    [other] = [
+        version for version in registry.versions() if version not in (answer.version, made.version, gone.version)
+    ]
+    registry.move_alias("challenger", other, why="an experiment", by="a test")
+    caught_up = refresh(SYSTEM, store, Refresh(by="a test"))
+    assert caught_up.version is None  # the champion is of the lake's items already, and so is what was learnt of them
+    assert caught_up.said.count("nothing has changed") == 2
+    deliver(store, "items/again.jsonl", json.dumps(row).encode(), written=NOON + timedelta(hours=2))
+    both = refresh(SYSTEM, store, Refresh(by="a test"))
+    challenger = registry.alias("challenger").version
+    assert registry.release(challenger).refreshed_from == other
+    assert registry.release(both.version).refreshed_from == answer.version
+    for version in (both.version, challenger):
+        predictor = SYSTEM.predictor(load_models(registry.read_release(version)))
+        assert predictor.rank("unheard of")[0] == "fresh"
+        assert version in both.said
+
 
 def groups(folder):
     import pyarrow.parquet as pq

@@ -31,6 +31,7 @@ from twinloop.registry.registry import Registry
 from twinloop.serving.http import Request
 from twinloop.serving.loading import load_models
 from twinloop.serving.service import make_app
+from twinloop.systems.suggestions import catalogue
 from twinloop.training.local import run as run_local
 
 JOBS = Path(__file__).parents[2] / "training_jobs"
@@ -200,6 +201,70 @@ def test_a_champion_that_stays_suggests_what_was_published_after_it_was_learnt(j
     assert refresh(system, own, later).fresh == 1
     assert "fresh" not in [one["item_id"] for one in Served(own).ask(**near)["events"]]
     assert registry.alias("previous").version == learnt  # the models before are what a rollback is for
+
+
+def test_a_challenger_and_a_shadow_have_the_events_of_the_lake_too(judged, bucket):
+    own = MemoryObjectStore()
+    for key in bucket.keys(""):
+        own.write(key, bucket.read(key).body)
+    system, registry, how = (
+        systems.load("suggestions"),
+        Registry(own, "suggestions"),
+        Refresh("a test", now=lambda: NOW),
+    )
+    champion = registry.alias("champion").version
+    others = [version for version in registry.versions() if version != champion]
+    registry.move_alias("challenger", others[0], why="an experiment", by="a test")
+    registry.move_alias("shadow", others[1], why="a look", by="a test")
+    assert refresh(system, own, how).said.count("nothing has changed") == 3
+    deliver(own, "fresh", row("fresh"))
+    made = refresh(system, own, how)
+    assert made.version == registry.alias("champion").version
+    for alias, learnt in {"champion": champion, "challenger": others[0], "shadow": others[1]}.items():
+        manifest = registry.release(registry.alias(alias).version)
+        assert (manifest.refreshed_from, manifest.rung) == (learnt, registry.release(learnt).rung)
+        assert "fresh" in catalogue.unpack(registry.read_release(manifest.version)["ranking"][catalogue.FILE]).ids
+        assert manifest.version in made.said
+    assert registry.alias("previous") is None or registry.alias("previous").version == champion
+    served = Served(own)
+    served.ask()
+    arms = {served.ask(user_id=f"u{n}", radius_km=1, limit=100)["arm"] for n in range(60)}
+    assert arms == {"champion", "challenger"}
+
+    deliver(own, "more", row("more"))
+    tuned = {name: dict(files) for name, files in registry.read_release(others[0]).items()}
+    del tuned["ranking"][catalogue.FILE]  # a release from before events were refreshed
+    parts = {name: registry.register_component(name, files) for name, files in tuned.items()}
+    told = registry.release(others[0])
+    draft = registry.draft_release(
+        rung=told.rung, snapshot_id=told.snapshot_id, schema_hash=told.schema_hash, components=parts
+    )
+    registry.move_alias("challenger", registry.register_release(draft, {}), why="w", by="a test")
+    made = refresh(system, own, how)
+    assert "challenger: not refreshed" in made.said
+    for alias in ("champion", "shadow"):
+        release = registry.read_release(registry.alias(alias).version)
+        assert "more" in catalogue.unpack(release["ranking"][catalogue.FILE]).ids
+
+
+def test_what_refreshes_made_does_not_pile_up(judged, bucket):
+    own = MemoryObjectStore()
+    for key in bucket.keys(""):
+        own.write(key, bucket.read(key).body)
+    system, registry = systems.load("suggestions"), Registry(own, "suggestions")
+    learnt, made = set(registry.versions()), []
+    for number in range(4):
+        deliver(own, f"fresh{number}", row(f"fresh{number}", starts_at=(NOW + timedelta(days=90)).isoformat()))
+        made.append(refresh(system, own, Refresh("a test", now=lambda: NOW)).version)
+
+    def later():
+        return datetime.now(UTC) + timedelta(days=9)
+
+    assert len(set(registry.versions()) - learnt) == 4
+    last = refresh(system, own, Refresh("a test", now=later, least_share=0))
+    assert set(registry.versions()) == learnt | {made[3], last.version} - {None}
+    assert last.said.endswith("3 releases of earlier refreshes were discarded")
+    assert system.predictor(load_models(registry.read_release(registry.alias("champion").version)))
 
 
 def test_a_lake_that_lost_its_events_changes_nothing(judged, bucket):

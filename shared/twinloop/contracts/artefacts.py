@@ -114,6 +114,16 @@ class ReleaseManifest(Contract):
     created_at: datetime
     metrics: dict[str, float] = Field(default_factory=dict)
     verdict: str = ""
+    refreshed_from: str | None = Field(
+        None,
+        description="The release that learning made, and whose models this one has with other items; None: learnt.",
+        exclude_if=lambda version: version is None,  # so that what learning made stays as it was written before it
+    )
+
+    @property
+    def learnt_as(self) -> str:
+        """The release that learning made of these models: the same one however often its items were refreshed."""
+        return self.refreshed_from or self.version
 
 
 class Case(Contract):

@@ -13,6 +13,8 @@ from twinloop.contracts.model import Contract
 
 Kind = Literal["text", "float", "int", "bool", "time", "list", "json"]
 _EXTRA = "extra"
+UPDATED = "updated_at"
+"""An entity's own word on how new its row is: of several the latest by it counts, and any that has one before none."""
 
 
 def kinds(row: type[Contract]) -> dict[str, Kind]:

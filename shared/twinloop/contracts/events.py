@@ -1,6 +1,8 @@
 """Rows as users deliver them: users, items, events. One class a table, bounds included.
 
-A column that a contract does not name is kept in `extra`, as JSON; the reader of raw data puts it there.
+A column that a contract does not name is kept in `extra`, as JSON; the reader of raw data puts it there. `updated_at`
+is a row's own word on how new it is: of rows of one user or item the one with the latest counts, whichever came first;
+rows without it come before all that have one, and among themselves the latest upload counts.
 """
 
 from __future__ import annotations
@@ -90,6 +92,7 @@ class VideoItemRow(Contract):
     author_id: Id | None = None
     duration_s: Amount | None = None
     published_at: Moment | None = None
+    updated_at: Moment | None = None
     extra: str | None = None
 
 
@@ -120,6 +123,7 @@ class AdItemRow(Contract):
     advertiser_id: Id | None = None
     campaign_id: Id | None = None
     attributes: dict[str, Any] | None = None
+    updated_at: Moment | None = None
     extra: str | None = None
 
 
@@ -159,6 +163,7 @@ class SearchItemRow(Contract):
     tags: Tags = Field((), max_length=100)
     attributes: dict[str, Any] | None = None
     deleted: bool | None = None
+    updated_at: Moment | None = None
     extra: str | None = None
 
 
@@ -214,6 +219,7 @@ class ModerationItemRow(Contract):
     text: Annotated[str, StringConstraints(max_length=100_000)]
     author_id: Id | None = None
     created_at: Moment | None = None
+    updated_at: Moment | None = None
     extra: str | None = None
 
 
@@ -316,6 +322,7 @@ class SuggestionsItemRow(_Placed):
     time_zone: Zone | None = None
     published_at: Moment | None = None
     cancelled: bool | None = None
+    updated_at: Moment | None = None
     extra: str | None = None
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from twinloop.contracts.artefacts import Case, ComponentManifest
@@ -160,29 +160,35 @@ class Evaluation:
 
 @dataclass(frozen=True)
 class Refresh:
-    """How a champion is given the items that the lake holds now.
+    """How what serves is given the items that the lake holds now.
 
     Attributes:
         by: Who does it, for the registry's history.
         least_share: Of the items that it has, how many must still be there; less is taken for an accident.
         memory_mb: What DuckDB may use; past that it spills to the disk.
         now: The present, with a time zone.
+        alias: Which release is given them: the champion, challenger or shadow.
+        keep: How long a release that a refresh made is kept after an alias named it last. A week: a run of the learning
+            loop may go on for six days with a champion's files, and people look at what served yesterday; a process
+            loads what an alias names within seconds.
     """
 
     by: str
     least_share: float = 0.5
     memory_mb: int = 2048
     now: Callable[[], datetime] = lambda: datetime.now(UTC)
+    alias: str = "champion"
+    keep: timedelta = timedelta(days=7)
 
 
 class Refreshed(NamedTuple):
     """What came of it.
 
     Attributes:
-        version: Of the release that serves from now on; None where there was nothing to do.
+        version: Of the release that the alias names from now on; None where there was nothing to do.
         items: How many it has.
         fresh: How many of these it had not, or not as they are now.
-        said: The same in words, or why there was nothing to do.
+        said: The same in words, or why there was nothing to do; of the champion also what came of the others.
     """
 
     version: str | None
@@ -243,8 +249,9 @@ class System:
         predictions: How a release is asked what becomes of an impression; None where none predicts that.
         examples: How its tables become labelled examples; None where it learns from what was shown to users. With
             them, snapshots hold no interactions, and no events are needed.
-        refresh: (object store, how) -> what came of it: a release with the champion's models and the items that the
-            lake holds now, in the champion's place; see `registry/refresh.py`. None where releases hold no items.
+        refresh: (object store, how) -> what came of it: a release with the models of the one that an alias names, and
+            the items that the lake holds now, in its place; see `registry/refresh.py`. It is asked of an alias that
+            names one. None where releases hold no items.
         carried: By component, files beside the model that people wrote and no job makes: a candidate is judged, and
             serves, with those of the champion.
     """

@@ -11,7 +11,7 @@ from pydantic import AfterValidator, BeforeValidator
 from pydantic.fields import FieldInfo
 
 from twinloop.contracts import events
-from twinloop.contracts.columns import kind_of, parts, rule
+from twinloop.contracts.columns import UPDATED, kind_of, parts, rule
 from twinloop.contracts.model import Contract, identity
 from twinloop.ingest.rows import EXTRA
 
@@ -80,6 +80,11 @@ class Table:
     def dated(self) -> bool:
         """Whether rows are partitioned by their own time; entities have none and go by the time of upload."""
         return any(column.name == "time" and column.kind == "time" and column.required for column in self.columns)
+
+    @property
+    def newest_by(self) -> str | None:
+        """The column that says which of an entity's rows is the newest, where it says so."""
+        return UPDATED if not self.dated and any(column.name == UPDATED for column in self.columns) else None
 
     @property
     def identity(self) -> tuple[str, ...]:

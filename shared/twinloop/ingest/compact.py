@@ -135,7 +135,8 @@ def _replace(
     plan = {"by": by, "replaced": keys, "at": now.isoformat()}
     objects.write(f"{_PLANS.format(system=system)}{name}.json", json.dumps(plan).encode())
     rows = pa.concat_tables([rows for _, rows in batch], promote_options="default")
-    objects.write(by, parquet_bytes(first_of_each(rows, table.identity, last=not table.dated)))
+    once = first_of_each(rows, table.identity, last=not table.dated, newest_by=table.newest_by)
+    objects.write(by, parquet_bytes(once))
 
 
 def _bodies(objects: ObjectStore, keys: list[str]) -> Iterator[tuple[str, bytes]]:

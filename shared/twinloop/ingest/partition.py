@@ -35,8 +35,17 @@ class Part:
 class DatePartitions:
     """Rows gathered by date. What comes out depends on the rows and the limits only, so a retry writes the same."""
 
-    def __init__(self, schema: pa.Schema, identity: tuple[str, ...], folder: Path, limits: Limits) -> None:
+    def __init__(
+        self,
+        schema: pa.Schema,
+        identity: tuple[str, ...],
+        folder: Path,
+        limits: Limits,
+        *,
+        newest_by: str | None = None,
+    ) -> None:
         self._schema, self._identity, self._folder, self._limits = schema, identity, folder, limits
+        self._newest_by = newest_by
         self._held: defaultdict[int, list[pa.Table]] = defaultdict(list)
         self._bytes = 0
         self._runs: list[tuple[Path, dict[int, int]]] = []  # file, row group of each day
@@ -60,12 +69,12 @@ class DatePartitions:
             self._spill()
 
     def parts(self) -> Iterator[Part]:
-        """Yield the files, day by day. A repeated id within a file's rows is left out, after the first."""
+        """Yield the files, day by day. A repeated id within a file's rows is left out, after the first or newest."""
         days = sorted({*self._held, *(day for _, groups in self._runs for day in groups)})
         runs = [(pq.ParquetFile(path), groups) for path, groups in self._runs]
         for day in days:
             for number, table in enumerate(self._of_size(self._tables(day, runs))):
-                once = first_of_each(table, self._identity)
+                once = first_of_each(table, self._identity, newest_by=self._newest_by)
                 moment = _EPOCH + timedelta(days=day)
                 yield Part(moment, number, once, table.num_rows - once.num_rows)
         for file, _ in runs:
@@ -104,17 +113,35 @@ class DatePartitions:
         self._bytes = 0
 
 
-def first_of_each(table: pa.Table, identity: tuple[str, ...], *, last: bool = False) -> pa.Table:
-    """Return the rows without repetitions of an identity: the first of each, or the last; all where it has none."""
+def first_of_each(
+    table: pa.Table, identity: tuple[str, ...], *, last: bool = False, newest_by: str | None = None
+) -> pa.Table:
+    """Return the rows without repetitions of an identity, in their order.
+
+    Args:
+        table: The rows.
+        identity: The columns by which a row is known again; all rows stay where there are none.
+        last: Whether the last of each stays, and not the first.
+        newest_by: A column, which may be missing. What is latest by it stays, before rows that have nothing there; of
+            equal ones the first, or the last.
+    """
     if not identity:
         return table
     if len(identity) == 1 and pc.count_distinct(table.column(identity[0])).as_py() == table.num_rows:
         return table  # nearly always, and quicker to see so
+    places = np.arange(table.num_rows)
+    best = places[::-1] if last else places  # of rows that are the same the one with the smallest number stays
+    if newest_by is not None and newest_by in table.column_names:
+        ranked = pa.table({"newest": table.column(newest_by), "place": best})
+        order = pc.sort_indices(ranked, [("newest", "descending"), ("place", "ascending")])  # nulls come last
+        best = np.empty(table.num_rows, np.int64)
+        best[order.to_numpy()] = places
     names = [f"id{number}" for number in range(len(identity))]
-    ids = pa.table([table.column(name) for name in identity], names=names)
-    place = "max" if last else "min"
-    kept = ids.append_column("place", pa.array(np.arange(table.num_rows))).group_by(names).aggregate([("place", place)])
-    return table.take(kept.column(f"place_{place}").combine_chunks().sort())
+    ids = pa.table([*(table.column(name) for name in identity), pa.array(best)], names=[*names, "best"])
+    kept = ids.group_by(names).aggregate([("best", "min")]).column("best_min").to_numpy()
+    stays = np.zeros(table.num_rows, bool)
+    stays[kept] = True
+    return table.filter(pa.array(stays[best]))
 
 
 def parquet_bytes(table: pa.Table) -> bytes:

@@ -84,7 +84,7 @@ class _Work:
         return table_of(name, tables[name])
 
     def _read(self, table: Table, quarantine: Quarantine) -> tuple[DatePartitions, str | None]:
-        partitions = DatePartitions(table.schema, table.identity, self._folder, self._limits)
+        partitions = DatePartitions(table.schema, table.identity, self._folder, self._limits, newest_by=table.newest_by)
         day = None if table.dated else self._raw.modified.date()
         content = Content(self._raw, self._limits)
         for batch in self._batches(content, table):

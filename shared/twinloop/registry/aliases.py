@@ -30,6 +30,7 @@ from twinloop.ports import ObjectStore
 from twinloop.registry import names
 
 _ATTEMPTS = 5
+_STAMP = "%Y%m%dT%H%M%S%fZ"
 
 _Who = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=200)]
 _Why = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=8000)]
@@ -162,6 +163,25 @@ class Aliases:
         ordered = sorted(moves.values(), key=lambda move: (move.moved_at, move.alias, move.sequence))
         return ordered[-limit:] if limit else ordered
 
+    def pointed_at(self) -> set[str]:
+        """Return every version that an alias names now."""
+        return {state.version for alias in names.ALIASES if (state := self.state(alias))}
+
+    def named_since(self, moment: datetime) -> set[str]:
+        """Return every version that an alias named at that moment or has named since; `previous` is an alias, too."""
+        # The aliases first: what moves while the entries are read is then missed whole, and leaves no gap.
+        moves = [move for move, _ in map(self._latest, names.MOVABLE) if move]
+        root, since = f"{self._root}history/", f"{moment.astimezone(UTC):{_STAMP}}"
+        earlier: set[str] = set()
+        for key in reversed(list(self._store.keys(root))):
+            stamp, alias, _ = key[len(root) :].split("-")
+            if alias not in earlier:
+                moves.append(self._parsed(key))
+            if stamp <= since:  # this move was the latest at that moment
+                earlier.add(alias)
+        named = {move.version for move in moves} | {move.before for move in moves if move.alias == "champion"}
+        return {version for version in named if version is not None}
+
     def _latest(self, alias: str) -> tuple[Move | None, str]:
         key = self._key(alias)
         try:
@@ -211,7 +231,7 @@ class Aliases:
         raise UnavailableError(f"{key} is written too often at once; try again")
 
     def _record(self, move: Move) -> None:
-        key = f"{self._root}history/{move.moved_at:%Y%m%dT%H%M%S%fZ}-{move.alias}-{move.sequence:06d}.json"
+        key = f"{self._root}history/{move.moved_at:{_STAMP}}-{move.alias}-{move.sequence:06d}.json"
         try:
             self._store.write_new(key, move.model_dump_json().encode(), content_type="application/json")
         except AlreadyExistsError:

@@ -17,6 +17,9 @@ ALIASES: tuple[str, ...] = get_args(Alias)
 MOVABLE = ("champion", "challenger", "shadow")
 RELEASE = "release"
 CHECKSUMS = "checksums.json"
+MANIFEST = "manifest.json"
+REFRESHED = "refreshed.json"
+"""Beside the manifest of a release that a refresh made, so that a list of keys tells such releases apart."""
 UNSERVED = ("metrics.json", ".npz")
 """Endings of files that serving never reads: what was measured, and what a job goes on learning from."""
 
@@ -43,6 +46,11 @@ def check_version(version: str) -> str:
     return _checked(_VERSION, version, "a version id such as 20260131T120000-0a1b2c3d")
 
 
+def is_version(text: str) -> bool:
+    """Return whether a text is a version id."""
+    return _VERSION.fullmatch(text) is not None
+
+
 def check_alias(name: str) -> str:
     """Return the name of an alias; raises BadInputError."""
     if name not in ALIASES:
@@ -62,6 +70,11 @@ def check_file(name: str) -> str:
 def new_version(now: datetime, content_hash: str) -> str:
     """Return the id of content that is first seen at `now`: the UTC second and 8 hex digits of its hash."""
     return f"{now.astimezone(UTC):%Y%m%dT%H%M%S}-{content_hash[:8]}"
+
+
+def made_at(version: str) -> datetime:
+    """Return the second at which the content of a version was first seen; raises BadInputError."""
+    return datetime.strptime(check_version(version)[:15], "%Y%m%dT%H%M%S").replace(tzinfo=UTC)
 
 
 def model_root(system: str, model: str) -> str:

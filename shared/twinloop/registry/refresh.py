@@ -1,27 +1,35 @@
-"""A release with what was learnt as it was, and other items: built of the champion, and put in its place."""
+"""A release with what was learnt as it was, and other items: built of one that serves, and put in its place."""
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 
 from twinloop.contracts.artefacts import ComponentManifest, release_schema
 from twinloop.contracts.system import Refresh, Refreshed, System
-from twinloop.errors import BadInputError
+from twinloop.errors import BadInputError, TwinloopError
 from twinloop.ports import ObjectStore
+from twinloop.registry.discards import discard
 from twinloop.registry.registry import Registry
 
+_LOGGER = logging.getLogger(__name__)
 Files = Mapping[str, bytes]
 LEAST_SHARE = 0.5
-"""Where fewer of the champion's items than this are left, something must have gone wrong."""
+"""Where fewer of a release's items than this are left, something must have gone wrong."""
 
 
 def refresh(system: System, objects: ObjectStore, asked: Refresh) -> Refreshed:
     """Let the champion serve the items that the lake holds now; repeating it is harmless.
 
+    Then the challenger and the shadow, where there are any: a release that had older items would lose to the champion
+    for that alone. What goes wrong with one of them is logged and said, and so is a release of an earlier refresh that
+    could not be discarded: the champion's place in the matter is settled by then.
+
     Args:
         system: One with `refresh`.
         objects: Where `lake/` and `registry/` are.
-        asked: By whom, and how.
+        asked: By whom, and how; `alias` is not looked at.
 
     Raises:
         BadInputError: The system's releases hold no items, or so few are left that something must have gone wrong.
@@ -33,13 +41,59 @@ def refresh(system: System, objects: ObjectStore, asked: Refresh) -> Refreshed:
         raise BadInputError(
             f"releases of {name} hold no items that could be refreshed; learn anew: twinloop learn {name}"
         )
-    if Registry(objects, name).alias("champion") is None:
+    registry = Registry(objects, name)
+    champion = registry.alias("champion")
+    if champion is None:
         return Refreshed(None, 0, 0, f"nothing was learnt yet, so nothing serves: twinloop learn {name}")
-    return system.refresh(objects, asked)
+    made = system.refresh(objects, replace(asked, alias="champion"))
+    following = {champion.version: made.version}
+    said = [made.said, *(_others(system, objects, asked, registry, following)), *_discarded(name, objects, asked)]
+    return made._replace(said="; ".join(said))
+
+
+def _others(
+    system: System, objects: ObjectStore, asked: Refresh, registry: Registry, following: dict[str, str | None]
+) -> list[str]:
+    """Refresh challenger and shadow; returns what came of it, in words.
+
+    `following`: what was refreshed already -> the release in its place, None where nothing has changed.
+    """
+    said = []
+    for alias in ("challenger", "shadow"):
+        try:
+            state = registry.alias(alias)
+            if state is None:
+                continue
+            if state.version not in following and system.refresh is not None:
+                made = system.refresh(objects, replace(asked, alias=alias))
+                following[state.version] = made.version
+                said.append(f"{alias}: {made.said}")
+            elif (version := following[state.version]) is not None:
+                why = f"the release that {state.version} was refreshed to"
+                registry.move_alias(alias, version, why=why, by=asked.by, expected=state.version)
+                said.append(f"{alias}: {version} serves, too")
+        except Exception as error:
+            _LOGGER.exception("the %s of %s was not refreshed", alias, system.spec.name)
+            said.append(f"{alias}: not refreshed, {_told(error)}")
+    return said
+
+
+def _discarded(name: str, objects: ObjectStore, asked: Refresh) -> list[str]:
+    """Discard what earlier refreshes made and nobody needs any more; returns what came of it, in words."""
+    try:
+        gone = discard(objects, name, before=asked.now() - asked.keep)
+    except Exception as error:
+        _LOGGER.exception("earlier releases of %s were not discarded; the next refresh goes on", name)
+        return [f"earlier releases were not discarded, {_told(error)}"]
+    return [f"{len(gone)} releases of earlier refreshes were discarded"] if gone else []
+
+
+def _told(error: Exception) -> str:
+    return str(error) if isinstance(error, TwinloopError) else repr(error)
 
 
 def check_left(left: int, of: int, least_share: float) -> None:
-    """Raise BadInputError where so few of the champion's items are left that it must be an accident."""
+    """Raise BadInputError where so few of a release's items are left that it must be an accident."""
     if left < least_share * of:
         raise BadInputError(
             f"only {left} of the {of} items that serve are among those of the lake; if that is meant, say so "
@@ -49,30 +103,32 @@ def check_left(left: int, of: int, least_share: float) -> None:
 
 def put_in_place(
     registry: Registry,
-    champion: str,
+    alias: str,
+    of: str,
     components: Mapping[str, Files],
     check: Callable[[Mapping[str, Files]], None],
     *,
     words: str,
     by: str,
 ) -> str:
-    """Register a release of a champion's models, make it the champion, and return its version.
+    """Register a release of another one's models, let the alias name it instead, and return its version.
 
     `previous` stays where it is: it is there for a champion whose models are bad, and these have the same.
 
     Args:
         registry: Of the system.
-        champion: The version that it was built of.
+        alias: champion, challenger or shadow.
+        of: The version that it was built of, which the alias names.
         components: All of them, component -> file -> bytes.
         check: Is given them, and raises where they cannot be served.
         words: What is new, for the registry's history.
         by: Who does it.
 
     Raises:
-        ConflictError: Somebody else moved the champion meanwhile; their release stays.
+        ConflictError: Somebody else moved the alias meanwhile; their release stays.
         IntegrityError: As `check` says, or a component is not whole.
     """
-    manifest = registry.release(champion)
+    manifest = registry.release(of)
     check(components)
     versions = {name: registry.register_component(name, files) for name, files in components.items()}
     manifests = (ComponentManifest.model_validate_json(files["manifest.json"]) for files in components.values())
@@ -81,8 +137,9 @@ def put_in_place(
         snapshot_id=manifest.snapshot_id,
         schema_hash=release_schema(manifests),
         components=versions,
+        refreshed_from=manifest.learnt_as,
     )
-    why = f"{words}; models of {champion}"
+    why = f"{words}; models of {of}"
     registry.register_release(draft.model_copy(update={"verdict": why}), {})
-    registry.promote(draft.version, why=why, by=by, expected=champion, keep_previous=True)
+    registry.move_alias(alias, draft.version, why=why, by=by, expected=of, keep_previous=alias == "champion")
     return draft.version

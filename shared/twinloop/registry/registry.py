@@ -7,6 +7,7 @@ import uuid
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from functools import partial
+from typing import Any
 
 from pydantic import ValidationError
 
@@ -19,7 +20,7 @@ from twinloop.registry.parallel import all_at_once
 from twinloop.registry.versions import Versions, content_of
 
 # What describes a release, and may be measured anew, is not what it consists of.
-_DESCRIPTION = frozenset({"manifest.json", "metrics.json", "card.html"})
+_DESCRIPTION = frozenset({names.MANIFEST, "metrics.json", "card.html"})
 
 
 def utc_now() -> datetime:
@@ -93,23 +94,32 @@ class Registry:
         return self._component(component).read_sound(version, leave_out=leave_out)
 
     def draft_release(
-        self, *, rung: str, snapshot_id: str, schema_hash: str, components: Mapping[str, str]
+        self,
+        *,
+        rung: str,
+        snapshot_id: str,
+        schema_hash: str,
+        components: Mapping[str, str],
+        refreshed_from: str | None = None,
     ) -> ReleaseManifest:
         """Return the manifest of a release to be, with its version id: the same components give the same id.
 
-        Nothing can be read under that id before `register_release`.
+        Nothing can be read under that id before `register_release`. `refreshed_from`: as in the manifest; what a
+        refresh made is never the release that learning made, not even of the same components.
         """
         if not components:
             raise BadInputError("a release consists of at least one component")
         for component, version in components.items():
             names.check_component(component)
             names.check_version(version)
-        identity = {
+        identity: dict[str, Any] = {
             "rung": rung,
             "snapshot_id": snapshot_id,
             "schema_hash": schema_hash,
             "components": dict(components),
         }
+        if refreshed_from is not None:
+            identity["refreshed_from"] = names.check_version(refreshed_from)
         version = self._releases.claim(json.dumps(identity, sort_keys=True).encode())
         return ReleaseManifest(
             system=self.system,
@@ -119,6 +129,7 @@ class Registry:
             schema_hash=schema_hash,
             components=dict(components),
             created_at=self._clock(),
+            refreshed_from=refreshed_from,
         )
 
     def register_release(self, manifest: ReleaseManifest, files: Mapping[str, bytes]) -> str:
@@ -132,12 +143,14 @@ class Registry:
         """
         if manifest.system != self.system:
             raise BadInputError(f"a release of {manifest.system!r} does not belong to {self.system!r}")
-        if "manifest.json" in files:
-            raise BadInputError("manifest.json is written from the manifest that was given")
+        if {names.MANIFEST, names.REFRESHED} & set(files):
+            raise BadInputError(f"{names.MANIFEST} and {names.REFRESHED} are written from the manifest that was given")
         for component, version in manifest.components.items():
             self.read_component(component, version)
-        body = manifest.model_dump_json(indent=1).encode()
-        self._releases.write(manifest.version, {**files, "manifest.json": body}, may_differ=_DESCRIPTION)
+        written = {**files, names.MANIFEST: manifest.model_dump_json(indent=1).encode()}
+        if manifest.refreshed_from is not None:
+            written[names.REFRESHED] = json.dumps({"refreshed_from": manifest.refreshed_from}).encode()
+        self._releases.write(manifest.version, written, may_differ=_DESCRIPTION)
         return manifest.version
 
     def versions(self) -> list[str]:
@@ -146,7 +159,7 @@ class Registry:
 
     def release(self, version: str) -> ReleaseManifest:
         """Return a release's manifest; raises NotFoundError, IntegrityError."""
-        body = self._releases.read_file(version, "manifest.json")
+        body = self._releases.read_file(version, names.MANIFEST)
         try:
             manifest = ReleaseManifest.model_validate_json(body)
         except ValidationError as error:

@@ -128,6 +128,31 @@ class Versions:
         keys = self._store.keys(root)
         return sorted(key[len(root) :].split("/")[0] for key in keys if key.endswith("/" + names.CHECKSUMS))
 
+    def listed(self) -> dict[str, frozenset[str]]:
+        """Return all versions with the names of the files that are there, also those that are not complete."""
+        root = f"{self._root}versions/"
+        found: dict[str, set[str]] = {}
+        for key in self._store.keys(root):
+            version, _, name = key[len(root) :].partition("/")
+            if names.is_version(version):
+                found.setdefault(version, set()).add(name)
+        return {version: frozenset(files) for version, files in found.items()}
+
+    def unfinish(self, version: str) -> None:
+        """Make a version one that was never finished: nobody sees it any more, and its files are still there."""
+        self._store.delete(self._prefix(version) + names.CHECKSUMS)
+
+    def discard(self, version: str, *, last: tuple[str, ...] = ()) -> None:
+        """Delete a version: what makes it complete first, some files last; harmless where it is gone already.
+
+        The same content registered again is written anew, under the same id.
+        """
+        self.unfinish(version)
+        prefix = self._prefix(version)
+        there = [key[len(prefix) :] for key in self._store.keys(prefix)]
+        for name in sorted(there, key=lambda name: (last.index(name) if name in last else -1, name)):
+            self._store.delete(prefix + name)
+
     def _write_once(self, key: str, body: bytes) -> bytes:
         """Write where nothing is yet, and return what is there afterwards."""
         for _ in range(_ATTEMPTS):
@@ -150,10 +175,21 @@ class Versions:
             for entry in checksums.files:
                 names.check_file(entry.path)
         except NotFoundError as error:
-            raise NotFoundError(f"there is no complete version {version} of {self._model}") from error
+            told = f"there is no complete version {version} of {self._model}"
+            if self._claimed(version):
+                told += ": it was never finished, or a refresh made it and it was discarded since"
+            raise NotFoundError(told) from error
         except ValidationError as error:
             raise IntegrityError(f"{key} cannot be read; the version must not be used") from error
         return checksums
+
+    def _claimed(self, version: str) -> bool:
+        """Return whether the id was given to a content once; False where that cannot be told now."""
+        root = f"{self._root}contents/{version.partition('-')[2]}"
+        with contextlib.suppress(NotFoundError, ValidationError, UnavailableError):
+            claims = (_Claim.model_validate_json(self._store.read(key).body) for key in self._store.keys(root))
+            return any(claim.version == version for claim in claims)
+        return False
 
     def _read_file(self, prefix: str, entry: FileEntry) -> bytes:
         key = prefix + entry.path

@@ -152,7 +152,7 @@ class Answering:
     def _attempts(self, subject: str, serving: Serving) -> Iterator[_Attempt]:
         champion, challenger = serving.champion, serving.challenger
         tried = False
-        if challenger is not None and in_challenger(subject, challenger.version, self._share):
+        if challenger is not None and in_challenger(subject, challenger.experiment, self._share):
             yield _Attempt("challenger", challenger, degraded=False)
             tried = True
         if champion is not None:

@@ -19,11 +19,25 @@ from twinloop.serving.loading import load_assets, load_models
 
 @dataclass(frozen=True)
 class LoadedRelease:
-    """A release in memory: what the system made of its models. `whole`: its models run, not only its baseline."""
+    """A release in memory.
+
+    Attributes:
+        version: Which one.
+        predictor: What the system made of its models.
+        whole: Its models run, not only its baseline.
+        learnt_as: The release that learning made of its models; empty: this one. Its items may have been refreshed
+            since, and an experiment goes on over that.
+    """
 
     version: str
     predictor: Any
     whole: bool = True
+    learnt_as: str = ""
+
+    @property
+    def experiment(self) -> str:
+        """What its users are chosen by, where only some see it."""
+        return self.learnt_as or self.version
 
 
 class ReleaseLoader:
@@ -61,7 +75,7 @@ class ReleaseLoader:
                 f"release {version} is of feature schema {manifest.schema_hash[:12]}, its components of "
                 f"feature schema {found[:12]}"
             )
-        return LoadedRelease(version, self._predictor(models))
+        return LoadedRelease(version, self._predictor(models), learnt_as=manifest.learnt_as)
 
     def load_baseline(self, version: str) -> LoadedRelease:
         """Return what is sound of a release whose models cannot be used: enough for its trivial baseline.

@@ -12,5 +12,8 @@ def bucket(user_id: str, experiment: str) -> float:
 
 
 def in_challenger(user_id: str, challenger: str, share: float) -> bool:
-    """Say whether the user sees the challenger (a version), which gets `share` of all users."""
+    """Say whether the user sees the challenger, which gets `share` of all users.
+
+    `challenger`: the version that learning made of its models, so that users stay when its items are refreshed.
+    """
     return bucket(user_id, challenger) < share

@@ -79,8 +79,9 @@ def refresh(
     *,
     by: str,
     least_share: float = LEAST_SHARE,
+    alias: str = "champion",
 ) -> tuple[str, Rebuilt] | None:
-    """Build the champion's index anew, register the release and make it the champion; None where nothing has changed.
+    """Build an alias's index anew, register the release and let the alias name it; None where nothing has changed.
 
     Args:
         registry: Of a system with such an index.
@@ -88,22 +89,24 @@ def refresh(
         check: Is given the new components, and raises where they cannot be served.
         by: Who does it.
         least_share: Of the documents that must still be there.
+        alias: champion, challenger or shadow.
 
     Raises:
-        NotFoundError, BadInputError, IntegrityError: See `rebuild`; or there is no champion.
-        ConflictError: Somebody else moved the champion meanwhile; their release stays.
+        NotFoundError, BadInputError, IntegrityError: See `rebuild`; or the alias names no release.
+        ConflictError: Somebody else moved the alias meanwhile; their release stays.
     """
-    state = registry.alias("champion")
+    state = registry.alias(alias)
     if state is None:
         raise BadInputError(
-            f"{registry.system} has no champion whose index could be built anew; run first: "
+            f"{registry.system} has no {alias} whose index could be built anew; run first: "
             f"twinloop learn {registry.system}"
         )
     rebuilt = rebuild(registry.read_release(state.version), items, least_share=least_share)
     if not rebuilt.changed:
         return None
     words = f"index of {rebuilt.documents} documents, {rebuilt.fresh} vectors made anew"
-    return put_in_place(registry, state.version, rebuilt.components, check, words=words, by=by), rebuilt
+    version = put_in_place(registry, alias, state.version, rebuilt.components, check, words=words, by=by)
+    return version, rebuilt
 
 
 def _index(made: dict[str, dict[str, bytes]], corpus: Corpus, began: float) -> None:

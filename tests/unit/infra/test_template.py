@@ -301,7 +301,9 @@ def test_what_serves_follows_its_items_once_its_system_is_switched_on(template: 
 def test_what_refreshes_reads_items_and_writes_releases_of_its_systems_alone(resources: dict[str, Any]) -> None:
     statements = allowed(resources["RefreshFunction"])
     reach = {action: listed(entry["Resource"]) for entry in statements for action in listed(entry["Action"])}
-    assert set(reach) == {"s3:GetObject", "s3:PutObject", "s3:ListBucket"}
+    assert set(reach) == {"s3:GetObject", "s3:PutObject", "s3:DeleteObject", "s3:ListBucket"}
+    deleted = [entry["Fn::Sub"].removeprefix("${DataBucket.Arn}/") for entry in reach["s3:DeleteObject"]]
+    assert deleted == ["registry/search/*/versions/*", "registry/suggestions/*/versions/*"]
     wrote = [entry["Fn::Sub"].removeprefix("${DataBucket.Arn}/") for entry in reach["s3:PutObject"]]
     assert wrote == ["registry/search/*", "registry/suggestions/*"]
     read = [entry["Fn::Sub"].removeprefix("${DataBucket.Arn}/") for entry in reach["s3:GetObject"]]

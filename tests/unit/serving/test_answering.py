@@ -254,6 +254,26 @@ def test_users_are_shared_between_champion_and_challenger(house):
         assert (answer.arm, answer.model_version) == (("challenger", challenger) if meant else ("champion", champion))
 
 
+def test_users_of_a_challenger_stay_when_its_items_are_refreshed(house):
+    house.add()
+    challenger = house.add("challenger", inverted())
+    house.ask()
+    before = {number for number in range(50) if house.ask(f"user-{number}").arm == "challenger"}
+    registry = tiny_system.registry(house.objects)
+    told = registry.release(challenger)
+    draft = registry.draft_release(
+        rung=told.rung,
+        snapshot_id=told.snapshot_id,
+        schema_hash=told.schema_hash,
+        components=told.components,
+        refreshed_from=told.learnt_as,
+    )
+    tiny_system.promote(house.objects, registry.register_release(draft, {}), "challenger")
+    found = {number: house.ask(f"user-{number}") for number in range(50)}
+    assert {number for number, answer in found.items() if answer.arm == "challenger"} == before
+    assert {found[number].model_version for number in before} == {draft.version} != {challenger}
+
+
 def test_a_challenger_that_fails_costs_its_users_nothing_but_the_experiment(house):
     house = House(share=1.0)
     champion = house.add()

@@ -16,7 +16,7 @@ _COLUMNS = ("item_id", "title", "text", "tags", "attributes", "deleted")
 
 
 def refresh(objects: ObjectStore, asked: Refresh) -> Refreshed:
-    """Build the champion's index of the items in the lake, and let it serve.
+    """Build the index of the items in the lake behind the models of a release that serves, and let it serve.
 
     Texts that have not changed keep their vectors; `Refreshed.fresh` counts those that were made. Raises as
     `registry.refresh.refresh`.
@@ -28,7 +28,7 @@ def refresh(objects: ObjectStore, asked: Refresh) -> Refreshed:
 
     items = latest_rows(objects, system, "items", _COLUMNS, memory_mb=asked.memory_mb)
     registry = Registry(objects, system.spec.name)
-    found = index_rebuild.refresh(registry, items, check, by=asked.by, least_share=asked.least_share)
+    found = index_rebuild.refresh(registry, items, check, by=asked.by, least_share=asked.least_share, alias=asked.alias)
     if found is None:
         return Refreshed(None, 0, 0, "nothing has changed: the index that serves is of the items in the lake")
     version, made = found

@@ -23,7 +23,7 @@ _COLUMNS = (
 
 
 def refresh(objects: ObjectStore, asked: Refresh) -> Refreshed:
-    """Give the champion the events that come up, as the lake has them now, and let it serve.
+    """Give a release that serves the events that come up, as the lake has them now, and let the new one serve.
 
     Of organisers the release's own records stay: those are what its models were learnt with. An event that has only
     begun since changes nothing, since serving leaves it out. `Refreshed.fresh` counts events that came, went or are
@@ -31,14 +31,14 @@ def refresh(objects: ObjectStore, asked: Refresh) -> Refreshed:
     """
     system = systems.load("suggestions")
     registry = Registry(objects, system.spec.name)
-    state = registry.alias("champion")
+    state = registry.alias(asked.alias)
     if state is None:
-        raise BadInputError("suggestions have no champion whose events could be refreshed")
+        raise BadInputError(f"suggestions have no {asked.alias} whose events could be refreshed")
     components = {name: dict(files) for name, files in registry.read_release(state.version).items()}
     try:
         before = catalogue.unpack(components[RANKING][catalogue.FILE])
     except KeyError as error:
-        raise IntegrityError(f"the champion {state.version} has no {catalogue.FILE}; learn anew") from error
+        raise IntegrityError(f"the {asked.alias} {state.version} has no {catalogue.FILE}; learn anew") from error
     since_ms = int(asked.now().timestamp() * 1000)
     coming = {before.ids[row] for row in range(len(before))[before.upcoming(since_ms, float("inf"))]}
     left: set[str] = set()
@@ -61,6 +61,6 @@ def refresh(objects: ObjectStore, asked: Refresh) -> Refreshed:
         system.predictor(load_models(made))
 
     words = f"{len(after)} upcoming events, {len(changes)} of them others than before"
-    version = put_in_place(registry, state.version, components, check, words=words, by=asked.by)
+    version = put_in_place(registry, asked.alias, state.version, components, check, words=words, by=asked.by)
     said = f"{version} serves: {len(after):,} upcoming events; {len(changes):,} came, went or were changed"
     return Refreshed(version, len(after), len(changes), said)
