@@ -165,6 +165,27 @@ def test_the_log_has_a_text_only_where_it_is_acted_upon() -> None:
     assert [one["action"] for one in line["decisions"]] == ["allow", "review", "remove"]
 
 
+def test_what_people_are_to_decide_is_not_lost_in_silence() -> None:
+    class Stumbling(Log):
+        refuses = 1
+
+        def send(self, system, lines):
+            self.refuses -= 1
+            return {0} if self.refuses >= 0 else super().send(system, lines)
+
+    log = Stumbling()
+    made = app(log=log)
+    assert [ask(made, text="megadeal")["degraded"] for _ in range(5)] == [False] * 5
+    assert len(log.lines) == 5
+    log.refuses = 100
+    told = ask(made, text="megadeal")
+    assert (told["degraded"], told["decisions"][0]["action"]) == (True, "review")
+    assert ask(made, text="garden")["degraded"] is False
+    log.refuses = 0
+    assert ask(made, text="megadeal")["degraded"] is False
+    assert len(log.lines) == 6
+
+
 def test_an_encoder_reads_few_windows_of_a_long_text_and_nothing_can_be_hidden() -> None:
     predictor = ModerationPredictor(load_models(tiny_moderation.blended_files()))
     read: list[int] = []

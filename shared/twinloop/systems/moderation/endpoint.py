@@ -146,6 +146,10 @@ def _counts(answer: DecisionsAnswer) -> Mapping[str, int]:
     return {"Texts": len(answer.decisions), **counts}
 
 
+def _acted_on(answer: DecisionsAnswer) -> bool:
+    return any(one.action != "allow" for one in answer.decisions)
+
+
 DECISIONS = Endpoint(
     summary="How likely a text, or each of up to 100, has each label, and what is done about it by which policy.",
     request=DecisionsRequest,
@@ -155,5 +159,6 @@ DECISIONS = Endpoint(
     log=_log,
     log_shadow=_log_shadow,
     counts=_counts,
+    acted_on=_acted_on,
     others=_others,
 )
