@@ -127,14 +127,18 @@ def _labels(given: list[str]) -> dict[str, int]:
 
 def _tell(place: Deployment, item: str, events: list[dict[str, object]]) -> None:
     if events:
+        lost = (
+            f"the word on {item} is kept, but its author's record does not know of it: decide the same once more, "
+            "which tells it"
+        )
         try:
-            ask(place, "/v1/moderation/events", {"events": events})
+            answer = ask(place, "/v1/moderation/events", {"events": events})
         except UnavailableError as error:
-            raise UnavailableError(
-                f"the word on {item} is kept, but its author's record does not know of it: decide the same once more, "
-                f"which tells it ({error})"
-            ) from error
-        people.mark_told(place.store, events)
+            raise UnavailableError(f"{lost} ({error})") from error
+        refused = {one["index"]: one["errors"] for one in answer["rejected"]}  # an answer of 202 may still have some
+        people.mark_told(place.store, (event for index, event in enumerate(events) if index not in refused))
+        if refused:
+            raise UnavailableError(f"{lost} ({next(iter(refused.values()))})")
     what = f"; its author's record says {events[-1]['type']}" if events else ""
     console.print(styled("kept", "bold green"), f"{item}{what}")
 

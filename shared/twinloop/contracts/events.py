@@ -221,7 +221,7 @@ class ModerationEventRow(Contract):
     """One thing that happened to an author's text. What is counted is counted of the author, who is `user_id`.
 
     `view`: somebody saw it. `report`: somebody reported it. `violation`: a person decided that it breaks the rules.
-    `restoration`: that decision was overturned.
+    `restoration`: that decision was overturned; its `time` is the decision's, so that both are forgotten at once.
     Who saw, reported or decided is `actor_id`.
     """
 

@@ -26,7 +26,12 @@ def place(monkeypatch):
     line = {"prediction_id": "p", "time": now.isoformat(), "policy_version": "default-1", "decisions": [decision]}
     store.write(f"predictions/moderation/{now:%Y/%m/%d}/lines", json.dumps(line).encode())
     sent = []
-    monkeypatch.setattr(review, "ask", lambda place, path, body: sent.append((path, body)))
+
+    def ask(place, path, body):
+        sent.append((path, body))
+        return {"accepted": len(body["events"]), "rejected": []}
+
+    monkeypatch.setattr(review, "ask", ask)
     made = SimpleNamespace(store=store, registry=lambda name: registry, sent=sent)
     monkeypatch.setattr(review, "deployment", lambda: made)
     return made
@@ -65,6 +70,29 @@ def test_a_record_that_could_not_be_told_is_told_again(place, monkeypatch):
     assert "violation" in run("decide", "t1", "spam=1", "--as", "ann").output
     assert len(place.sent) == 1
     assert "violation" not in run("decide", "t1", "spam=1", "--as", "ann").output
+
+
+def test_what_the_queue_did_not_take_is_told_again(place, monkeypatch):
+    """Of two events that wait to be told, one is refused in an answer that is none of an error."""
+    told, answers = review.ask, []
+
+    def ask(place, path, body):
+        again = [{"index": 1, "event_id": "x", "errors": [{"field": "", "reason": "not just now"}], "retry": True}]
+        answers.append(told(place, path, body) | {"rejected": again[: len(body["events"]) - 1]})
+        return answers[-1]
+
+    with monkeypatch.context() as away:
+        away.setattr(review, "ask", lambda *_: (_ for _ in ()).throw(UnavailableError("away")))
+        assert run("decide", "t1", "spam=1", "--as", "ann").exit_code == 1
+    monkeypatch.setattr(review, "ask", ask)
+    found = run("decide", "t1", "spam=0", "--as", "ann")
+    assert found.exit_code == 1
+    assert "not just now" in " ".join(found.output.split())
+    assert run("decide", "t1", "spam=0", "--as", "ann").exit_code == 0
+    assert run("decide", "t1", "spam=0", "--as", "ann").exit_code == 0
+    assert [[event["type"] for event in body["events"]] for _, body in place.sent] == [
+        ["violation", "restoration"], ["restoration"]
+    ]  # fmt: skip
 
 
 def test_what_is_wrong_is_said_in_a_sentence(place):

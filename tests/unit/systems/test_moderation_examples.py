@@ -22,6 +22,19 @@ def test_what_is_learnt_is_the_share_of_reviewers_unless_an_appeal_was_decided()
     connection.close()
 
 
+def test_of_several_appeals_the_latest_is_learnt() -> None:
+    connection = duckdb.connect()
+    connection.execute("""
+        CREATE TABLE items AS SELECT 't' AS item_id, 'a text' AS text, 'a' AS author_id;
+        CREATE TABLE labels AS SELECT 't' AS item_id, 'spam' AS label, NULL::VARCHAR AS text, *
+        FROM (VALUES (1::BIGINT, 'reviewer', 1, 'ann'), (1, 'appeal', 2, 'ben'), (0, 'appeal', 4, 'cem'),
+            (1, 'reviewer', 5, 'dan')) AS r(value, source, time_ms, reviewer_id)
+    """)
+    [(values,)] = connection.execute(f'SELECT "values" FROM ({EXAMPLES_SQL})').fetchall()  # noqa: S608 - our own
+    assert values == [0.0]
+    connection.close()
+
+
 def test_a_label_is_learnt_with_the_text_that_was_read() -> None:
     """Of an item that is not loaded, of one that was changed since, and of one longer than the log has it."""
     connection = duckdb.connect()

@@ -1,6 +1,7 @@
 """From a request to decisions, through the app that serves; whatever of the house is standing."""
 
 import json
+from datetime import timedelta
 
 import numpy as np
 import pytest
@@ -9,20 +10,23 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from twinloop.contracts.artefacts import Case
-from twinloop.contracts.tally import Happening
+from twinloop.contracts.events import ModerationEventRow
+from twinloop.contracts.tally import Happening, key_of
 from twinloop.contracts.text import TextInputs
 from twinloop.errors import BadInputError, IntegrityError, UnavailableError
 from twinloop.evaluation.bundles import LOG_GAIN
 from twinloop.evaluation.subgroups import FALSE_POSITIVES, NEGATIVES
+from twinloop.features.knowledge import NoItems, UserKnowledge
 from twinloop.features.stores import Known, MemoryFeatureStore, counted
 from twinloop.ports import MemoryObjectStore
 from twinloop.serving.http import Request
 from twinloop.serving.loading import load_models
 from twinloop.serving.problems import InvalidRequestError
 from twinloop.serving.service import make_app
+from twinloop.systems.moderation import review
 from twinloop.systems.moderation.features import COUNTING, amounts, case, slices_of
 from twinloop.systems.moderation.policy import read_hashes
-from twinloop.systems.moderation.serve import ModerationPredictor, judge, most_encoded, worst_windows
+from twinloop.systems.moderation.serve import ModerationPredictor, _record, judge, most_encoded, worst_windows
 from twinloop.systems.moderation.system import SYSTEM
 
 NOW_MS = int(tiny_moderation.NOW.timestamp() * 1000)
@@ -129,6 +133,37 @@ def test_each_author_of_a_batch_has_their_own_record() -> None:
     later = ask(app(store, features=record("bad", violation=3)), items=items, time_ms=NOW_MS + 200 * 86_400_000)
     assert [one["action"] for one in later["decisions"]] == ["allow"] * 3  # a record is forgotten
     assert ask(made, text="garden", author_id="bad")["decisions"][0]["action"] == "allow"
+
+
+def test_what_was_taken_back_long_ago_makes_up_for_nothing_new() -> None:
+    """Two violations of 95 and 96 days ago, restored 10 days ago, and three of this week."""
+    objects, events = MemoryObjectStore(), []
+    days = {"old1": 96, "old2": 95, "new1": 3, "new2": 2, "new3": 1}
+    for item_id, ago in days.items():
+        then = tiny_moderation.NOW - timedelta(days=ago)
+        decision = {
+            "item_id": item_id,
+            "author_id": "bad",
+            "action": "review",
+            "labels": {"spam": 0.6},
+            "text": item_id,
+        }
+        line = {"prediction_id": item_id, "time": then.isoformat(), "policy_version": "p", "decisions": [decision]}
+        objects.write(f"predictions/moderation/{then:%Y/%m/%d}/{item_id}", json.dumps(line).encode())
+        events += review.decide(objects, item_id, {"spam": 1}, who="ann", now=then)
+    review.mark_told(objects, events)
+    for item_id in ("old1", "old2"):
+        then = tiny_moderation.NOW - timedelta(days=10)
+        review.appeal(objects, item_id, who="bad", now=then, days=100)
+        events += review.decide(objects, item_id, {"spam": 0}, who="ben", now=then, source="appeal", days=100)
+    assert [event["type"] for event in events] == ["violation"] * 5 + ["restoration"] * 2
+    ModerationEventRow.model_validate(events[-1])
+    happened = [Happening(event["time"], key_of(event["event_id"]), amounts(event), ()) for event in events]
+    store = MemoryFeatureStore()
+    for happening in happened:  # in the order in which they came
+        store.count("moderation", ("user", "bad"), [happening], COUNTING.layout("user"))
+    known = UserKnowledge(COUNTING, store.known("moderation", [("user", "bad")])[0], NoItems(COUNTING))
+    assert _record(known, NOW_MS) == (3, 0)
 
 
 def test_without_the_store_nobody_has_a_record_and_the_answer_says_so() -> None:

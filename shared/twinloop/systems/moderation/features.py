@@ -39,7 +39,7 @@ VIOLATIONS, RESTORATIONS, REPORTS = "author_violations_90d", "author_restoration
 
 STORED: tuple[Feature, ...] = (
     _total(VIOLATIONS, "violations", 90, "Texts of the author that people found to break the rules in 90 days."),
-    _total(RESTORATIONS, "restorations", 90, "Such decisions about the author that were overturned in 90 days."),
+    _total(RESTORATIONS, "restorations", 90, "Of these, the ones that were overturned since."),
     _total(REPORTS, "reports", 7, "Reports of the author's texts in 7 days."),
     _total("author_reports_90d", "reports", 90, "Reports of the author's texts in 90 days."),
     _total("author_views_7d", "views", 7, "Views of the author's texts in 7 days."),
@@ -105,7 +105,8 @@ WITH about AS (
         max_by(value, (time_ms, value))::DOUBLE AS value, max(time_ms) AS time_ms
     FROM about GROUP BY ALL
 ), said AS (
-    SELECT item_id, read, label, coalesce(avg(value) FILTER (WHERE source = 'appeal'), avg(value)) AS value,
+    SELECT item_id, read, label,
+        coalesce(max_by(value, (time_ms, value)) FILTER (WHERE source = 'appeal'), avg(value)) AS value,
         count(*)::BIGINT AS votes, max(time_ms) AS time_ms
     FROM latest GROUP BY ALL
 )

@@ -10,7 +10,7 @@ from typing import Any, Literal
 from twinloop.errors import BadInputError, ConflictError
 from twinloop.ports import ObjectStore
 from twinloop.systems.moderation.review_queue import DAYS, LoggedText, in_question, texts_of
-from twinloop.systems.moderation.words import Word, digest, keep, new_word, said_of, send_labels, violates
+from twinloop.systems.moderation.words import Word, digest, keep, new_word, next_ms, said_of, send_labels, violates
 
 TOLD = "reviews/moderation-told/"
 
@@ -45,8 +45,8 @@ def decide(
     one = in_question(texts_of(store, item_id, said, now=now, days=days, enough=lambda one: one.why is not None))
     if source == "appeal":
         _check_appeal(one, item_id, said, who)
-    word = new_word(item_id=item_id, kind=source, who=who, labels=dict(labels), time_ms=_ms(now), note=note,
-                    text_hash=one.text_hash)  # fmt: skip
+    word = new_word(item_id=item_id, kind=source, who=who, labels=dict(labels), time_ms=next_ms(said, now),
+                    note=note, text_hash=one.text_hash)  # fmt: skip
     keep(store, word)
     send_labels(store, word, one.entry.get("text") or "")
     return [event for event in _events((*one.words, word), one.entry) if not _is_told(store, event)]
@@ -67,30 +67,36 @@ def appeal(store: ObjectStore, item_id: str, *, who: str, now: datetime, note: s
         raise ConflictError(f"an appeal about {item_id!r} waits to be decided already")
     keep(
         store,
-        new_word(item_id=item_id, kind="appealed", who=who, time_ms=_ms(now), note=note, text_hash=one.text_hash),
+        new_word(
+            item_id=item_id, kind="appealed", who=who, time_ms=next_ms(said, now), note=note, text_hash=one.text_hash
+        ),
     )
 
 
 def _events(words: Sequence[Word], entry: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """Return what became of an author by the words on a text, in their order: each time that it turned."""
+    """Return what became of an author by the words on a text, in their order: each time that it turned.
+
+    The n-th turn of a text has the same id whoever computes it. A restoration is of the time of the violation that it
+    takes back: counters forget both at once, or an old one would make up for another, newer violation.
+    """
     if not entry.get("author_id"):
         return []
-    found, was = [], False
+    found: list[dict[str, Any]] = []
     for place, word in enumerate(words, 1):
+        was = bool(found) and found[-1]["type"] == "violation"
         bad = violates(words[:place])
         if bad != was:
             kind = "violation" if bad else "restoration"
             found.append(
                 {
-                    "event_id": f"{kind}-{digest(word.item_id)}-{word.time_ms}",
+                    "event_id": f"{kind}-{digest(word.item_id)}-{word.text_hash or 'untold'}-{len(found) + 1}",
                     "type": kind,
-                    "time": word.time_ms,
+                    "time": word.time_ms if bad else found[-1]["time"],
                     "user_id": entry["author_id"],
                     "item_id": word.item_id,
                     "actor_id": word.who,
                 }
             )
-        was = bad
     return found
 
 
@@ -103,7 +109,3 @@ def _check_appeal(one: LoggedText, item_id: str, said: Sequence[Word], who: str)
         raise ConflictError(f"nobody appealed about {item_id!r}, or the appeal is decided")
     if who == one.entry.get("author_id") or any(word.who == who for word in said):
         raise ConflictError(f"{who!r} is a party to {item_id!r}, or decided before; somebody else decides the appeal")
-
-
-def _ms(moment: datetime) -> int:
-    return int(moment.timestamp() * 1000)
