@@ -239,9 +239,9 @@ class ModerationEventRow(Contract):
 class ModerationLabelRow(Contract):
     """What one person says of one label of one text. Whoever was not asked about a label says nothing of it.
 
-    A reviewer's latest word counts. Where there are appeals, they count alone. Rows without `reviewer_id` are one
-    reviewer of their source. `text` is what the person read, where it may not be what the item has by now, or its first
-    10,000 characters.
+    A reviewer's latest word counts. Where there are appeals, the latest counts alone. Rows without `reviewer_id` are
+    one reviewer of their source. `text` is what the person read, where that may not be what the item has by now, or not
+    all of it.
     """
 
     identity_columns: ClassVar[tuple[str, ...] | None] = ()  # many say something of one item

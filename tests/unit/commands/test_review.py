@@ -57,6 +57,38 @@ def test_the_queue_is_shown_and_worked_off(place):
     assert "spam" in run("agreement").output
 
 
+def test_a_text_is_shown_whole(place):
+    now = datetime.now(UTC)
+    text = "river " * 100 + "\x1b[2Jend"
+    decision = {"item_id": "t2", "author_id": "a1", "action": "review", "because": ["spam"],
+                "labels": {"scam": 0.1, "spam": 0.6}, "text": text}  # fmt: skip
+    cut = decision | {"item_id": "t3", "text": "y" * 10_000, "characters": 30_000, "passages": ["the worst"]}
+    line = {"prediction_id": "p2", "time": now.isoformat(), "policy_version": "v", "decisions": [decision, cut]}
+    place.store.write(f"predictions/moderation/{now:%Y/%m/%d}/more", json.dumps(line).encode())
+    queued = run("queue").output
+    assert "end" not in queued.replace("y", "")
+    assert queued.count("…") == 2
+    shown = run("show", "t2").output
+    assert shown.rstrip().endswith("\ufffd[2Jend")
+    assert "\x1b" not in shown
+    for told in ("review, because of spam", "policy v", "author: a1", "spam 0.600", "scam 0.100"):
+        assert told in shown
+    assert "[…]" not in shown
+    run("decide", "t3", "spam=1", "--as", "ann", "--note", "plain spam")
+    shown = run("show", "t3").output
+    assert "of 30000 characters" in " ".join(shown.split())
+    assert shown.rstrip().endswith("[…]\nthe worst\n[…]")
+    assert "ann (reviewer) spam=1 plain spam" in shown
+    assert run("show", "t9").exit_code == 1
+
+
+def test_a_label_with_a_slip_of_the_pen_is_refused(place):
+    found = run("decide", "t1", "spma=1", "--as", "ann")
+    assert found.exit_code == 1
+    assert "--new-label" in " ".join(found.output.split())
+    assert run("decide", "t1", "threat=1", "--as", "ann", "--new-label").exit_code == 0
+
+
 def test_a_record_that_could_not_be_told_is_told_again(place, monkeypatch):
     def away(*_):
         raise UnavailableError("away")

@@ -36,17 +36,18 @@ def test_of_several_appeals_the_latest_is_learnt() -> None:
 
 
 def test_a_label_is_learnt_with_the_text_that_was_read() -> None:
-    """Of an item that is not loaded, of one that was changed since, and of one longer than the log has it."""
+    """Of an item that is not loaded, of one that was changed since, and of one of which the log has less."""
     connection = duckdb.connect()
     connection.execute("""
         CREATE TABLE items AS SELECT * FROM (VALUES
             ('changed', 'good now', 'a'), ('longer', repeat('word ', 3000), 'a')) AS r(item_id, text, author_id);
         CREATE TABLE labels AS SELECT *, 'spam' AS label, 1::BIGINT AS value, 'reviewer' AS source, 'ann' AS reviewer_id
         FROM (VALUES ('gone', 'a deal', 1), ('changed', 'good', 1), ('changed', 'good now', 2),
-            ('longer', left(repeat('word ', 3000), 10000), 1), ('nobody knows', NULL, 1)) AS r(item_id, text, time_ms)
+            ('longer', left(repeat('word ', 3000), 10000), 1), ('nobody knows', NULL, 1))
+            AS r(item_id, text, time_ms)
     """)
     found = connection.execute(f"SELECT example_id, text FROM ({EXAMPLES_SQL})").fetchall()  # noqa: S608 - our own
     texts = {example_id.partition("-")[0] + ": " + text for example_id, text in found}
-    assert texts == {"gone: a deal", "changed: good", "changed: good now", f"longer: {'word ' * 3000}"}
-    assert {"changed", "longer"} < {example_id for example_id, _ in found}
+    assert texts == {"gone: a deal", "changed: good", "changed: good now", f"longer: {'word ' * 2000}"}
+    assert "changed" in {example_id for example_id, _ in found}
     connection.close()

@@ -3,7 +3,7 @@
 import json
 
 import pytest
-from moderated_log import NOW, at, decide, logged, waits
+from moderated_log import NOW, add, at, decide, logged, waits
 
 from twinloop.errors import BadInputError, ConflictError, NotFoundError
 from twinloop.ports import MemoryObjectStore
@@ -84,6 +84,28 @@ def test_what_makes_no_sense_is_refused(store) -> None:
     for labels in ({}, {"spam": 2}, {"Not A Label": 1}):
         with pytest.raises(BadInputError):
             review.decide(store, "t1", labels, who="ann", now=NOW)
+
+
+def test_a_label_that_the_model_does_not_know_is_meant(store) -> None:
+    with pytest.raises(BadInputError, match=r"no label spma: its labels are scam, spam; .*--new-label"):
+        review.decide(store, "t1", {"spam": 1, "spma": 1}, who="ann", now=NOW)
+    add(
+        store,
+        1,
+        {"item_id": "t7", "author_id": "a1", "action": "remove", "because": ["media"], "labels": {}, "text": "x"},
+    )
+    with pytest.raises(BadInputError, match="no model said any label"):
+        review.decide(store, "t7", {"spam": 1}, who="ann", now=at(2))
+    assert not list(store.keys("reviews/"))
+    assert not list(store.keys("raw/"))
+    assert decide(store, "t1", {"threat": 1}, who="ann", now=at(2), new_label=True) == ["violation"]
+    assert decide(store, "t1", {"threat": 1}, who="ben", now=at(3)) == []  # people use it of this text by now
+
+
+def test_nobody_decides_about_their_own_text(store) -> None:
+    with pytest.raises(ConflictError, match="somebody else decides"):
+        review.decide(store, "t1", {"spam": 0}, who="a1", now=NOW)
+    assert waits(store)["t1"] == "review"
 
 
 def test_a_word_is_written_once(store) -> None:

@@ -26,8 +26,10 @@ from twinloop.serving.service import make_app
 from twinloop.systems.moderation import review
 from twinloop.systems.moderation.features import COUNTING, amounts, case, slices_of
 from twinloop.systems.moderation.policy import read_hashes
+from twinloop.systems.moderation.review_queue import waiting
 from twinloop.systems.moderation.serve import ModerationPredictor, _record, judge, most_encoded, worst_windows
 from twinloop.systems.moderation.system import SYSTEM
+from twinloop.text.disguises import normalise
 
 NOW_MS = int(tiny_moderation.NOW.timestamp() * 1000)
 
@@ -198,6 +200,38 @@ def test_the_log_has_a_text_only_where_it_is_acted_upon() -> None:
     assert line["policy_version"].startswith("default-")
     assert [one.get("text") for one in line["decisions"]] == [None, "megadeal", texts["t3"][:10_000]]
     assert [one["action"] for one in line["decisions"]] == ["allow", "review", "remove"]
+
+
+@pytest.mark.parametrize("begins", ["garden path " * 900, "garden path " * 900 + "http://x.example and @somebody "])
+def test_the_log_has_the_worst_part_of_a_long_text(begins) -> None:
+    log, store = Log(), MemoryObjectStore()
+    text = begins + "a MEGA\u200bDEAL for you" + " river" * 900
+    made = app(log=log)
+    ask(made, text=text, item_id="t1", author_id="a1")
+    [one] = log.lines[0]["decisions"]
+    assert (one["action"], one["text"], one["characters"]) == ("review", text[:10_000], len(text))
+    [passage] = one["passages"]
+    assert "megadeal" in passage
+    # Read again, it is what it was: nothing that stands for an address or a name is lost.
+    assert PREDICTOR.look(passage).labels == pytest.approx(one["labels"], abs=1e-5)
+    assert normalise(passage) in normalise(text)
+    now = tiny_moderation.NOW
+    store.write(f"predictions/moderation/{now:%Y/%m/%d}/lines", json.dumps(log.lines[0]).encode())
+    [waits] = waiting(store, now=now)
+    assert "megadeal" in waits.text
+    assert waits.text.endswith("[…]")
+    review.decide(store, "t1", {"spam": 1}, who="ann", now=now)
+    [key] = store.keys("raw/moderation/labels/")
+    assert json.loads(store.read(key).body)["text"] == waits.text
+
+
+def test_of_a_long_text_whose_worst_part_comes_early_the_log_has_the_beginning() -> None:
+    log = Log()
+    ask(app(log=log), text="a megadeal " + "garden path " * 900)
+    [one] = log.lines[0]["decisions"]
+    assert one["passages"] == []
+    ask(app(log=log), text="a megadeal " + "garden path " * 100)
+    assert set(log.lines[1]["decisions"][0]) == {*one} - {"passages", "characters", "text_hash"}
 
 
 def test_what_people_are_to_decide_is_not_lost_in_silence() -> None:

@@ -92,13 +92,12 @@ def slices_of(text: str) -> dict[str, str]:
     }
 
 
-# A label that comes with its text is about that one: the item may be gone, or say something else by now. Such a text is
-# an example of its own, unless it is the item's: of a long text the label has the first 10,000 characters.
+# A label that comes with its text is about that one: the item may be gone, or say something else by now, or more than
+# people could read of a long text. Such a text is an example of its own, unless it is the item's.
 EXAMPLES_SQL = """
 WITH about AS (
     SELECT labels.*,
-        CASE WHEN items.text IS NULL OR NOT starts_with(items.text, labels.text)
-            OR (length(labels.text) < 10000 AND items.text <> labels.text) THEN labels.text END AS read
+        CASE WHEN items.text IS DISTINCT FROM labels.text THEN labels.text END AS read
     FROM labels LEFT JOIN items USING (item_id)
 ), latest AS (
     SELECT item_id, read, label, coalesce(reviewer_id, '') AS reviewer, source,

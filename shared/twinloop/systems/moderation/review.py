@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 from twinloop.errors import BadInputError, ConflictError
 from twinloop.ports import ObjectStore
-from twinloop.systems.moderation.review_queue import DAYS, LoggedText, in_question, texts_of
+from twinloop.systems.moderation.review_queue import DAYS, LoggedText, texts_of, to_decide
 from twinloop.systems.moderation.words import Word, digest, keep, new_word, next_ms, said_of, send_labels, violates
 
 TOLD = "reviews/moderation-told/"
@@ -27,28 +27,34 @@ def decide(
     source: Source = "reviewer",
     note: str = "",
     days: int = DAYS,
+    new_label: bool = False,
 ) -> list[dict[str, Any]]:
     """Keep what a person says of a text, send it on as labels, and return the events to tell of its author.
 
     These are all that `mark_told` has not been given: whoever could not tell them says the same once more. Their ids
-    are always the same, so nothing counts twice.
+    are always the same, so nothing counts twice. `new_label`: labels may be ones that the model was not asked for.
 
     Raises:
         NotFoundError: No decision about such a text is logged.
-        BadInputError: There is no label, or a value is neither 0 nor 1.
-        ConflictError: An appeal is to be decided that does not wait, or by who may not: the author, whoever appealed,
-            or whoever decided before.
+        BadInputError: There is no label, one that the model and people have not used of the text, or a value is neither
+            0 nor 1.
+        ConflictError: The author decides, or an appeal is to be decided that does not wait, or by who may not: whoever
+            appealed, or decided before.
     """
     if not labels:
         raise BadInputError("say of at least one label whether the text has it: hate=1, or hate=0")
     said = said_of(store, item_id)
-    one = in_question(texts_of(store, item_id, said, now=now, days=days, enough=lambda one: one.why is not None))
+    one = to_decide(store, item_id, said, now=now, days=days)
     if source == "appeal":
         _check_appeal(one, item_id, said, who)
+    elif who == one.entry.get("author_id"):
+        raise ConflictError(f"{who!r} wrote {item_id!r}; somebody else decides about it")
+    if not new_label:
+        _check_labels(one, item_id, said, labels)
     word = new_word(item_id=item_id, kind=source, who=who, labels=dict(labels), time_ms=next_ms(said, now),
                     note=note, text_hash=one.text_hash)  # fmt: skip
     keep(store, word)
-    send_labels(store, word, one.entry.get("text") or "")
+    send_labels(store, word, one.text)
     return [event for event in _events((*one.words, word), one.entry) if not _is_told(store, event)]
 
 
@@ -102,6 +108,17 @@ def _events(words: Sequence[Word], entry: Mapping[str, Any]) -> list[dict[str, A
 
 def _is_told(store: ObjectStore, event: Mapping[str, Any]) -> bool:
     return any(store.keys(f"{TOLD}{event['event_id']}.json"))
+
+
+def _check_labels(one: LoggedText, item_id: str, said: Sequence[Word], labels: Mapping[str, int]) -> None:
+    known = sorted({*(one.entry.get("labels") or ()), *(label for word in said for label in word.labels)})
+    unknown = sorted(set(labels) - set(known))
+    if unknown:
+        what = f"its labels are {', '.join(known)}" if known else "no model said any label of it"
+        raise BadInputError(
+            f"{item_id!r} has no label {', '.join(unknown)}: {what}; a label that is new, or of a text that no "
+            "model read, needs --new-label"
+        )
 
 
 def _check_appeal(one: LoggedText, item_id: str, said: Sequence[Word], who: str) -> None:

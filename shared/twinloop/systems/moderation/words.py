@@ -29,7 +29,7 @@ Why = Literal["review", "conflict", "appeal"]
 class Word(Contract):
     """What one person said of one text, or that its author appealed (then `labels` are none).
 
-    `text_hash` is of the text as the log has it; empty where it has none.
+    `text_hash` is of the whole text; empty where the log has none.
     """
 
     item_id: Id
