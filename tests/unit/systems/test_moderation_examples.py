@@ -2,7 +2,7 @@
 
 import duckdb
 
-from twinloop.systems.moderation.features import EXAMPLES_SQL
+from twinloop.systems.moderation.features import EXAMPLES_SQL, case
 
 
 def test_what_is_learnt_is_the_share_of_reviewers_unless_an_appeal_was_decided() -> None:
@@ -32,6 +32,23 @@ def test_of_several_appeals_the_latest_is_learnt() -> None:
     """)
     [(values,)] = connection.execute(f'SELECT "values" FROM ({EXAMPLES_SQL})').fetchall()  # noqa: S608 - our own
     assert values == [0.0]
+    connection.close()
+
+
+def test_a_long_text_and_what_was_read_of_it_are_learnt_or_judged_by_together() -> None:
+    connection = duckdb.connect()
+    connection.execute("""
+        CREATE TABLE items AS SELECT 't' AS item_id, repeat('word ', 3000) AS text, 'a' AS author_id;
+        CREATE TABLE labels AS SELECT 't' AS item_id, 1::BIGINT AS time_ms, 'ann' AS reviewer_id, 1::BIGINT AS value, *
+        FROM (VALUES ('spam', NULL, 'import'), ('scam', repeat('word ', 2000) || '[…]', 'reviewer'))
+            AS r(label, text, source)
+    """)
+    table = connection.execute(f"SELECT * FROM ({EXAMPLES_SQL}) ORDER BY length(text)")  # noqa: S608 - our own
+    names = [column[0] for column in table.description]
+    read, whole = (dict(zip(names, row, strict=True)) for row in table.fetchall())
+    assert read["group_id"] == whole["group_id"]
+    assert case([read, whole]).truth == {"labels": {"scam": 1.0}}
+    assert case([whole, read]).truth == {"labels": {"spam": 1.0}}
     connection.close()
 
 

@@ -110,7 +110,7 @@ WITH about AS (
     FROM latest GROUP BY ALL
 )
 SELECT CASE WHEN read IS NULL THEN item_id ELSE item_id || '-' || md5(read) END AS example_id,
-    md5(lower(trim(any_value(coalesce(read, items.text))))) AS group_id, max(time_ms)::BIGINT AS time_ms,
+    md5(lower(trim(left(any_value(coalesce(read, items.text)), 10000)))) AS group_id, max(time_ms)::BIGINT AS time_ms,
     any_value(coalesce(read, items.text)) AS text, any_value(author_id) AS author_id,
     list(label ORDER BY label) AS labels, list(value ORDER BY label) AS values, list(votes ORDER BY label) AS votes
 FROM said LEFT JOIN items USING (item_id)
@@ -120,12 +120,15 @@ GROUP BY item_id, read
 
 
 def case(group: Sequence[Mapping[str, Any]]) -> Case | None:
-    """Return the labelled request of texts that are the same: what all of their labels say together."""
+    """Return the labelled request of texts that are the same: what all of their labels say together.
+
+    Of long ones that only begin alike, such as a text and what people could read of it, this is the first one's.
+    """
     first = group[0]
     if not (first["text"] or "").strip():
         return None
     sums: dict[str, tuple[float, int]] = {}
-    for row in group:
+    for row in (row for row in group if _plain(row["text"]) == _plain(first["text"])):
         for label, value, votes in zip(row["labels"], row["values"], row["votes"], strict=True):
             total, count = sums.get(label, (0.0, 0))
             sums[label] = total + value * votes, count + votes
@@ -138,5 +141,10 @@ def case(group: Sequence[Mapping[str, Any]]) -> Case | None:
     )
 
 
-# Texts that are the same are one group: nobody learns one of them and is judged by another.
+def _plain(text: str | None) -> str:
+    return (text or "").strip().lower()
+
+
+# Texts that are the same, or begin with the same 10,000 characters, as one and what the log has of it, are one group:
+# nobody learns one of them and is judged by another.
 EXAMPLES = Examples(tables=("labels",), sql=EXAMPLES_SQL, case=case)
