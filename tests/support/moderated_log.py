@@ -18,8 +18,8 @@ def logged() -> MemoryObjectStore:
     """Two texts that policy sent to people, one of them without an id, and one that it allowed."""
     made = MemoryObjectStore()
     decisions = [
-        {"item_id": "t1", "author_id": "a1", "action": "review", "because": ["spam"], "labels": {"spam": 0.6},
-         "text": "megadeal"},
+        {"item_id": "t1", "author_id": "a1", "action": "review", "because": ["spam"],
+         "labels": {"spam": 0.6, "scam": 0.1}, "text": "megadeal"},
         {"item_id": "t2", "author_id": "a2", "action": "allow", "because": [], "labels": {"spam": 0.1}},
         {"item_id": None, "author_id": None, "action": "review", "because": ["spam"], "labels": {"spam": 0.5},
          "text": "nameless"},

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import getpass
+import unicodedata
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated
@@ -19,8 +20,8 @@ from twinloop.systems.moderation import agreement as agreements
 from twinloop.systems.moderation import review as people
 from twinloop.systems.moderation.policy import read_hashes, read_policy
 from twinloop.systems.moderation.release import change, served_policy
-from twinloop.systems.moderation.review_queue import DAYS, waiting
-from twinloop.systems.moderation.words import Word
+from twinloop.systems.moderation.review_queue import DAYS, to_decide, waiting
+from twinloop.systems.moderation.words import Word, said_of
 
 app = typer.Typer(no_args_is_help=True, help="Moderation by people: what waits for them, and what they say.")
 
@@ -29,6 +30,7 @@ Labels = Annotated[list[str], typer.Argument(help="hate=1 offensive=0 ...")]
 Who = Annotated[str | None, typer.Option("--as", help="Who says so; by default your name here.")]
 Note = Annotated[str, typer.Option("--note", help="Kept with it.")]
 Days = Annotated[int, typer.Option("--days", min=1, max=366, help="Of the log that are looked at.")]
+NewLabel = Annotated[bool, typer.Option("--new-label", help="Also labels that the model did not say of the text.")]
 _SHOWN_CHARACTERS = 200
 
 
@@ -48,16 +50,41 @@ def queue(
     for one in found[:limit]:
         because = ", ".join(f"{label} {one.labels[label]:.2f}" for label in one.because if label in one.labels)
         said = "; ".join(_told(word) for word in one.words)
-        table.add_row(one.item_id, one.why, because or ", ".join(one.because), one.text[:_SHOWN_CHARACTERS], said)
+        table.add_row(one.item_id, one.why, because or ", ".join(one.because), _begin(one.text), said)
     console.print(table)
 
 
 @app.command()
 @plainly
-def decide(item: Item, labels: Labels, who: Who = None, note: Note = "", days: Days = DAYS) -> None:
-    """Say which labels a text has; the words become labels to learn from."""
-    place, name = deployment(), who or getpass.getuser()
-    events = people.decide(place.store, item, _labels(labels), who=name, now=_now(), note=note, days=days)
+def show(item: Item, days: Days = DAYS) -> None:
+    """Show all that is known of a text: what the log has of it, and what was said. It may be hurtful."""
+    store = deployment().store
+    one = to_decide(store, item, said_of(store, item), now=_now(), days=days)
+    entry = one.entry
+    console.print(f"{item}: {entry['action']}, because of {', '.join(entry['because']) or 'nothing'}", soft_wrap=True)
+    console.print(f"at {entry['time']} by policy {entry['policy_version']}; waits for {one.why or 'nothing'}")
+    console.print(f"author: {entry.get('author_id') or 'not told'}", soft_wrap=True)
+    for label, p in sorted((entry.get("labels") or {}).items(), key=lambda told: -told[1]):
+        console.print(f"  {label} {p:.3f}")
+    for word in one.words:
+        console.print(f"{_told(word)} {word.note}".strip(), soft_wrap=True)
+    if one.cut:
+        console.print(
+            f"of {entry['characters']} characters the log has the first {len(entry['text'])}, and where the worst lies "
+            "beyond, that passage as the model read it; […] is what it has not"
+        )
+    console.print(styled("text", "bold") if one.told else "the log has no text of it")
+    console.print(_visible(one.text), soft_wrap=True)
+
+
+@app.command()
+@plainly
+def decide(
+    item: Item, labels: Labels, *, who: Who = None, note: Note = "", days: Days = DAYS, new_label: NewLabel = False
+) -> None:
+    """Say which labels a text has, as `twinloop review show` tells it; the words become labels to learn from."""
+    place, name, given = deployment(), who or getpass.getuser(), _labels(labels)
+    events = people.decide(place.store, item, given, who=name, now=_now(), note=note, days=days, new_label=new_label)
     _tell(place, item, events)
 
 
@@ -66,9 +93,11 @@ def decide(item: Item, labels: Labels, who: Who = None, note: Note = "", days: D
 def appeal(
     item: Item,
     labels: Annotated[list[str] | None, typer.Argument(help="The decision about it; none: somebody appeals.")] = None,
+    *,
     who: Who = None,
     note: Note = "",
     days: Days = DAYS,
+    new_label: NewLabel = False,
 ) -> None:
     """Keep that somebody appeals, or, with labels, decide an appeal: that overrules what reviewers said."""
     place, name = deployment(), who or getpass.getuser()
@@ -77,7 +106,9 @@ def appeal(
         console.print(f"{item} waits for somebody else's decision")
         return
     given = _labels(labels)
-    events = people.decide(place.store, item, given, who=name, now=_now(), source="appeal", note=note, days=days)
+    events = people.decide(
+        place.store, item, given, who=name, now=_now(), source="appeal", note=note, days=days, new_label=new_label
+    )
     _tell(place, item, events)
 
 
@@ -127,14 +158,18 @@ def _labels(given: list[str]) -> dict[str, int]:
 
 def _tell(place: Deployment, item: str, events: list[dict[str, object]]) -> None:
     if events:
+        lost = (
+            f"the word on {item} is kept, but its author's record does not know of it: decide the same once more, "
+            "which tells it"
+        )
         try:
-            ask(place, "/v1/moderation/events", {"events": events})
+            answer = ask(place, "/v1/moderation/events", {"events": events})
         except UnavailableError as error:
-            raise UnavailableError(
-                f"the word on {item} is kept, but its author's record does not know of it: decide the same once more, "
-                f"which tells it ({error})"
-            ) from error
-        people.mark_told(place.store, events)
+            raise UnavailableError(f"{lost} ({error})") from error
+        refused = {one["index"]: one["errors"] for one in answer["rejected"]}  # an answer of 202 may still have some
+        people.mark_told(place.store, (event for index, event in enumerate(events) if index not in refused))
+        if refused:
+            raise UnavailableError(f"{lost} ({next(iter(refused.values()))})")
     what = f"; its author's record says {events[-1]['type']}" if events else ""
     console.print(styled("kept", "bold green"), f"{item}{what}")
 
@@ -142,6 +177,16 @@ def _tell(place: Deployment, item: str, events: list[dict[str, object]]) -> None
 def _told(word: Word) -> str:
     labels = " ".join(f"{label}={value}" for label, value in word.labels.items())
     return f"{word.who} ({word.kind}) {labels}".strip()
+
+
+def _begin(text: str) -> str:
+    shown = _visible(text)
+    return shown if len(shown) <= _SHOWN_CHARACTERS else shown[:_SHOWN_CHARACTERS] + "…"
+
+
+def _visible(text: str) -> str:
+    """Return a text without what commands a terminal: strangers wrote it."""
+    return "".join([c if c in "\n\t" or unicodedata.category(c) != "Cc" else "\ufffd" for c in text])
 
 
 def _read(path: Path) -> bytes:

@@ -98,6 +98,11 @@ def _nothing(told: Any) -> Mapping[str, Any]:
     return {}
 
 
+def _never(answer: Any) -> bool:
+    del answer
+    return False
+
+
 def _nobody(request: Any) -> Sequence[str]:
     del request
     return ()
@@ -119,6 +124,8 @@ class Endpoint:
         fall_back: The same by the trivial baseline, which runs no model; by default `base(question)`.
         log_shadow: What a shadow made of the question -> what the log holds of that.
         counts: Answer -> what is counted of it, by name.
+        acted_on: Answer -> whether somebody acts on its line in the log. Then an answer whose line could not be
+            written is marked as degraded.
         others: Request -> ids of users of whom what is known is read in one batch, for requests that are about many.
     """
 
@@ -132,4 +139,5 @@ class Endpoint:
     fall_back: Callable[[Any, Question], Found] = _base
     log_shadow: Callable[[Any], Mapping[str, Any]] = _nothing
     counts: Callable[[Any], Mapping[str, int]] = _nothing
+    acted_on: Callable[[Any], bool] = _never
     others: Callable[[Any], Sequence[str]] = _nobody

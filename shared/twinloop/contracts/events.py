@@ -227,7 +227,7 @@ class ModerationEventRow(Contract):
     """One thing that happened to an author's text. What is counted is counted of the author, who is `user_id`.
 
     `view`: somebody saw it. `report`: somebody reported it. `violation`: a person decided that it breaks the rules.
-    `restoration`: that decision was overturned.
+    `restoration`: that decision was overturned; its `time` is the decision's, so that both are forgotten at once.
     Who saw, reported or decided is `actor_id`.
     """
 
@@ -245,9 +245,9 @@ class ModerationEventRow(Contract):
 class ModerationLabelRow(Contract):
     """What one person says of one label of one text. Whoever was not asked about a label says nothing of it.
 
-    A reviewer's latest word counts. Where there are appeals, they count alone. Rows without `reviewer_id` are one
-    reviewer of their source. `text` is what the person read, where it may not be what the item has by now, or its first
-    10,000 characters.
+    A reviewer's latest word counts. Where there are appeals, the latest counts alone. Rows without `reviewer_id` are
+    one reviewer of their source. `text` is what the person read, where that may not be what the item has by now, or not
+    all of it.
     """
 
     identity_columns: ClassVar[tuple[str, ...] | None] = ()  # many say something of one item

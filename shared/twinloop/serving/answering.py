@@ -114,7 +114,8 @@ class Answering:
             baseline=outcome.baseline,
         )
         answer = endpoint.tell(question, found, origin)
-        self._log.write(
+        needed = endpoint.acted_on(answer)
+        written = self._log.write(
             record(
                 self._system,
                 request,
@@ -125,9 +126,10 @@ class Answering:
                 at=self._now(),
                 shadow=self._shadow(question, serving),
                 milliseconds=(time.perf_counter() - started) * 1000,
-            )
+            ),
+            needed=needed,
         )
-        return answer
+        return answer if written or not needed else answer.model_copy(update={"degraded": True})
 
     def _first_that_answers(self, question: Question, subject: str, serving: Serving) -> _Outcome:
         for attempt in self._attempts(subject, serving):

@@ -1,10 +1,15 @@
-"""What was answered, kept for learning and for watching; losing a line never costs an answer."""
+"""What was answered, kept for learning and for watching; losing a line never costs an answer.
+
+Where somebody acts on a line, as on what waits for people, its loss is not silent: it is tried a few times whatever
+failed before, and whoever writes it is told.
+"""
 
 from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any, Protocol
 
@@ -14,6 +19,8 @@ from twinloop.serving.presets import Chosen
 
 _LOGGER = logging.getLogger(__name__)
 _REST_S = 10.0
+_WAITS_S = (0.05, 0.2)  # before a line that is needed is sent again
+_LONGEST_S = 1.0  # a stream that takes longer to fail is not asked again: somebody waits for the answer
 
 
 class LineStream(Protocol):
@@ -65,6 +72,8 @@ class PredictionLog:
         system: Whose predictions.
         logger: Is told of lines that were lost.
         breaker: Decides when a stream that failed is tried again.
+        sleep: Waits for so many seconds.
+        clock: Seconds that only grow.
     """
 
     def __init__(
@@ -74,22 +83,47 @@ class PredictionLog:
         *,
         logger: logging.Logger = _LOGGER,
         breaker: Breaker | None = None,
+        sleep: Callable[[float], None] = time.sleep,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._stream = stream
         self._system = system
         self._logger = logger
         self._breaker = breaker or Breaker(_REST_S)
+        self._sleep = sleep
+        self._clock = clock
 
-    def write(self, record: Mapping[str, Any]) -> bool:
-        """Write one record; returns whether it was taken, and never raises."""
-        if self._stream is None or self._breaker.open:
+    def write(self, record: Mapping[str, Any], *, needed: bool = False) -> bool:
+        """Write one record; returns whether nothing is lost (it was taken, or no log is wanted), and never raises.
+
+        `needed`: somebody acts on this line. It is sent whether or not the stream failed just before, and again after
+        .05 and .2 seconds, unless a second has gone by.
+        """
+        if self._stream is None:
+            return True
+        if self._breaker.open and not needed:
             return False
         try:
             line = json.dumps(record, separators=(",", ":")).encode() + b"\n"
-            lost = self._stream.send(self._system, [line])
         except Exception as error:  # noqa: BLE001 - the log is beside the point of the request
             return self._lost(f"{type(error).__name__}: {error}")
-        return self._lost("the stream did not take it") if lost else True
+        started, why = self._clock(), ""
+        for wait in (0.0, *_WAITS_S) if needed else (0.0,):
+            if wait:
+                if self._clock() - started + wait > _LONGEST_S:
+                    break
+                self._sleep(wait)
+            why = self._failed(self._stream, line)
+            if not why:
+                return True
+        return self._lost(why)
+
+    def _failed(self, stream: LineStream, line: bytes) -> str:
+        """Send a line; returns why it was not taken, empty where it was."""
+        try:
+            return "the stream did not take it" if stream.send(self._system, [line]) else ""
+        except Exception as error:  # noqa: BLE001 - as above
+            return f"{type(error).__name__}: {error}"
 
     def _lost(self, why: str) -> bool:
         self._breaker.trip()

@@ -26,7 +26,12 @@ def place(monkeypatch):
     line = {"prediction_id": "p", "time": now.isoformat(), "policy_version": "default-1", "decisions": [decision]}
     store.write(f"predictions/moderation/{now:%Y/%m/%d}/lines", json.dumps(line).encode())
     sent = []
-    monkeypatch.setattr(review, "ask", lambda place, path, body: sent.append((path, body)))
+
+    def ask(place, path, body):
+        sent.append((path, body))
+        return {"accepted": len(body["events"]), "rejected": []}
+
+    monkeypatch.setattr(review, "ask", ask)
     made = SimpleNamespace(store=store, registry=lambda name: registry, sent=sent)
     monkeypatch.setattr(review, "deployment", lambda: made)
     return made
@@ -52,6 +57,38 @@ def test_the_queue_is_shown_and_worked_off(place):
     assert "spam" in run("agreement").output
 
 
+def test_a_text_is_shown_whole(place):
+    now = datetime.now(UTC)
+    text = "river " * 100 + "\x1b[2Jend"
+    decision = {"item_id": "t2", "author_id": "a1", "action": "review", "because": ["spam"],
+                "labels": {"scam": 0.1, "spam": 0.6}, "text": text}  # fmt: skip
+    cut = decision | {"item_id": "t3", "text": "y" * 10_000, "characters": 30_000, "passages": ["the worst"]}
+    line = {"prediction_id": "p2", "time": now.isoformat(), "policy_version": "v", "decisions": [decision, cut]}
+    place.store.write(f"predictions/moderation/{now:%Y/%m/%d}/more", json.dumps(line).encode())
+    queued = run("queue").output
+    assert "end" not in queued.replace("y", "")
+    assert queued.count("…") == 2
+    shown = run("show", "t2").output
+    assert shown.rstrip().endswith("\ufffd[2Jend")
+    assert "\x1b" not in shown
+    for told in ("review, because of spam", "policy v", "author: a1", "spam 0.600", "scam 0.100"):
+        assert told in shown
+    assert "[…]" not in shown
+    run("decide", "t3", "spam=1", "--as", "ann", "--note", "plain spam")
+    shown = run("show", "t3").output
+    assert "of 30000 characters" in " ".join(shown.split())
+    assert shown.rstrip().endswith("[…]\nthe worst\n[…]")
+    assert "ann (reviewer) spam=1 plain spam" in shown
+    assert run("show", "t9").exit_code == 1
+
+
+def test_a_label_with_a_slip_of_the_pen_is_refused(place):
+    found = run("decide", "t1", "spma=1", "--as", "ann")
+    assert found.exit_code == 1
+    assert "--new-label" in " ".join(found.output.split())
+    assert run("decide", "t1", "threat=1", "--as", "ann", "--new-label").exit_code == 0
+
+
 def test_a_record_that_could_not_be_told_is_told_again(place, monkeypatch):
     def away(*_):
         raise UnavailableError("away")
@@ -65,6 +102,29 @@ def test_a_record_that_could_not_be_told_is_told_again(place, monkeypatch):
     assert "violation" in run("decide", "t1", "spam=1", "--as", "ann").output
     assert len(place.sent) == 1
     assert "violation" not in run("decide", "t1", "spam=1", "--as", "ann").output
+
+
+def test_what_the_queue_did_not_take_is_told_again(place, monkeypatch):
+    """Of two events that wait to be told, one is refused in an answer that is none of an error."""
+    told, answers = review.ask, []
+
+    def ask(place, path, body):
+        again = [{"index": 1, "event_id": "x", "errors": [{"field": "", "reason": "not just now"}], "retry": True}]
+        answers.append(told(place, path, body) | {"rejected": again[: len(body["events"]) - 1]})
+        return answers[-1]
+
+    with monkeypatch.context() as away:
+        away.setattr(review, "ask", lambda *_: (_ for _ in ()).throw(UnavailableError("away")))
+        assert run("decide", "t1", "spam=1", "--as", "ann").exit_code == 1
+    monkeypatch.setattr(review, "ask", ask)
+    found = run("decide", "t1", "spam=0", "--as", "ann")
+    assert found.exit_code == 1
+    assert "not just now" in " ".join(found.output.split())
+    assert run("decide", "t1", "spam=0", "--as", "ann").exit_code == 0
+    assert run("decide", "t1", "spam=0", "--as", "ann").exit_code == 0
+    assert [[event["type"] for event in body["events"]] for _, body in place.sent] == [
+        ["violation", "restoration"], ["restoration"]
+    ]  # fmt: skip
 
 
 def test_what_is_wrong_is_said_in_a_sentence(place):

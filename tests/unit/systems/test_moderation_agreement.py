@@ -1,7 +1,7 @@
 """Reviewers who disagree, and how far they agree beyond chance."""
 
 import pytest
-from moderated_log import NOW, at, decide, logged, waits
+from moderated_log import NOW, add, at, decide, logged, made, waits
 
 from twinloop.systems.moderation.agreement import agreement, alpha
 
@@ -15,6 +15,15 @@ def test_reviewers_who_disagree_are_kept_and_somebody_else_is_asked() -> None:
     assert "t1" not in waits(store)
     [found] = agreement(store)
     assert (found.label, found.texts, found.twice, found.disagreed) == ("spam", 1, 1, 1)
+
+
+def test_words_on_two_texts_of_an_id_are_no_disagreement() -> None:
+    store = logged()
+    decide(store, "t1", {"spam": 1}, who="ann", now=NOW)
+    add(store, 1, made("t1", "what its author made of it"))
+    decide(store, "t1", {"spam": 0}, who="ben", now=at(2))
+    [found] = agreement(store)
+    assert (found.texts, found.twice, found.disagreed) == (2, 0, 0)
 
 
 def test_alpha_is_krippendorffs() -> None:

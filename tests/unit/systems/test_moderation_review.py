@@ -3,12 +3,13 @@
 import json
 
 import pytest
-from moderated_log import NOW, at, decide, logged, waits
+from moderated_log import NOW, add, at, decide, logged, waits
 
 from twinloop.errors import BadInputError, ConflictError, NotFoundError
 from twinloop.ports import MemoryObjectStore
 from twinloop.systems.moderation import review
 from twinloop.systems.moderation.agreement import agreement
+from twinloop.systems.moderation.words import keep, new_word, said_of
 
 
 @pytest.fixture
@@ -83,6 +84,63 @@ def test_what_makes_no_sense_is_refused(store) -> None:
     for labels in ({}, {"spam": 2}, {"Not A Label": 1}):
         with pytest.raises(BadInputError):
             review.decide(store, "t1", labels, who="ann", now=NOW)
-    review.decide(store, "t1", {"spam": 1}, who="ann", now=NOW)
+
+
+def test_a_label_that_the_model_does_not_know_is_meant(store) -> None:
+    with pytest.raises(BadInputError, match=r"no label spma: its labels are scam, spam; .*--new-label"):
+        review.decide(store, "t1", {"spam": 1, "spma": 1}, who="ann", now=NOW)
+    add(
+        store,
+        1,
+        {"item_id": "t7", "author_id": "a1", "action": "remove", "because": ["media"], "labels": {}, "text": "x"},
+    )
+    with pytest.raises(BadInputError, match="no model said any label"):
+        review.decide(store, "t7", {"spam": 1}, who="ann", now=at(2))
+    assert not list(store.keys("reviews/"))
+    assert not list(store.keys("raw/"))
+    assert decide(store, "t1", {"threat": 1}, who="ann", now=at(2), new_label=True) == ["violation"]
+    assert decide(store, "t1", {"threat": 1}, who="ben", now=at(3)) == []  # people use it of this text by now
+
+
+def test_nobody_decides_about_their_own_text(store) -> None:
+    with pytest.raises(ConflictError, match="somebody else decides"):
+        review.decide(store, "t1", {"spam": 0}, who="a1", now=NOW)
+    assert waits(store)["t1"] == "review"
+
+
+def test_a_word_is_written_once(store) -> None:
+    word = new_word(item_id="t1", kind="reviewer", who="ann", labels={"spam": 1}, time_ms=1)
+    keep(store, word)
     with pytest.raises(ConflictError, match="at this very moment"):
-        review.decide(store, "t1", {"spam": 0}, who="ann", now=NOW)
+        keep(store, word)
+
+
+def test_clocks_that_differ_make_no_other_record(store) -> None:
+    told = []
+    for who, minutes in (("ann", 10), ("ben", 5), ("cem", 20)):  # ben's clock is behind
+        told += decide(store, "t1", {"spam": 1}, who=who, now=at(minutes))
+    assert told == ["violation"]
+    review.appeal(store, "t1", who="a1", now=at(30))
+    assert decide(store, "t1", {"spam": 0}, who="dan", now=at(25), source="appeal") == ["restoration"]
+    assert "t1" not in waits(store)
+    times = [word.time_ms for word in said_of(store, "t1")]
+    assert times == sorted(set(times))
+
+
+def test_turns_have_ids_by_their_number(store) -> None:
+    ids = []
+    for minutes, value, who in ((1, 1, "ann"), (2, 0, "ann"), (3, 1, "ann")):
+        ids += [event["event_id"] for event in review.decide(store, "t1", {"spam": value}, who=who, now=at(minutes))]
+    words = said_of(store, "t1")  # nothing was marked as told: each time all turns until then
+    assert len(ids) == 6
+    assert len(set(ids)) == 3
+    assert {word.text_hash for word in words} == {ids[0].split("-")[2]}
+
+
+def test_a_restoration_is_of_the_time_of_its_violation(store) -> None:
+    [violation] = review.decide(store, "t1", {"spam": 1}, who="ann", now=NOW)
+    review.appeal(store, "t1", who="a1", now=at(1))
+    _, restoration = review.decide(store, "t1", {"spam": 0}, who="ben", now=at(60), source="appeal")
+    assert (restoration["type"], restoration["time"]) == ("restoration", violation["time"])
+    again = review.decide(store, "t1", {"spam": 1}, who="cem", now=at(90))
+    assert len(again) == 2  # a reviewer's word turns nothing that an appeal decided

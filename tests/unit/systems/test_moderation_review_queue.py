@@ -48,6 +48,18 @@ def test_an_appeal_is_about_the_text_that_was_acted_upon_last(store) -> None:
     assert "t5" not in waits(store)
 
 
+def test_a_long_text_is_the_same_whichever_part_is_worst(store) -> None:
+    """Of a text that is logged in parts its hash tells whether it is another."""
+    one = made("t6", "a" * 10_000) | {"characters": 20_000, "text_hash": "h1", "passages": ["bad"]}
+    add(store, 1, one)
+    decide(store, "t6", {"spam": 0}, who="ann", now=at(2))
+    add(store, 3, one | {"passages": ["worse"]})
+    assert "t6" not in waits(store)
+    add(store, 4, one | {"text_hash": "h2"})  # its author changed what the log has not
+    [again] = [one for one in waiting(store, now=at(5)) if one.item_id == "t6"]
+    assert again.text == "a" * 10_000 + "\n[…]\nbad\n[…]"
+
+
 def test_a_decision_needs_no_more_of_the_log_than_its_text(store, monkeypatch) -> None:
     for minutes in range(1, 6):
         add(store, minutes, made(f"i{minutes}", "megadeal"))

@@ -1,6 +1,7 @@
 """From a request to decisions, through the app that serves; whatever of the house is standing."""
 
 import json
+from datetime import timedelta
 
 import numpy as np
 import pytest
@@ -9,21 +10,26 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from twinloop.contracts.artefacts import Case
-from twinloop.contracts.tally import Happening
+from twinloop.contracts.events import ModerationEventRow
+from twinloop.contracts.tally import Happening, key_of
 from twinloop.contracts.text import TextInputs
 from twinloop.errors import BadInputError, IntegrityError, UnavailableError
 from twinloop.evaluation.bundles import LOG_GAIN
 from twinloop.evaluation.subgroups import FALSE_POSITIVES, NEGATIVES
+from twinloop.features.knowledge import NoItems, UserKnowledge
 from twinloop.features.stores import Known, MemoryFeatureStore, counted
 from twinloop.ports import MemoryObjectStore
 from twinloop.serving.http import Request
 from twinloop.serving.loading import load_models
 from twinloop.serving.problems import InvalidRequestError
 from twinloop.serving.service import make_app
+from twinloop.systems.moderation import review
 from twinloop.systems.moderation.features import COUNTING, amounts, case, slices_of
 from twinloop.systems.moderation.policy import read_hashes
-from twinloop.systems.moderation.serve import ModerationPredictor, judge, most_encoded, worst_windows
+from twinloop.systems.moderation.review_queue import waiting
+from twinloop.systems.moderation.serve import ModerationPredictor, _record, judge, most_encoded, worst_windows
 from twinloop.systems.moderation.system import SYSTEM
+from twinloop.text.disguises import normalise
 
 NOW_MS = int(tiny_moderation.NOW.timestamp() * 1000)
 
@@ -131,6 +137,37 @@ def test_each_author_of_a_batch_has_their_own_record() -> None:
     assert ask(made, text="garden", author_id="bad")["decisions"][0]["action"] == "allow"
 
 
+def test_what_was_taken_back_long_ago_makes_up_for_nothing_new() -> None:
+    """Two violations of 95 and 96 days ago, restored 10 days ago, and three of this week."""
+    objects, events = MemoryObjectStore(), []
+    days = {"old1": 96, "old2": 95, "new1": 3, "new2": 2, "new3": 1}
+    for item_id, ago in days.items():
+        then = tiny_moderation.NOW - timedelta(days=ago)
+        decision = {
+            "item_id": item_id,
+            "author_id": "bad",
+            "action": "review",
+            "labels": {"spam": 0.6},
+            "text": item_id,
+        }
+        line = {"prediction_id": item_id, "time": then.isoformat(), "policy_version": "p", "decisions": [decision]}
+        objects.write(f"predictions/moderation/{then:%Y/%m/%d}/{item_id}", json.dumps(line).encode())
+        events += review.decide(objects, item_id, {"spam": 1}, who="ann", now=then)
+    review.mark_told(objects, events)
+    for item_id in ("old1", "old2"):
+        then = tiny_moderation.NOW - timedelta(days=10)
+        review.appeal(objects, item_id, who="bad", now=then, days=100)
+        events += review.decide(objects, item_id, {"spam": 0}, who="ben", now=then, source="appeal", days=100)
+    assert [event["type"] for event in events] == ["violation"] * 5 + ["restoration"] * 2
+    ModerationEventRow.model_validate(events[-1])
+    happened = [Happening(event["time"], key_of(event["event_id"]), amounts(event), ()) for event in events]
+    store = MemoryFeatureStore()
+    for happening in happened:  # in the order in which they came
+        store.count("moderation", ("user", "bad"), [happening], COUNTING.layout("user"))
+    known = UserKnowledge(COUNTING, store.known("moderation", [("user", "bad")])[0], NoItems(COUNTING))
+    assert _record(known, NOW_MS) == (3, 0)
+
+
 def test_without_the_store_nobody_has_a_record_and_the_answer_says_so() -> None:
     class Away:
         def history(self, system, user_id):
@@ -163,6 +200,59 @@ def test_the_log_has_a_text_only_where_it_is_acted_upon() -> None:
     assert line["policy_version"].startswith("default-")
     assert [one.get("text") for one in line["decisions"]] == [None, "megadeal", texts["t3"][:10_000]]
     assert [one["action"] for one in line["decisions"]] == ["allow", "review", "remove"]
+
+
+@pytest.mark.parametrize("begins", ["garden path " * 900, "garden path " * 900 + "http://x.example and @somebody "])
+def test_the_log_has_the_worst_part_of_a_long_text(begins) -> None:
+    log, store = Log(), MemoryObjectStore()
+    text = begins + "a MEGA\u200bDEAL for you" + " river" * 900
+    made = app(log=log)
+    ask(made, text=text, item_id="t1", author_id="a1")
+    [one] = log.lines[0]["decisions"]
+    assert (one["action"], one["text"], one["characters"]) == ("review", text[:10_000], len(text))
+    [passage] = one["passages"]
+    assert "megadeal" in passage
+    # Read again, it is what it was: nothing that stands for an address or a name is lost.
+    assert PREDICTOR.look(passage).labels == pytest.approx(one["labels"], abs=1e-5)
+    assert normalise(passage) in normalise(text)
+    now = tiny_moderation.NOW
+    store.write(f"predictions/moderation/{now:%Y/%m/%d}/lines", json.dumps(log.lines[0]).encode())
+    [waits] = waiting(store, now=now)
+    assert "megadeal" in waits.text
+    assert waits.text.endswith("[…]")
+    review.decide(store, "t1", {"spam": 1}, who="ann", now=now)
+    [key] = store.keys("raw/moderation/labels/")
+    assert json.loads(store.read(key).body)["text"] == waits.text
+
+
+def test_of_a_long_text_whose_worst_part_comes_early_the_log_has_the_beginning() -> None:
+    log = Log()
+    ask(app(log=log), text="a megadeal " + "garden path " * 900)
+    [one] = log.lines[0]["decisions"]
+    assert one["passages"] == []
+    ask(app(log=log), text="a megadeal " + "garden path " * 100)
+    assert set(log.lines[1]["decisions"][0]) == {*one} - {"passages", "characters", "text_hash"}
+
+
+def test_what_people_are_to_decide_is_not_lost_in_silence() -> None:
+    class Stumbling(Log):
+        refuses = 1
+
+        def send(self, system, lines):
+            self.refuses -= 1
+            return {0} if self.refuses >= 0 else super().send(system, lines)
+
+    log = Stumbling()
+    made = app(log=log)
+    assert [ask(made, text="megadeal")["degraded"] for _ in range(5)] == [False] * 5
+    assert len(log.lines) == 5
+    log.refuses = 100
+    told = ask(made, text="megadeal")
+    assert (told["degraded"], told["decisions"][0]["action"]) == (True, "review")
+    assert ask(made, text="garden")["degraded"] is False
+    log.refuses = 0
+    assert ask(made, text="megadeal")["degraded"] is False
+    assert len(log.lines) == 6
 
 
 def test_an_encoder_reads_few_windows_of_a_long_text_and_nothing_can_be_hidden() -> None:

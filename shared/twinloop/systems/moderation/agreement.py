@@ -34,21 +34,22 @@ def agreement(store: ObjectStore) -> list[Agreement]:
 
 def agreement_of(words: Iterable[Word]) -> list[Agreement]:
     """Return how far people agree; of each person the latest word on a text and label counts."""
-    reviewers: dict[str, dict[str, dict[str, int]]] = defaultdict(lambda: defaultdict(dict))
-    appeals: dict[str, dict[str, int]] = defaultdict(dict)
+    reviewers: dict[str, dict[tuple[str, str], dict[str, int]]] = defaultdict(lambda: defaultdict(dict))
+    appeals: dict[str, dict[tuple[str, str], int]] = defaultdict(dict)
     for word in sorted(words, key=lambda word: word.time_ms):
+        text = word.item_id, word.text_hash  # of one id, what its author made of it is another text
         for label, value in word.labels.items():
             if word.kind == "reviewer":
-                reviewers[label][word.item_id][word.who] = value
+                reviewers[label][text][word.who] = value
             else:
-                appeals[label][word.item_id] = value
+                appeals[label][text] = value
     found = []
     for label in sorted({*reviewers, *appeals}):
-        texts = {item: tuple(values.values()) for item, values in reviewers[label].items()}
+        texts = {text: tuple(values.values()) for text, values in reviewers[label].items()}
         twice = [values for values in texts.values() if len(values) > 1]
         decided = appeals[label]
-        overturned = sum(item in texts and (2 * sum(texts[item]) > len(texts[item])) != value
-                         for item, value in decided.items())  # fmt: skip
+        overturned = sum(text in texts and (2 * sum(texts[text]) > len(texts[text])) != value
+                         for text, value in decided.items())  # fmt: skip
         found.append(
             Agreement(
                 label=label,

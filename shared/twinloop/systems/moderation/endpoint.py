@@ -12,12 +12,17 @@ from pydantic_core import PydanticCustomError
 from twinloop.contracts.api import ApiRequest, Id, PredictionAnswer, PredictionRequest
 from twinloop.contracts.endpoint import Endpoint, Origin, Question
 from twinloop.contracts.model import Contract
+from twinloop.systems.moderation.words import digest
+from twinloop.text.disguises import ACCOUNT, URL, normalise
 
 if TYPE_CHECKING:  # functions that only know of rows carry no numpy
     from twinloop.systems.moderation.serve import Decided
 
 MOST_TEXTS, MOST_CHARACTERS, MOST_MEDIA = 100, 100_000, 20
 _LOGGED_CHARACTERS = 10_000
+_MOST_PASSAGES = 5
+# As people can read it; read again it means the same.
+_READABLE = str.maketrans({URL: "https://_", ACCOUNT: "@_"})
 
 LongText = Annotated[str, StringConstraints(max_length=MOST_CHARACTERS)]
 MediaHash = Annotated[str, StringConstraints(pattern=r"^[0-9a-fA-F]{16}$")]
@@ -110,7 +115,8 @@ def _tell(question: Question, decided: Decided, origin: Origin) -> DecisionsAnsw
 def _log(question: Question, decided: Decided, answer: DecisionsAnswer) -> dict[str, Any]:
     """Return what is logged: of each text the decision; the text itself where it is acted upon.
 
-    A person is to read it then, at once or because its author appeals.
+    A person is to read it then, at once or because its author appeals. Of a long text that is the beginning, and where
+    the worst lies beyond, the windows in which it does, as the model read them.
     """
     del answer
     told = []
@@ -123,9 +129,23 @@ def _log(question: Question, decided: Decided, answer: DecisionsAnswer) -> dict[
             "labels": {label: round(p, 6) for label, p in one.labels.items()},
         }
         if one.decision.action != "allow":
-            entry["text"] = asked.text[:_LOGGED_CHARACTERS]
+            entry |= _logged_text(asked.text, one.worst)
         told.append(entry)
     return {"policy_version": decided.policy_version, "decisions": told}
+
+
+def _logged_text(text: str, worst: Sequence[str]) -> dict[str, Any]:
+    if len(text) <= _LOGGED_CHARACTERS:
+        return {"text": text}
+    beginning = text[:_LOGGED_CHARACTERS]
+    there = normalise(beginning)
+    passages = [window.translate(_READABLE) for window in worst if window not in there]
+    return {
+        "text": beginning,
+        "passages": passages[:_MOST_PASSAGES],
+        "characters": len(text),
+        "text_hash": digest(text),  # a text is the same, whichever of its windows another model finds worst
+    }
 
 
 def _log_shadow(decided: Decided) -> dict[str, Any]:
@@ -146,6 +166,10 @@ def _counts(answer: DecisionsAnswer) -> Mapping[str, int]:
     return {"Texts": len(answer.decisions), **counts}
 
 
+def _acted_on(answer: DecisionsAnswer) -> bool:
+    return any(one.action != "allow" for one in answer.decisions)
+
+
 DECISIONS = Endpoint(
     summary="How likely a text, or each of up to 100, has each label, and what is done about it by which policy.",
     request=DecisionsRequest,
@@ -155,5 +179,6 @@ DECISIONS = Endpoint(
     log=_log,
     log_shadow=_log_shadow,
     counts=_counts,
+    acted_on=_acted_on,
     others=_others,
 )

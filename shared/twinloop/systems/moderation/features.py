@@ -39,7 +39,7 @@ VIOLATIONS, RESTORATIONS, REPORTS = "author_violations_90d", "author_restoration
 
 STORED: tuple[Feature, ...] = (
     _total(VIOLATIONS, "violations", 90, "Texts of the author that people found to break the rules in 90 days."),
-    _total(RESTORATIONS, "restorations", 90, "Such decisions about the author that were overturned in 90 days."),
+    _total(RESTORATIONS, "restorations", 90, "Of these, the ones that were overturned since."),
     _total(REPORTS, "reports", 7, "Reports of the author's texts in 7 days."),
     _total("author_reports_90d", "reports", 90, "Reports of the author's texts in 90 days."),
     _total("author_views_7d", "views", 7, "Views of the author's texts in 7 days."),
@@ -92,25 +92,25 @@ def slices_of(text: str) -> dict[str, str]:
     }
 
 
-# A label that comes with its text is about that one: the item may be gone, or say something else by now. Such a text is
-# an example of its own, unless it is the item's: of a long text the label has the first 10,000 characters.
+# A label that comes with its text is about that one: the item may be gone, or say something else by now, or more than
+# people could read of a long text. Such a text is an example of its own, unless it is the item's.
 EXAMPLES_SQL = """
 WITH about AS (
     SELECT labels.*,
-        CASE WHEN items.text IS NULL OR NOT starts_with(items.text, labels.text)
-            OR (length(labels.text) < 10000 AND items.text <> labels.text) THEN labels.text END AS read
+        CASE WHEN items.text IS DISTINCT FROM labels.text THEN labels.text END AS read
     FROM labels LEFT JOIN items USING (item_id)
 ), latest AS (
     SELECT item_id, read, label, coalesce(reviewer_id, '') AS reviewer, source,
         max_by(value, (time_ms, value))::DOUBLE AS value, max(time_ms) AS time_ms
     FROM about GROUP BY ALL
 ), said AS (
-    SELECT item_id, read, label, coalesce(avg(value) FILTER (WHERE source = 'appeal'), avg(value)) AS value,
+    SELECT item_id, read, label,
+        coalesce(max_by(value, (time_ms, value)) FILTER (WHERE source = 'appeal'), avg(value)) AS value,
         count(*)::BIGINT AS votes, max(time_ms) AS time_ms
     FROM latest GROUP BY ALL
 )
 SELECT CASE WHEN read IS NULL THEN item_id ELSE item_id || '-' || md5(read) END AS example_id,
-    md5(lower(trim(any_value(coalesce(read, items.text))))) AS group_id, max(time_ms)::BIGINT AS time_ms,
+    md5(lower(trim(left(any_value(coalesce(read, items.text)), 10000)))) AS group_id, max(time_ms)::BIGINT AS time_ms,
     any_value(coalesce(read, items.text)) AS text, any_value(author_id) AS author_id,
     list(label ORDER BY label) AS labels, list(value ORDER BY label) AS values, list(votes ORDER BY label) AS votes
 FROM said LEFT JOIN items USING (item_id)
@@ -120,12 +120,15 @@ GROUP BY item_id, read
 
 
 def case(group: Sequence[Mapping[str, Any]]) -> Case | None:
-    """Return the labelled request of texts that are the same: what all of their labels say together."""
+    """Return the labelled request of texts that are the same: what all of their labels say together.
+
+    Of long ones that only begin alike, such as a text and what people could read of it, this is the first one's.
+    """
     first = group[0]
     if not (first["text"] or "").strip():
         return None
     sums: dict[str, tuple[float, int]] = {}
-    for row in group:
+    for row in (row for row in group if _plain(row["text"]) == _plain(first["text"])):
         for label, value, votes in zip(row["labels"], row["values"], row["votes"], strict=True):
             total, count = sums.get(label, (0.0, 0))
             sums[label] = total + value * votes, count + votes
@@ -138,5 +141,10 @@ def case(group: Sequence[Mapping[str, Any]]) -> Case | None:
     )
 
 
-# Texts that are the same are one group: nobody learns one of them and is judged by another.
+def _plain(text: str | None) -> str:
+    return (text or "").strip().lower()
+
+
+# Texts that are the same, or begin with the same 10,000 characters, as one and what the log has of it, are one group:
+# nobody learns one of them and is judged by another.
 EXAMPLES = Examples(tables=("labels",), sql=EXAMPLES_SQL, case=case)

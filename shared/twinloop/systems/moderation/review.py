@@ -9,8 +9,8 @@ from typing import Any, Literal
 
 from twinloop.errors import BadInputError, ConflictError
 from twinloop.ports import ObjectStore
-from twinloop.systems.moderation.review_queue import DAYS, LoggedText, in_question, texts_of
-from twinloop.systems.moderation.words import Word, digest, keep, new_word, said_of, send_labels, violates
+from twinloop.systems.moderation.review_queue import DAYS, LoggedText, texts_of, to_decide
+from twinloop.systems.moderation.words import Word, digest, keep, new_word, next_ms, said_of, send_labels, violates
 
 TOLD = "reviews/moderation-told/"
 
@@ -27,28 +27,34 @@ def decide(
     source: Source = "reviewer",
     note: str = "",
     days: int = DAYS,
+    new_label: bool = False,
 ) -> list[dict[str, Any]]:
     """Keep what a person says of a text, send it on as labels, and return the events to tell of its author.
 
     These are all that `mark_told` has not been given: whoever could not tell them says the same once more. Their ids
-    are always the same, so nothing counts twice.
+    are always the same, so nothing counts twice. `new_label`: labels may be ones that the model was not asked for.
 
     Raises:
         NotFoundError: No decision about such a text is logged.
-        BadInputError: There is no label, or a value is neither 0 nor 1.
-        ConflictError: An appeal is to be decided that does not wait, or by who may not: the author, whoever appealed,
-            or whoever decided before.
+        BadInputError: There is no label, one that the model and people have not used of the text, or a value is neither
+            0 nor 1.
+        ConflictError: The author decides, or an appeal is to be decided that does not wait, or by who may not: whoever
+            appealed, or decided before.
     """
     if not labels:
         raise BadInputError("say of at least one label whether the text has it: hate=1, or hate=0")
     said = said_of(store, item_id)
-    one = in_question(texts_of(store, item_id, said, now=now, days=days, enough=lambda one: one.why is not None))
+    one = to_decide(store, item_id, said, now=now, days=days)
     if source == "appeal":
         _check_appeal(one, item_id, said, who)
-    word = new_word(item_id=item_id, kind=source, who=who, labels=dict(labels), time_ms=_ms(now), note=note,
-                    text_hash=one.text_hash)  # fmt: skip
+    elif who == one.entry.get("author_id"):
+        raise ConflictError(f"{who!r} wrote {item_id!r}; somebody else decides about it")
+    if not new_label:
+        _check_labels(one, item_id, said, labels)
+    word = new_word(item_id=item_id, kind=source, who=who, labels=dict(labels), time_ms=next_ms(said, now),
+                    note=note, text_hash=one.text_hash)  # fmt: skip
     keep(store, word)
-    send_labels(store, word, one.entry.get("text") or "")
+    send_labels(store, word, one.text)
     return [event for event in _events((*one.words, word), one.entry) if not _is_told(store, event)]
 
 
@@ -67,30 +73,36 @@ def appeal(store: ObjectStore, item_id: str, *, who: str, now: datetime, note: s
         raise ConflictError(f"an appeal about {item_id!r} waits to be decided already")
     keep(
         store,
-        new_word(item_id=item_id, kind="appealed", who=who, time_ms=_ms(now), note=note, text_hash=one.text_hash),
+        new_word(
+            item_id=item_id, kind="appealed", who=who, time_ms=next_ms(said, now), note=note, text_hash=one.text_hash
+        ),
     )
 
 
 def _events(words: Sequence[Word], entry: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """Return what became of an author by the words on a text, in their order: each time that it turned."""
+    """Return what became of an author by the words on a text, in their order: each time that it turned.
+
+    The n-th turn of a text has the same id whoever computes it. A restoration is of the time of the violation that it
+    takes back: counters forget both at once, or an old one would make up for another, newer violation.
+    """
     if not entry.get("author_id"):
         return []
-    found, was = [], False
+    found: list[dict[str, Any]] = []
     for place, word in enumerate(words, 1):
+        was = bool(found) and found[-1]["type"] == "violation"
         bad = violates(words[:place])
         if bad != was:
             kind = "violation" if bad else "restoration"
             found.append(
                 {
-                    "event_id": f"{kind}-{digest(word.item_id)}-{word.time_ms}",
+                    "event_id": f"{kind}-{digest(word.item_id)}-{word.text_hash or 'untold'}-{len(found) + 1}",
                     "type": kind,
-                    "time": word.time_ms,
+                    "time": word.time_ms if bad else found[-1]["time"],
                     "user_id": entry["author_id"],
                     "item_id": word.item_id,
                     "actor_id": word.who,
                 }
             )
-        was = bad
     return found
 
 
@@ -98,12 +110,19 @@ def _is_told(store: ObjectStore, event: Mapping[str, Any]) -> bool:
     return any(store.keys(f"{TOLD}{event['event_id']}.json"))
 
 
+def _check_labels(one: LoggedText, item_id: str, said: Sequence[Word], labels: Mapping[str, int]) -> None:
+    known = sorted({*(one.entry.get("labels") or ()), *(label for word in said for label in word.labels)})
+    unknown = sorted(set(labels) - set(known))
+    if unknown:
+        what = f"its labels are {', '.join(known)}" if known else "no model said any label of it"
+        raise BadInputError(
+            f"{item_id!r} has no label {', '.join(unknown)}: {what}; a label that is new, or of a text that no "
+            "model read, needs --new-label"
+        )
+
+
 def _check_appeal(one: LoggedText, item_id: str, said: Sequence[Word], who: str) -> None:
     if one.why != "appeal":
         raise ConflictError(f"nobody appealed about {item_id!r}, or the appeal is decided")
     if who == one.entry.get("author_id") or any(word.who == who for word in said):
         raise ConflictError(f"{who!r} is a party to {item_id!r}, or decided before; somebody else decides the appeal")
-
-
-def _ms(moment: datetime) -> int:
-    return int(moment.timestamp() * 1000)

@@ -20,6 +20,7 @@ from twinloop.ports import ObjectStore
 from twinloop.systems.moderation.words import Why, Word, digest, said, waits_for
 
 DAYS = 14  # of the log that are looked at
+_CUT = "\n[…]\n"
 _MOST_LINES = 200_000
 
 
@@ -30,7 +31,7 @@ class Waiting:
     Attributes:
         item_id: Its id; where the request told none, the prediction's with its place.
         why: What for: a first decision, one between reviewers who disagree, or one about an appeal.
-        text: What the log has of it.
+        text: What the log has of it, see `LoggedText.text`.
         author_id: Who wrote it.
         because: Labels that asked for the review.
         labels: Probabilities of the labels.
@@ -66,6 +67,20 @@ class LoggedText:
         return waits_for(self.words, review=self.reviewed)
 
     @property
+    def text(self) -> str:
+        """What the log has of the text, and so what people can read: `[…]` stands for what was left out of a long one.
+
+        Then what comes after the first one are the windows that the model found worst, without their disguises.
+        """
+        text = str(self.entry.get("text") or "")
+        return _CUT.join((text, *(self.entry.get("passages") or ()), "")).rstrip("\n") if self.cut else text
+
+    @property
+    def cut(self) -> bool:
+        """Whether the log has not the whole text."""
+        return bool(self.entry.get("text")) and "characters" in self.entry
+
+    @property
     def told(self) -> bool:
         """Whether the log has its text."""
         return bool(self.entry.get("text"))
@@ -97,6 +112,13 @@ def in_question(versions: Sequence[LoggedText]) -> LoggedText:
     """Return which text of an id is meant: one that waits, or else one whose text is known; of these the latest."""
     latest_first = sorted(versions, key=lambda one: str(one.entry["time"]), reverse=True)
     return min(latest_first, key=lambda one: (_ORDER[one.why], not one.told))
+
+
+def to_decide(
+    store: ObjectStore, item_id: str, words: Sequence[Word], *, now: datetime, days: int = DAYS
+) -> LoggedText:
+    """Return the text of an id that a decision would be about now; raises NotFoundError."""
+    return in_question(texts_of(store, item_id, words, now=now, days=days, enough=lambda one: one.why is not None))
 
 
 def texts_of(
@@ -178,7 +200,7 @@ def _waiting(item_id: str, why: Why, one: LoggedText) -> Waiting:
     return Waiting(
         item_id=item_id,
         why=why,
-        text=entry.get("text", ""),
+        text=one.text,
         author_id=entry.get("author_id"),
         because=tuple(entry.get("because", ())),
         labels=entry.get("labels", {}),
@@ -189,7 +211,7 @@ def _waiting(item_id: str, why: Why, one: LoggedText) -> Waiting:
 
 
 def _hash(entry: Mapping[str, Any]) -> str:
-    return digest(entry["text"]) if entry.get("text") else ""
+    return str(entry.get("text_hash") or digest(entry["text"])) if entry.get("text") else ""
 
 
 def _lines(body: bytes, key: str) -> Iterator[dict[str, Any]]:

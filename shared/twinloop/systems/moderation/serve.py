@@ -38,10 +38,21 @@ _ALLOWED = Decision("allow", ())
 
 
 class DecidedText(NamedTuple):
-    """What is done about a text, and the probabilities that the model told; none where it was not asked."""
+    """What is done about a text, and the probabilities that the model told; none where it was not asked.
+
+    `worst`: the windows, as the model read them, in which the labels that ask for the action are likeliest.
+    """
 
     decision: Decision
     labels: dict[str, float]
+    worst: tuple[str, ...] = ()
+
+
+class _Said(NamedTuple):
+    """The probability of each label of a text, and the window in which each is likeliest."""
+
+    labels: dict[str, float]
+    windows: dict[str, str]
 
 
 @dataclass(frozen=True)
@@ -117,13 +128,14 @@ class ModerationPredictor:
         asked, policy = question.request.asked, self.policy
         media = [self._of_media(one.media_hashes) for one in asked]
         open_ = [place for place, one in enumerate(media) if one.action != rules.ACTIONS[-1]]
-        said = self.probabilities([asked[place].text for place in open_])
+        said = self._said([asked[place].text for place in open_])
         found = [DecidedText(one, {}) for one in media]
-        for place, labels in zip(open_, said, strict=True):
+        for place, (labels, likeliest) in zip(open_, said, strict=True):
             known = question.others.get(asked[place].author_id or "")
             violations, reports = _record(known, question.at_ms)
-            decision = rules.decide(policy, labels, violations=violations, reports=reports)
-            found[place] = DecidedText(rules.harder(media[place], decision), labels)
+            decision = rules.harder(media[place], rules.decide(policy, labels, violations=violations, reports=reports))
+            worst = dict.fromkeys(likeliest[label] for label in decision.because if label in likeliest)
+            found[place] = DecidedText(decision, labels, tuple(worst))
         degraded = any(known.degraded for known in question.others.values())
         return Decided(tuple(found), policy.version, degraded)
 
@@ -148,6 +160,9 @@ class ModerationPredictor:
         encoder of pieces reads few windows of a long text: the first, the last, and those that are worst by n-grams;
         fewer of each where many texts of a request are long, see `most_encoded`.
         """
+        return [one.labels for one in self._said(texts)]
+
+    def _said(self, texts: Sequence[str]) -> list[_Said]:
         owners: list[int] = []
         read: list[str] = []
         for place, text in enumerate(texts):
@@ -156,13 +171,17 @@ class ModerationPredictor:
                 pieces = windows(plain, self.told.inputs)
                 read += pieces
                 owners += [place] * len(pieces)
-        found: list[dict[str, float]] = [{} for _ in texts]
+        found = [_Said({}, {}) for _ in texts]
         if not read:
             return found
-        worst = np.zeros((len(texts), len(self.labels)), np.float32)
-        np.maximum.at(worst, owners, self._read(read, np.array(owners, np.int64)))
+        whose = np.array(owners, np.int64)
+        said = self._read(read, whose)
         for place in set(owners):
-            found[place] = dict(zip(self.labels, worst[place].astype(np.float64).tolist(), strict=True))
+            inside = np.flatnonzero(whose == place)
+            likeliest = inside[said[inside].argmax(axis=0)]
+            for label, column, window in zip(self.labels, range(len(self.labels)), likeliest.tolist(), strict=True):
+                found[place].labels[label] = float(said[window, column])
+                found[place].windows[label] = read[window]
         return found
 
     def _of_media(self, hashes: Sequence[str]) -> Decision:

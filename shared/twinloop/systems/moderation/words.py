@@ -11,6 +11,7 @@ import hashlib
 import json
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
+from datetime import datetime
 from typing import Any, Literal
 
 from pydantic import Field, ValidationError
@@ -28,7 +29,7 @@ Why = Literal["review", "conflict", "appeal"]
 class Word(Contract):
     """What one person said of one text, or that its author appealed (then `labels` are none).
 
-    `text_hash` is of the text as the log has it; empty where it has none.
+    `text_hash` is of the whole text; empty where the log has none.
     """
 
     item_id: Id
@@ -80,6 +81,11 @@ def keep(store: ObjectStore, word: Word) -> None:
         store.write_new(key, word.model_dump_json().encode(), content_type="application/json")
     except AlreadyExistsError as error:
         raise ConflictError(f"{word.who!r} said something of {word.item_id!r} at this very moment already") from error
+
+
+def next_ms(words: Sequence[Word], now: datetime) -> int:
+    """Return the time of a new word on an id, epoch milliseconds: after all others, whatever clocks they have."""
+    return max(int(now.timestamp() * 1000), *(word.time_ms + 1 for word in words), 0)
 
 
 def send_labels(store: ObjectStore, word: Word, text: str) -> None:
