@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 from typing import Any, Protocol
 
 from twinloop.contracts.api import PredictionAnswer, PredictionRequest
+from twinloop.ports import Log
 from twinloop.serving.breaker import Breaker
 from twinloop.serving.presets import Chosen
 
@@ -72,7 +73,7 @@ class PredictionLog:
         stream: LineStream | None,
         system: str,
         *,
-        logger: logging.Logger = _LOGGER,
+        logger: Log = _LOGGER,
         breaker: Breaker | None = None,
     ) -> None:
         self._stream = stream
