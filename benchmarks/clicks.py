@@ -52,6 +52,7 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path.append(str(ROOT / "tests" / "support"))
 import kuairand  # noqa: E402  the data's folder, and what its rows mean as events
 
+KUAIRAND, MISSING = kuairand.FOLDER, kuairand.MISSING
 RESULT = Path(__file__).with_name("quality.json")
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 RELEASE = "multitask_ranker"
@@ -71,7 +72,7 @@ def main() -> None:
     options = parser.parse_args()
     found = measure()
     if found is None:
-        print(kuairand.MISSING)
+        print(MISSING)
         return
     result = json.loads(options.output.read_text()) if options.output.exists() else {}
     options.output.write_text(json.dumps(result | {"kuairand": found}, indent=1) + "\n")
@@ -80,7 +81,7 @@ def main() -> None:
 
 def measure() -> dict[str, Any] | None:
     """Return the rows by name; None where the data are missing."""
-    if not kuairand.FOLDER.exists():
+    if not KUAIRAND.exists():
         return None
     with tempfile.TemporaryDirectory(prefix="clicks-") as work:
         folder = Path(work)
@@ -104,7 +105,7 @@ def measure() -> dict[str, Any] | None:
 def write_lake_tables(folder: Path) -> duckdb.DuckDBPyConnection:
     """Return a database of raw rows: `events` with their `date`, `items`, `users`."""
     raw = duckdb.connect(str(folder / "raw.duckdb"))
-    source = kuairand.FOLDER
+    source = KUAIRAND
     dated = f"""
         SELECT row_number() OVER (ORDER BY time_ms, user_id, video_id, play_time_ms, duration_ms) AS n, date
         FROM read_parquet('{source}/interactions.parquet')"""  # noqa: S608 - our own folder
@@ -200,11 +201,11 @@ def impressions(every: Path) -> pd.DataFrame:
             SELECT user_id::VARCHAR AS who, video_id::VARCHAR AS what, time_ms AS moment, min(date) AS date,
                 any_value(tab) AS tab, max(is_click) AS is_click, max(long_view) AS long_view,
                 max(play_time_ms) / 1000 AS seconds
-            FROM read_parquet('{kuairand.FOLDER}/interactions.parquet') GROUP BY ALL
+            FROM read_parquet('{KUAIRAND}/interactions.parquet') GROUP BY ALL
         ) AS said ON said.who = shown.user_id AND said.what = shown.item_id AND said.moment = shown.time_ms
         LEFT JOIN read_parquet('{every}/items/items.parquet') AS items USING (item_id)
         ORDER BY shown.user_id, shown.time_ms, shown.item_id"""  # noqa: S608
-    return duckdb.sql(query).df()
+    return duckdb.execute(query).df()
 
 
 def release(

@@ -126,7 +126,9 @@ def kuairand(folder: Path) -> Data:
 def users(data: Data, keys: Sequence[str]) -> dict[str, Any]:
     """NDCG@10 of users who were held out, with and without their context; every user is held out once."""
     fold_of = np.random.default_rng(0).permutation(data.events.n_users) % FOLDS
-    with_context, without, kept = [], [], []
+    with_context: list[float] = []
+    without: list[float] = []
+    kept = []
     for fold in range(FOLDS):
         held = fold_of == fold
         counted = data.events.take(~held[data.events.users])
@@ -134,7 +136,7 @@ def users(data: Data, keys: Sequence[str]) -> dict[str, Any]:
         kept.append([entry.key for entry in segments])
         predictor = served(counted, packed(segments))
         offsets = data.events.offsets
-        for user in np.flatnonzero(held & (np.diff(offsets) > 0)):
+        for user in np.flatnonzero(held & (np.diff(offsets) > 0)).tolist():
             relevant = {str(item) for item in data.events.items[offsets[user] : offsets[user + 1]]}
             context = {key: data.attributes[key][user] for key in keys}
             for found, facts in ((with_context, context), (without, {})):

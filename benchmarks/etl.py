@@ -22,7 +22,6 @@ import tempfile
 import time
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from types import SimpleNamespace
 
 START = datetime(2025, 1, 1, tzinfo=UTC)
 CASES = {  # rows, days, runs
@@ -58,10 +57,10 @@ def write_events(path: Path, case: str, rows: int, days: int) -> None:
 
 def ours(path: Path, folder: Path) -> dict[str, float]:
     """Bring the file in, as the function does."""
-    from twinloop.contracts.events import VIDEO_TABLES  # noqa: PLC0415 - imports are no part of the time
-    from twinloop.ingest.process import ingest  # noqa: PLC0415
+    from twinloop.ingest.process import ingest  # noqa: PLC0415 - imports are no part of the time
     from twinloop.ingest.source import RawObject  # noqa: PLC0415
     from twinloop.ports import MemoryObjectStore  # noqa: PLC0415
+    from twinloop.systems import load  # noqa: PLC0415
 
     class DiskStore(MemoryObjectStore):
         def write(self, key: str, body: bytes, *, content_type: str = "") -> str:
@@ -71,11 +70,11 @@ def ours(path: Path, folder: Path) -> dict[str, float]:
             target.write_bytes(body)
             return "written"
 
-    system = SimpleNamespace(spec=SimpleNamespace(name="video"), tables=VIDEO_TABLES)
+    system = load("video")
     with path.open("rb") as stream:
         start, cpu = time.perf_counter(), time.process_time()
         raw = RawObject("raw/video/events/bench.jsonl", "1", START, path.stat().st_size, stream)
-        made = ingest(raw, system, DiskStore())  # type: ignore[arg-type] - the parts of a system that ingest reads
+        made = ingest(raw, system, DiskStore())
         seconds, cpu = time.perf_counter() - start, time.process_time() - cpu
     return {
         "seconds": seconds,

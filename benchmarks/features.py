@@ -29,7 +29,7 @@ from twinloop.contracts.tally import Happening
 from twinloop.features.counted import make_happened
 from twinloop.features.lake import open_database
 from twinloop.features.outcomes import impressions
-from twinloop.features.stores import Known, counted
+from twinloop.features.stores import Attributes, Known, counted
 from twinloop.features.values import compute
 from twinloop.systems import load
 from twinloop.systems.video.features import COUNTING
@@ -66,7 +66,7 @@ def online(counting: Counting) -> dict[str, object]:
     """The request's and the write's cost, and the bytes of what is stored."""
     user_layout, item_layout = counting.layout("user"), counting.layout("item")
     user = counted(Known(), happenings(counting, 600, len(counting.marks), 1), user_layout)
-    attributes = {"author_id": "x", "tag": "t", "duration_s": 30.0, "published_ms": NOW - HOUR}
+    attributes: Attributes = {"author_id": "x", "tag": "t", "duration_s": 30.0, "published_ms": NOW - HOUR}
     items = {f"i{n}": counted(Known(b"", attributes), happenings(counting, 400, 0, n), item_layout) for n in range(100)}
     one = happenings(counting, 1, len(counting.marks), 7)
     return {

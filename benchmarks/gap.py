@@ -76,7 +76,7 @@ def tables(folder: Path) -> duckdb.DuckDBPyConnection:
 
 def impressions(every: Path, truth: Path) -> pd.DataFrame:
     """Return the last days' impressions with their features as of their moment, and the truth of each."""
-    return duckdb.sql(f"""
+    return duckdb.execute(f"""
         SELECT shown.*, json_extract_string(shown.context_device, '$') AS device, truth.* EXCLUDE (user_id, item_id)
         FROM read_parquet('{every}/*/impressions.parquet') AS shown
         JOIN (

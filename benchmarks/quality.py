@@ -24,7 +24,7 @@ from typing import Any
 
 from benchmarks import moderation
 from benchmarks.ads import measure as measure_ads
-from benchmarks.clicks import kuairand
+from benchmarks.clicks import MISSING
 from benchmarks.clicks import measure as measure_clicks
 from benchmarks.search import measure as measure_search
 from benchmarks.suggestions import measure as measure_suggestions
@@ -53,7 +53,10 @@ def main() -> None:
     parser.add_argument("--output", type=Path, default=RESULT)
     options = parser.parse_args()
     os.environ |= CLOUD
-    result = {"machine": f"{platform.machine()}, {os.cpu_count()} cores", "command": "make bench-quality"}
+    result: dict[str, object] = {
+        "machine": f"{platform.machine()}, {os.cpu_count()} cores",
+        "command": "make bench-quality",
+    }
     for name, split in (("movielens-100k", per_user), ("movielens-100k, one moment for all", one_moment)):
         console.rule(name)
         result[name] = {"systems": ["video"], **measure(split)}
@@ -61,7 +64,7 @@ def main() -> None:
     console.rule("kuairand")
     clicks = measure_clicks()
     if clicks is None:
-        console.print(kuairand.MISSING)
+        console.print(MISSING)
     else:
         result["kuairand"] = clicks
         options.output.write_text(json.dumps(result, indent=1) + "\n")

@@ -48,6 +48,7 @@ from twinloop.serving.http import Request
 from twinloop.serving.loading import load_models
 from twinloop.serving.service import make_app
 from twinloop.systems.search.features import labelled_case
+from twinloop.text.lexical import LexicalIndex
 from twinloop.training import document_vectors, lexical_index, local
 from twinloop.training.corpus import corpus_of_rows
 from twinloop.training.document_vectors import Vectors, kept_vectors
@@ -165,11 +166,15 @@ def measure(data: Path = MSRD, *, load: Load = load_models) -> dict[str, Any] | 
     return rounded(result)
 
 
-def rounded(value: Any) -> Any:
-    """Return figures with four digits behind the point."""
-    if isinstance(value, dict):
-        return {name: rounded(of) for name, of in value.items()}
-    return round(value, 4) if isinstance(value, float) else value
+def rounded(figures: Mapping[str, Any]) -> dict[str, Any]:
+    """Return figures with four digits behind the point, those within too."""
+
+    def told(value: object) -> object:
+        if isinstance(value, dict):
+            return rounded(value)
+        return round(value, 4) if isinstance(value, float) else value
+
+    return {name: told(value) for name, value in figures.items()}
 
 
 def latency(made: Mapping[str, Mapping[str, bytes]], queries: Sequence[str]) -> dict[str, float]:
@@ -218,7 +223,7 @@ def larger(
     """Return the same of a hundred thousand documents, behind the same encoder and ranker."""
     began = time.perf_counter()
     corpus = corpus_of_rows(many(items), named_by(made["index"]))
-    before = lexical_index.LexicalIndex.unpacked(made["index"][lexical_index.LEXICAL_FILE])
+    before = LexicalIndex.unpacked(made["index"][lexical_index.LEXICAL_FILE])
     index = lexical_index.build_index(corpus, before.scoring)
     files = lexical_index.index_files(corpus, index)
     seconds = time.perf_counter() - began
@@ -274,7 +279,8 @@ def clicks_of(folder: Path, settings: SearchSettings) -> dict[str, dict[str, flo
     # Two documents' queries may be written alike; what is true of them is then the mean over their searches.
     places = truth.groupby(["query", "item_id", "position"]).agg(shown=("clicked", "size"), clicked=("clicked", "sum"))
     seen = [
-        Seen(*key, int(row.shown), int(row.clicked)) for key, row in zip(places.index, places.itertuples(), strict=True)
+        Seen(query, item, place, int(row.shown), int(row.clicked))
+        for (query, item, place), row in zip(places.index, places.itertuples(), strict=True)
     ]
     observed = estimate(seen)
     found = attraction(seen, observed)

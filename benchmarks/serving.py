@@ -41,6 +41,7 @@ from typing import Any
 
 import numpy as np
 import onnxruntime
+from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
 from twinloop import systems
@@ -54,7 +55,7 @@ from twinloop.errors import NotFoundError
 from twinloop.features.counting import marks_of
 from twinloop.features.outcomes import known_features
 from twinloop.features.schema import chosen, schema_hash
-from twinloop.features.stores import Entity, MemoryFeatureStore, MemoryOnlineStore
+from twinloop.features.stores import Attributes, Entity, MemoryFeatureStore, MemoryOnlineStore
 from twinloop.ports import MemoryObjectStore, ObjectStore
 from twinloop.registry.registry import Registry
 from twinloop.serving.lambdas import answer
@@ -88,11 +89,12 @@ DAY = 86_400_000
 NOW_MS = 1_767_225_600_000
 RNG = np.random.default_rng(7)
 HISTORY = tuple(HistoryEntry(f"i{place}", 1000 + place, 1.0) for place in range(0, 400, 2))
+ASKED = {"user_id": "u1", "limit": 20, "include": ["titles"]}
 EVENT = {
     "httpMethod": "POST",
     "path": "/v1/video/recommendations",
     "headers": {"Content-Type": "application/json"},
-    "body": json.dumps({"user_id": "u1", "limit": 20, "include": ["titles"]}),
+    "body": json.dumps(ASKED),
 }
 BARE = """
 import sys
@@ -219,10 +221,9 @@ def trees(count: int, depth: int, width: int) -> bytes:
         "target_ids": np.zeros(leaf.sum(), int),
         "target_weights": RNG.normal(scale=0.01, size=leaf.sum()),
     }
-    plain = {name: value if isinstance(value, list) else value.tolist() for name, value in attributes.items()}
-    forest = helper.make_node(
-        "TreeEnsembleRegressor", ["features"], ["column"], domain="ai.onnx.ml", n_targets=1, **plain
-    )
+    forest = helper.make_node("TreeEnsembleRegressor", ["features"], ["column"], domain="ai.onnx.ml", n_targets=1)
+    for name, value in attributes.items():
+        forest.attribute.append(helper.make_attribute(name, value if isinstance(value, list) else value.tolist()))
     inputs = [helper.make_tensor_value_info("features", TensorProto.FLOAT, ["K", width])]
     outputs = [helper.make_tensor_value_info("scores", TensorProto.FLOAT, ["K"])]
     squeeze = helper.make_node("Squeeze", ["column", "last"], ["scores"])
@@ -402,17 +403,14 @@ def recommendation() -> dict[str, Any]:
             HISTORY, (), limit, at_ms=10**12, asked=Asked(preset, f"seed {next(turn)}", {}, reasons)
         )
 
-    plain = predictor.retrieval, predictor.ranking
-    inputs = {
+    retrieval, ranked = predictor.retrieval, predictor.ranking
+    assert ranked is not None
+    inputs: dict[str, NDArray[Any]] = {
         "history": np.arange(200), "times": np.arange(200), "exclude": np.arange(200),
         "context": np.zeros(len(CONTEXT), np.float32),
     }  # fmt: skip
-    assert plain[1] is not None
     return {
-        "models_alone": _percentiles(
-            lambda: plain[1].run({"features": plain[0].run(inputs)["features"]}),  # type: ignore[union-attr]
-            500,
-        ),
+        "models_alone": _percentiles(lambda: ranked.run({"features": retrieval.run(inputs)["features"]}), 500),
         "list_of_20": _percentiles(rank(20), 500),
         "list_of_100_diverse": _percentiles(rank(100, preset="diverse"), 500),
         "list_of_20_with_reasons": _percentiles(rank(20, reasons=True), 200),
@@ -439,14 +437,14 @@ def engaged() -> dict[str, Any]:
     _fill(known)
     app = make_app(systems.load("video"), store, known, log, features=known)
     alone, tensors = load_models(files)["engagement"], iter(range(10**9))
-    given = {
+    given: dict[str, NDArray[Any]] = {
         "known": RNG.normal(size=(500, len(names))).astype(np.float32), "items": np.arange(500),
         "history": np.arange(200), "times": np.arange(200) + 1_700_000_000, "at": np.array([1_760_000_000]),
     }  # fmt: skip
 
     def request_at(later_ms: Callable[[], int]) -> Callable[[], Any]:
         def call() -> Any:
-            body = json.loads(EVENT["body"]) | {"time_ms": NOW_MS + later_ms()}  # type: ignore[call-overload]
+            body = ASKED | {"time_ms": NOW_MS + later_ms()}
             return answer(EVENT | {"body": json.dumps(body)}, lambda: app)
 
         return call
@@ -471,7 +469,7 @@ def _fill(store: MemoryFeatureStore) -> None:
     store.count("video", ("user", "u1"), _happened(600, len(COUNTING.marks)), COUNTING.layout("user"))
     for place in range(ITEMS):
         named = {"author_id": f"x{place % 300}", "tag": f"t{place % 18}"}
-        facts = {**named, "duration_s": 30.0, "published_ms": NOW_MS - DAY}
+        facts: Attributes = {**named, "duration_s": 30.0, "published_ms": NOW_MS - DAY}
         key: tuple[Entity, str] = ("item", f"i{place}")
         store.settle("video", key, Tally(), facts, COUNTING.layout("item"))
         store.count("video", key, _happened(400, 0), COUNTING.layout("item"))

@@ -29,7 +29,7 @@ FILES = 10
 
 
 class FolderStore:
-    """The part of an ObjectStore that a snapshot needs, on a folder."""
+    """ObjectStore on a folder, for one process that replaces nothing: every ETag is empty."""
 
     def __init__(self, root: Path) -> None:
         self.root = root
@@ -38,15 +38,23 @@ class FolderStore:
         return StoredObject(key, (self.root / key).read_bytes(), "")
 
     def write(self, key: str, body: bytes, *, content_type: str = "") -> str:
+        del content_type
         (self.root / key).parent.mkdir(parents=True, exist_ok=True)
         (self.root / key).write_bytes(body)
-        return content_type
+        return ""
 
     write_new = write
+
+    def replace(self, key: str, body: bytes, *, etag: str, content_type: str = "") -> str:
+        del etag
+        return self.write(key, body, content_type=content_type)
 
     def keys(self, prefix: str) -> Iterator[str]:
         found = (str(path.relative_to(self.root)) for path in self.root.rglob("*") if path.is_file())
         return iter(sorted(key for key in found if key.startswith(prefix)))
+
+    def delete(self, key: str) -> None:
+        (self.root / key).unlink(missing_ok=True)
 
 
 def fill(root: Path, events: int) -> None:

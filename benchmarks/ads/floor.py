@@ -46,6 +46,18 @@ class Shown(NamedTuple):
     clicked: Floats
     truth: Floats
 
+    def part(self, rows: slice) -> Shown:
+        """Return some of them."""
+        return Shown(
+            self.user[rows],
+            self.item[rows],
+            self.known[rows],
+            self.angle[rows],
+            self.seen[rows],
+            self.clicked[rows],
+            self.truth[rows],
+        )
+
 
 def main() -> None:
     """Print the floor of a world."""
@@ -73,7 +85,7 @@ def floor(application: AdsApplication) -> dict[str, float]:
     """Return the normalised entropy of the truth and of the estimator, and what they differ by."""
     shown = showings(application)
     begin = round(len(shown.user) * (1 - TEST))
-    train, test = (Shown(*(column[part] for column in shown)) for part in (slice(begin), slice(begin, None)))
+    train, test = shown.part(slice(begin)), shown.part(slice(begin, None))
     said = estimated(application, train, test)
     truth, reached = (normalised_entropy(test.clicked, p) for p in (test.truth, said))
     # How much more is expected by the truth: what was drawn of it adds but noise.

@@ -30,8 +30,8 @@ from twinloop.serving.loading import load_models
 def on_kuairand_gate(work: Path, rungs: tuple[str, ...], simulated: int) -> dict[str, Any]:
     """The gate's verdict on the last two days, where nothing serves yet; the report is left in the folder."""
     del simulated
-    if not clicks.kuairand.FOLDER.exists():
-        return {"missing": clicks.kuairand.MISSING}
+    if not clicks.KUAIRAND.exists():
+        return {"missing": clicks.MISSING}
     raw = videos_as_ads(work)
     date = raw.sql("SELECT date FROM events WHERE type = 'impression'").df().date
     chosen_on = date[date < FIRST_TEST_DAY].max()

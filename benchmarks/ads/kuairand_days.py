@@ -43,8 +43,8 @@ class Days(NamedTuple):
 def on_kuairand(work: Path, rungs: tuple[str, ...], simulated: int) -> dict[str, Any]:
     """Clicks of the last two days, every rung against the rows beside it."""
     del simulated
-    if not clicks.kuairand.FOLDER.exists():
-        return {"missing": clicks.kuairand.MISSING}
+    if not clicks.KUAIRAND.exists():
+        return {"missing": clicks.MISSING}
     days = on_days(work, rungs, FIRST_TEST_DAY)
     train, test, said = days.train, days.test, days.said
     clicked = test.rows.clicked.astype(np.float64)

@@ -2,6 +2,7 @@
 
 import os
 import sys
+from functools import partial
 
 from pydantic import Field
 
@@ -32,18 +33,18 @@ def train(config: Config, job: Job) -> None:
     job.say(describe((early, choosing, held_out)))
     fields = ("eta", "max_depth", "min_child_weight", "subsample", "colsample_bytree", "seed")
     told = {name: getattr(config, name) for name in fields} | {"nthread": os.cpu_count() or 1}
-    settings = {"patience": config.patience, "weight": config.prior_weight}
+    grow = partial(
+        fit_trees, buckets=clicks.buckets, parameters=told, patience=config.patience, weight=config.prior_weight
+    )
     thin = (config.negatives, config.seed)
     rounds = config.rounds
     if len(choosing):
         # What is held out is thinned as well: its log loss is compared with that of the same kind of rows.
-        _, rounds = fit_trees(
-            early.thinned(*thin), clicks.buckets, told, rounds=rounds, held_out=choosing.thinned(*thin), **settings
-        )
+        _, rounds = grow(early.thinned(*thin), rounds=rounds, held_out=choosing.thinned(*thin))
         job.say(f"{rounds} trees were best")
 
     def fitted(rows: Rows) -> Shifted:
-        model, _ = fit_trees(rows.thinned(*thin), clicks.buckets, told, rounds=rounds, **settings)
+        model, _ = grow(rows.thinned(*thin), rounds=rounds)
         return Shifted(model, sampling_offset(config.negatives))
 
     learnt = Rows.join(early, choosing)

@@ -39,9 +39,21 @@ class Config(ClickConfig):
 
     def shape(self) -> Shape:
         """Return the settings of the network."""
-        named = ("dim", "crosses", "hidden", "dropout", "least", "hide")
-        named += ("learning_rate", "weight_decay", "ridge", "ridge_plain", "batch", "patience")
-        return Shape(rows=self.epoch_rows, **{name: getattr(self, name) for name in named})
+        return Shape(
+            dim=self.dim,
+            crosses=self.crosses,
+            hidden=self.hidden,
+            dropout=self.dropout,
+            least=self.least,
+            hide=self.hide,
+            learning_rate=self.learning_rate,
+            weight_decay=self.weight_decay,
+            ridge=self.ridge,
+            ridge_plain=self.ridge_plain,
+            batch=self.batch,
+            rows=self.epoch_rows,
+            patience=self.patience,
+        )
 
     def others(self, shape: Shape) -> Iterator[Callable[[Shape], Shape]]:
         """Yield what is tried beside the shape, one after the other, each on top of what helped before."""

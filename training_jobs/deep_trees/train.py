@@ -1,8 +1,11 @@
 """The tree ranker of xgboost_trees, which also hears a causal transformer and two towers about its candidates."""
 
 import sys
+from collections.abc import Iterator
+from typing import Any
 
 import torch
+from numpy.typing import NDArray
 from onnxruntime import InferenceSession
 from pydantic import Field
 
@@ -30,9 +33,15 @@ class Config(ranker.TreesConfig):
 
     def deep(self, longest: int) -> Settings:
         """Return how the deep models are fitted."""
-        own = ("sequence_epochs", "sequence_members", "tower_epochs", "tower_members")
-        shapes = {"sequence": sequence.Shape(), "towers": two_tower.Shape()}
-        return Settings(**shapes, longest=longest, **{name: getattr(self, name) for name in own})
+        return Settings(
+            sequence.Shape(),
+            two_tower.Shape(),
+            sequence_epochs=self.sequence_epochs,
+            tower_epochs=self.tower_epochs,
+            sequence_members=self.sequence_members,
+            tower_members=self.tower_members,
+            longest=longest,
+        )
 
 
 def train(config: Config, job: Job) -> None:
@@ -61,7 +70,7 @@ def train(config: Config, job: Job) -> None:
     found, scored = session(retrieval), session(ranking)
     asked = [(question, retrieve(found, question)) for question in proof_questions(snapshot)]
 
-    def pairs():  # (exported, fitted) columns, question by question
+    def pairs() -> Iterator[tuple[NDArray[Any], NDArray[Any]]]:  # (exported, fitted) columns, question by question
         for question, answer in asked:
             linear, plain = linear_part(names, answer)
             yield from compare(sources, linear, question, context, plain)

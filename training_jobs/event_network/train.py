@@ -26,8 +26,13 @@ class Config(JobConfig):
 
     def shape(self) -> Shape:
         """Return the settings of the network."""
-        named = ("dropout", "learning_rate", "weight_decay", "batch")
-        return Shape(hidden=(self.hidden, -(-self.hidden // 2)), **{name: getattr(self, name) for name in named})
+        return Shape(
+            hidden=(self.hidden, -(-self.hidden // 2)),
+            dropout=self.dropout,
+            learning_rate=self.learning_rate,
+            weight_decay=self.weight_decay,
+            batch=self.batch,
+        )
 
 
 def train(config: Config, job: Job) -> None:

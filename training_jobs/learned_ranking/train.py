@@ -33,13 +33,14 @@ def train(config: RankingConfig, job: Job) -> None:
     asked = sampled(data.train, config.queries, config.seed)
     useful = learn_terms(matcher, asked)
     matcher = replace(matcher, useful=useful.weights())
-    found = {"fusion": fusion, "vectors": vectors}
-    rows = candidate_rows(matcher, asked, encoded=encode_queries(encoder, asked), useful=useful, **found)
+    encoded = encode_queries(encoder, asked)
+    rows = candidate_rows(matcher, asked, fusion=fusion, vectors=vectors, encoded=encoded, useful=useful)
     job.say(f"{len(rows.grades)} candidates of {len(rows.sizes)} queries")
     booster = fit_ranking(config, rows)
 
     held_out = list(data.validation) or asked[:50]
-    checked = candidate_rows(matcher, held_out, encoded=encode_queries(encoder, held_out), **found)
+    encoded = encode_queries(encoder, held_out)
+    checked = candidate_rows(matcher, held_out, fusion=fusion, vectors=vectors, encoded=encoded)
     metrics = {"ndcg@10": mean_ndcg(checked, predict(booster, checked.features)), "queries": float(len(asked))}
     job.say(f"NDCG@10 {metrics['ndcg@10']:.4f} of {len(held_out)} queries held out")
     names = matcher.feature_names()

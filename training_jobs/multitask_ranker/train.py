@@ -42,9 +42,18 @@ class Config(TreesConfig):
 
     def shape(self) -> Shape:
         """Return the settings of the network."""
-        named = ("experts", "hidden", "dropout", "learning_rate", "weight_decay", "watch_weight", "batch")
         taste = TasteShape(dim=self.dim, length=self.length, own=self.own_items)
-        return Shape(taste, rows=self.epoch_rows, **{name: getattr(self, name) for name in named})
+        return Shape(
+            taste,
+            experts=self.experts,
+            hidden=self.hidden,
+            dropout=self.dropout,
+            learning_rate=self.learning_rate,
+            weight_decay=self.weight_decay,
+            watch_weight=self.watch_weight,
+            batch=self.batch,
+            rows=self.epoch_rows,
+        )
 
 
 def train(config: Config, job: Job) -> None:
@@ -79,8 +88,8 @@ def train(config: Config, job: Job) -> None:
         job.say(f"{len(snapshot.items)} items are too many for the sources of trees; two towers retrieve")
         write_towers(config, job, snapshot, two_tower.Shape(), members=1, epochs=config.tower_epochs, check_every=5)
     names = [feature.name for feature in shown.features]
-    told = {"known_names": names, "situation": shown.situation}
-    write_component(job, snapshot, config, Component(ENGAGEMENT, "torch", exported, parity, metrics, **told))
+    engagement = Component(ENGAGEMENT, "torch", exported, parity, metrics, known_names=names, situation=shown.situation)
+    write_component(job, snapshot, config, engagement)
 
 
 if __name__ == "__main__":

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -13,6 +12,7 @@ from twinloop.aws.firehose import FirehoseStream
 from twinloop.aws.objects import S3ObjectStore
 from twinloop.contracts.system import System
 from twinloop.errors import BadInputError
+from twinloop.ports import Log
 from twinloop.serving.app import App
 from twinloop.serving.service import make_app
 
@@ -68,7 +68,7 @@ def _share(environ: Mapping[str, str], name: str, default: float) -> float:
     return share
 
 
-def serving_app(settings: ServeSettings, load: Callable[[str], System], logger: logging.Logger) -> App:
+def serving_app(settings: ServeSettings, load: Callable[[str], System], logger: Log) -> App:
     """Return the app. Its clients give up soon: a request has fallbacks, and no time."""
     table, stream = settings.table, settings.prediction_stream
     store = DynamoFeatureStore(table, quick_client("dynamodb"), attempts=_READ_ATTEMPTS) if table else None

@@ -18,16 +18,9 @@ from twinloop.contracts.tally import Happening, key_of
 from twinloop.errors import BadInputError, NotFoundError, TwinloopError
 from twinloop.features.counting import count
 from twinloop.features.stores import FeatureStore, OnlineStore
+from twinloop.ports import Log
 
 _LOGGER = logging.getLogger(__name__)
-
-
-class Log(Protocol):
-    """The part of a logger that is used here; powertools' has it too."""
-
-    def error(self, msg: object, *, extra: Mapping[str, object] | None = None) -> None:
-        """Log an error with named facts."""
-        ...
 
 
 class EventStream(Protocol):

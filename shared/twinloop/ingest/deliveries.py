@@ -16,7 +16,7 @@ from twinloop.ingest.names import parse_raw_key
 from twinloop.ingest.process import ingest, refuse
 from twinloop.ingest.receipts import Receipt
 from twinloop.ingest.source import RawObject
-from twinloop.ports import ObjectStore
+from twinloop.ports import Log, ObjectStore
 
 
 class Catalog(Protocol):
@@ -24,18 +24,6 @@ class Catalog(Protocol):
 
     def register(self, system: str, table: Table, dates: set[str]) -> None:
         """Make a table and its dates known; no harm where they are. Raises UnavailableError."""
-        ...
-
-
-class Log(Protocol):
-    """Where the function tells what it did."""
-
-    def info(self, msg: object, **facts: object) -> None:
-        """Say what happened."""
-        ...
-
-    def error(self, msg: object, **facts: object) -> None:
-        """Say what went wrong."""
         ...
 
 
@@ -87,7 +75,7 @@ class Deliveries:
                 for key in object_keys(body):
                     self._take(key)
             except (UnavailableError, BadInputError) as error:
-                self.log.error("delivery failed", message_id=message_id, reason=str(error))
+                self.log.error("delivery failed", extra={"message_id": message_id, "reason": str(error)})
                 failed.append(message_id)
         return failed
 
@@ -99,17 +87,17 @@ class Deliveries:
             system = self.load_system(named.system)
         except (BadInputError, NotFoundError) as error:
             refuse(key, str(error), self.objects)
-            self.log.error("refused", key=key, reason=str(error))
+            self.log.error("refused", extra={"key": key, "reason": str(error)})
             return
         try:
             made = ingest(self.open_raw(key), system, self.objects, self.limits)
         except NotFoundError:
-            self.log.info("gone", key=key)  # deleted before its turn
+            self.log.info("gone", extra={"key": key})  # deleted before its turn
             return
         if made.rows:
             table = table_of(made.table, system.tables[made.table])
             self.catalog.register(named.system, table, set(made.rows))
-        self.log.info("ingested", **summary(made))
+        self.log.info("ingested", extra=summary(made))
 
 
 def summary(made: Receipt) -> dict[str, object]:

@@ -1,5 +1,6 @@
-"""What the rails need from the outside world, in the domain's words, with an in-memory implementation of each."""
+"""What the rails need from the outside world, in the domain's words, with an in-memory implementation of the store."""
 
+from twinloop.ports.log import Log
 from twinloop.ports.objects import MemoryObjectStore, ObjectStore, StoredObject
 
-__all__ = ["MemoryObjectStore", "ObjectStore", "StoredObject"]
+__all__ = ["Log", "MemoryObjectStore", "ObjectStore", "StoredObject"]

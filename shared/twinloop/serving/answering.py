@@ -12,6 +12,7 @@ from typing import Any
 from twinloop.contracts.api import Arm, PredictionAnswer
 from twinloop.contracts.endpoint import Endpoint, Found, Origin, Question
 from twinloop.errors import UnavailableError
+from twinloop.ports import Log
 from twinloop.serving.prediction_log import PredictionLog, record
 from twinloop.serving.presets import Chosen, choose
 from twinloop.serving.reading import Read, Reader
@@ -68,7 +69,7 @@ class Answering:
         explore: bool = True,
         new_id: Callable[[], str],
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
-        logger: logging.Logger = _LOGGER,
+        logger: Log = _LOGGER,
     ) -> None:
         self._system = system
         self._endpoint = endpoint

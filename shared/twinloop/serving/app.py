@@ -11,6 +11,7 @@ from pydantic import ValidationError
 from twinloop.contracts.api import PredictionAnswer, PredictionRequest
 from twinloop.contracts.endpoint import Endpoint
 from twinloop.errors import NotFoundError, TwinloopError
+from twinloop.ports import Log
 from twinloop.serving.http import Request, Response, json_body
 from twinloop.serving.problems import InvalidRequestError, MethodNotAllowedError, faults_of, problem_of
 
@@ -37,7 +38,7 @@ class App:
         return methods[request.method](request)
 
 
-def guarded(call: Callable[[], Response], *, logger: logging.Logger = _LOGGER) -> Response:
+def guarded(call: Callable[[], Response], *, logger: Log = _LOGGER) -> Response:
     """Return the call's answer, or the problem that its error is; never raises.
 
     What nobody foresaw goes to the logger with its traceback, and to the caller without.

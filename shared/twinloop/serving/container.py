@@ -12,6 +12,7 @@ from collections.abc import Awaitable, Callable, MutableMapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
+from twinloop.ports import Log
 from twinloop.serving.app import Call, guarded
 from twinloop.serving.http import MAX_BODY_BYTES, Request, Response
 
@@ -39,7 +40,7 @@ class Container:
         *,
         healthy: Callable[[], bool],
         threads: int = 8,
-        logger: logging.Logger = _LOGGER,
+        logger: Log = _LOGGER,
     ) -> None:
         self._app = app
         self._invocations = invocations

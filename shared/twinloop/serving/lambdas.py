@@ -9,6 +9,7 @@ from functools import cache
 from typing import Any
 
 from twinloop.errors import TwinloopError
+from twinloop.ports import Log
 from twinloop.serving.app import Call, guarded
 from twinloop.serving.http import from_lambda, to_lambda
 
@@ -16,7 +17,7 @@ _LOGGER = logging.getLogger(__name__)
 
 
 def answer(
-    event: Mapping[str, Any], app: Callable[[], Call], *, logger: logging.Logger = _LOGGER
+    event: Mapping[str, Any], app: Callable[[], Call], *, logger: Log = _LOGGER
 ) -> tuple[dict[str, Any], Mapping[str, int]]:
     """Answer one proxy event; returns the answer for API Gateway and what is to be counted.
 

@@ -10,7 +10,7 @@ from pydantic import ValidationError
 
 from twinloop.contracts.live import LiveCalibration, live_key
 from twinloop.errors import IntegrityError, NotFoundError, TwinloopError
-from twinloop.ports import ObjectStore, StoredObject
+from twinloop.ports import Log, ObjectStore, StoredObject
 
 _LOGGER = logging.getLogger(__name__)
 _MOST_BYTES = 1_000_000
@@ -36,7 +36,7 @@ class LiveReader:
         label: str,
         *,
         now: Callable[[], datetime],
-        logger: logging.Logger = _LOGGER,
+        logger: Log = _LOGGER,
     ) -> None:
         self._objects = objects
         self._system = system

@@ -14,6 +14,7 @@ from datetime import UTC, datetime
 from typing import Any, Protocol
 
 from twinloop.contracts.api import PredictionAnswer, PredictionRequest
+from twinloop.ports import Log
 from twinloop.serving.breaker import Breaker
 from twinloop.serving.presets import Chosen
 
@@ -81,7 +82,7 @@ class PredictionLog:
         stream: LineStream | None,
         system: str,
         *,
-        logger: logging.Logger = _LOGGER,
+        logger: Log = _LOGGER,
         breaker: Breaker | None = None,
         sleep: Callable[[float], None] = time.sleep,
         clock: Callable[[], float] = time.monotonic,

@@ -11,6 +11,7 @@ from twinloop.contracts.features import Counting
 from twinloop.contracts.history import History
 from twinloop.contracts.system import Knowledge
 from twinloop.errors import BadInputError, TwinloopError, UnavailableError
+from twinloop.ports import Log
 from twinloop.serving.breaker import Breaker
 
 _LOGGER = logging.getLogger(__name__)
@@ -67,7 +68,7 @@ class Reader:
         counting: Counting | None = None,
         *,
         now_ms: Callable[[], int] = lambda: time.time_ns() // 1_000_000,
-        logger: logging.Logger = _LOGGER,
+        logger: Log = _LOGGER,
     ) -> None:
         self._system = system
         self._histories = histories

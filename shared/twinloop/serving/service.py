@@ -9,7 +9,7 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 
 from twinloop.contracts.system import System
-from twinloop.ports import ObjectStore
+from twinloop.ports import Log, ObjectStore
 from twinloop.registry.registry import Registry
 from twinloop.serving.answering import Answering, milliseconds
 from twinloop.serving.app import OPENAPI_PATH, App, predictions
@@ -36,7 +36,7 @@ def make_app(
     look_every_s: float = 10.0,
     new_id: Callable[[], str] = lambda: uuid.uuid4().hex,
     now: Callable[[], datetime] = lambda: datetime.now(UTC),
-    logger: logging.Logger = _LOGGER,
+    logger: Log = _LOGGER,
 ) -> App:
     """Return the app that answers for a system.
 

@@ -17,6 +17,7 @@ from typing import Any, Protocol
 
 from twinloop.contracts.live import LiveCalibration
 from twinloop.errors import TwinloopError, UnavailableError
+from twinloop.ports import Log
 from twinloop.serving.releases import LoadedRelease
 
 _LOGGER = logging.getLogger(__name__)
@@ -86,7 +87,7 @@ class Slots:
         patience_s: float = 1.0,
         clock: Callable[[], float] = time.monotonic,
         live: Callable[[], LiveCalibration | None] | None = None,
-        logger: logging.Logger = _LOGGER,
+        logger: Log = _LOGGER,
     ) -> None:
         self._registry = registry
         self._loader = loader

@@ -162,8 +162,8 @@ class Recorder:
     def __init__(self):
         self.lines, self.dates = [], []
 
-    def info(self, msg, **facts):
-        self.lines.append((msg, facts))
+    def info(self, msg, *, extra):
+        self.lines.append((msg, extra))
 
     error = info
 
