@@ -4,9 +4,14 @@ from collections.abc import Callable, Iterator
 
 import pytest
 from capabilities import missing
+from hypothesis import HealthCheck, settings
 
 from twinloop import systems
 from twinloop.contracts.system import System
+
+# How long an example takes says how busy the machine is, and nothing about the code.
+settings.register_profile("any machine", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("any machine")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
