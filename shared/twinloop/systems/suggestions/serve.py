@@ -86,6 +86,15 @@ class Asking(NamedTuple):
     at_ms: int
     preset: Preset
 
+    @property
+    def friends(self) -> tuple[str, ...]:
+        """Those whose plans may have a part in the answer, whose scores and order show what the model is told.
+
+        Nobody where it would show who it is, or when they said so: who knows few people, or chooses the moment.
+        """
+        few = len(self.person.friends) < explain.LEAST_FRIENDS
+        return () if few or self.request.time_ms is not None else self.person.friends
+
 
 class SuggestionsPredictor:
     """One release of suggestions.
@@ -244,7 +253,7 @@ class SuggestionsPredictor:
         values = asked.tensor((*STATE, *PERSONAL), ids, at_ms).astype(np.float64)
         knows = known.items is not None and not asked.degraded
         stored = dict(zip((*STATE, *PERSONAL), values.T, strict=True))
-        friends = asked.others_doing(person.friends, ids, at_ms, of="rsvps", against="withdrawals")
+        friends = asked.others_doing(asking.friends, ids, at_ms, of="rsvps", against="withdrawals")
         known.degraded |= asked.degraded
         records = np.array([self._record(events.organizer[row]) for row in rows.tolist()], np.float64)
         records = records.reshape(-1, len(catalogue.RECORD))
@@ -300,8 +309,6 @@ class SuggestionsPredictor:
         for rank, place in enumerate(places.tolist()):
             row = int(chosen[place])
             one = {name: float(values[rank]) for name, values in shown.items()}
-            if asking.request.time_ms is not None:  # moments chosen one by one would tell when somebody said yes
-                one["friends_going"] = 0.0
             starts, topics = int(one["starts_ms"]), events.topics[row]
             told.append(
                 Suggested(
