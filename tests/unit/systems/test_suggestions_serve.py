@@ -19,7 +19,7 @@ from twinloop.serving.loading import load_assets, load_models
 from twinloop.systems.suggestions.columns import FACTS, FEATURES
 from twinloop.systems.suggestions.endpoint import RECOMMENDATIONS
 from twinloop.systems.suggestions.features import COUNTING
-from twinloop.systems.suggestions.serve import SuggestionsPredictor, judge
+from twinloop.systems.suggestions.serve import CANDIDATES, SuggestionsPredictor, judge
 from twinloop.training.grouped import ranking_graph
 
 
@@ -305,6 +305,30 @@ def test_scores_and_order_tell_of_friends_no_more_than_reasons_do(friends, chose
     assert {one.item_id: one.score for one in found.events} == {"far": score, "near": 0.0}
     # Only they said something, so without them the store says the same.
     assert [one.item_id for one in found.events] == (["far", "near"] if score else ["near", "far"])
+
+
+class Looked(tuple):
+    """A column that counts how often one of its rows is looked at."""
+
+    times = 0
+
+    def __getitem__(self, place):
+        Looked.times += 1
+        return super().__getitem__(place)
+
+
+def test_of_a_large_catalogue_only_candidates_are_looked_at_one_by_one():
+    rows = [
+        event(f"e{n}", in_h=1 + n / 100, topics=["jazz", "hiking"][: n % 3], organizer_id=f"o{n}") for n in range(3000)
+    ]
+    release = predictor(rows)
+    expected = release.answer(question(World(rows[:5]).knowledge(), topics=["jazz"], include=["reasons"]))
+    whole = release.catalogue
+    release.__dict__["catalogue"] = replace(whole, ids=Looked(whole.ids), topics=Looked(whole.topics))
+    history = [HistoryEntry(f"e{n}", NOW_MS - HOUR_MS, 1.0) for n in range(2900, 3000)]
+    asked = question(World(rows[:5]).knowledge(), topics=["jazz"], include=["reasons"], history=history)
+    assert release.answer(asked) == expected
+    assert 0 < Looked.times <= 2 * CANDIDATES + 3 * len(expected.events)
 
 
 def test_why_is_what_is_true_of_the_event():

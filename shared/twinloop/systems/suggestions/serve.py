@@ -178,15 +178,14 @@ class SuggestionsPredictor:
         rows = np.arange(len(events))[events.upcoming(question.at_ms, question.at_ms + days * DAY_MS)]
         rows = rows[~(events.numbers["published_ms"][rows] > question.at_ms)]  # what nobody dated is out
         if request.items is not None:
-            rows = rows[np.isin(rows, [events.place[item] for item in request.items if item in events.place])]
+            rows = rows[events.among(request.items)[rows]]
         km = geo.kilometres(events.points[rows], here)
         radius = preset.radius_km if request.radius_km is None else request.radius_km
-        gone = {entry.item_id for entry in question.history} | set(request.exclude)
-        wanted = ~(km > radius)  # what has no place, or whom nobody places, is not too far
-        wanted[[place for place, row in enumerate(rows.tolist()) if events.ids[row] in gone]] = False
+        gone = events.among([*(entry.item_id for entry in question.history), *request.exclude])
+        wanted = ~(km > radius) & ~gone[rows]  # what has no place, or whom nobody places, is not too far
         rows, km = rows[wanted], km[wanted]
-        liked = np.array([shared(events.topics[row], person.topics) for row in rows.tolist()], np.float64)
-        first = np.argsort(-(liked + policy.distance_popularity(np.zeros(len(km)), km, 1.0)), kind="stable")
+        liked = events.shared(person.topics)[rows]
+        first = policy.best(liked + policy.distance_popularity(np.zeros(len(km)), km, 1.0), CANDIDATES * _ROUNDS)
         asking = Asking(request, person, known, question.at_ms, preset)
         chosen, facts, left_out = self._open(rows[first], asking)
         scores = self.scores(facts) if model else self._baseline(facts)
@@ -221,7 +220,7 @@ class SuggestionsPredictor:
         """
         kept: list[tuple[Ints, dict[str, Floats]]] = [(rows[:0], facts_of(()))]
         full = off = past = found = 0
-        for begin in range(0, min(len(rows), CANDIDATES * _ROUNDS), CANDIDATES):
+        for begin in range(0, len(rows), CANDIDATES):
             part = rows[begin : begin + CANDIDATES]
             facts, off_now, knows = self._facts(part, asking)
             columns = matrix(facts)
