@@ -22,7 +22,8 @@ from twinloop.serving.loading import load_assets, load_models
 from twinloop.serving.service import make_app
 from twinloop.systems.search.features import labelled_case
 from twinloop.systems.search.serve import SearchPredictor
-from twinloop.training import index_rebuild
+from twinloop.text import lexical
+from twinloop.training import corpus, index_rebuild
 
 ROOT = Path(__file__).parents[2]
 RUNGS = {
@@ -295,6 +296,20 @@ def test_a_rebuilt_index_is_the_one_that_a_build_from_nothing_makes(made):
     grown = index_rebuild.rebuild(index_rebuild.rebuild(made["hybrid"], rows[:200]).components, rows).components
     for component, file in (("index", "lexical.bin"), ("index", "documents.bin"), ("vectors", "model.onnx")):
         assert grown[component][file] == made["hybrid"][component][file]
+
+
+def test_an_index_of_an_older_analysis_is_built_anew_with_its_settings(made, monkeypatch):
+    rows = items(WORLD)
+    with monkeypatch.context() as before:
+        before.setattr(lexical, "ANALYSIS", 1)
+        before.setattr(corpus, "ANALYSIS", 1)
+        old = index_rebuild.rebuild(made["hybrid"], rows).components
+    with pytest.raises(IntegrityError, match="twinloop refresh search"):
+        SearchPredictor(load_models(old))
+    again = index_rebuild.rebuild(old, rows)
+    assert (again.changed, again.fresh) == (True, 0)
+    for component, file in (("index", "lexical.bin"), ("index", "documents.bin"), ("vectors", "model.onnx")):
+        assert again.components[component][file] == made["hybrid"][component][file]
 
 
 def test_an_accident_and_a_race_leave_the_old_index(served):

@@ -11,14 +11,20 @@ from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
-from twinloop.commands.screen import console, plainly
-from twinloop.commands.target import deployment
+from twinloop.aws import functions
+from twinloop.commands.screen import console, errors, plainly
+from twinloop.commands.target import Deployment, deployment
+from twinloop.errors import NotFoundError, TwinloopError
 from twinloop.registry.aliases import Move
 from twinloop.registry.overview import Measured, release_rows
 from twinloop.registry.registry import Registry
 
 System = Annotated[str, typer.Argument(help="video, ...")]
 Why = Annotated[str, typer.Option("--why", help="Goes into the registry's history.")]
+ItemsOfNow = Annotated[
+    bool,
+    typer.Option("--refresh/--no-refresh", help="Whether it serves the items of now, or those that it was built of."),
+]
 
 
 @plainly
@@ -28,15 +34,21 @@ def models(system: System) -> None:
 
 
 @plainly
-def promote(system: System, version: str, why: Why = "promoted by hand") -> None:
+def promote(system: System, version: str, why: Why = "promoted by hand", *, refresh: ItemsOfNow = True) -> None:
     """Make a release the champion. Running functions take it up within 30 seconds."""
-    _tell(deployment().registry(system).promote(version, why=why, by=getpass.getuser()))
+    place = deployment()
+    _tell(place.registry(system).promote(version, why=why, by=getpass.getuser()))
+    if refresh:
+        _ask_for_refresh(place, system)
 
 
 @plainly
-def rollback(system: System, why: Why = "rolled back by hand") -> None:
+def rollback(system: System, why: Why = "rolled back by hand", *, refresh: ItemsOfNow = True) -> None:
     """Give the champion's place back to the release before it, without a deployment."""
-    _tell(deployment().registry(system).rollback(why=why, by=getpass.getuser()))
+    place = deployment()
+    _tell(place.registry(system).rollback(why=why, by=getpass.getuser()))
+    if refresh:
+        _ask_for_refresh(place, system)
 
 
 def models_table(registry: Registry) -> Group:
@@ -68,3 +80,26 @@ def _short(measured: Measured) -> str:
 def _tell(move: Move) -> None:
     moved = f"{move.alias}: {move.came_from or 'nothing'} -> "
     console.print(Text.assemble(moved, (str(move.version), "bold"), f" ({move.why})"), soft_wrap=True)
+
+
+def _ask_for_refresh(place: Deployment, system: str) -> None:
+    """Let the release that was put in place serve the items of now: in its own are some that were deleted since.
+
+    The move stands whatever comes of this, so what fails is told and not raised.
+    """
+    from twinloop.systems import load  # noqa: PLC0415 - most commands need no system
+
+    try:
+        if load(system).refresh is None:
+            return
+        console.print("until it is refreshed it serves the items of then; the function `refresh` is asked ...")
+        if "RefreshFunction" not in place.outputs:
+            raise NotFoundError(f"the stack {place.name} has no function `refresh`; deploy it again")
+        answer = functions.invoke(place.outputs["RefreshFunction"], {"system": system})
+        console.print(str(answer.get("said", "refreshed")), soft_wrap=True)
+    except TwinloopError as error:
+        errors.print(
+            f"the items of {system} are still those of then, deleted ones among them: {error}; when that is mended: "
+            f"twinloop refresh {system}",
+            soft_wrap=True,
+        )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable, Mapping, Sequence
+from datetime import UTC, datetime
 from typing import Any, Protocol
 
 from pydantic import ValidationError
@@ -31,10 +32,17 @@ class EventQueue(Protocol):
         ...
 
 
-def collect(request: Request, load: Callable[[str], System], queue: EventQueue) -> Response:
+def _now() -> datetime:
+    return datetime.now(UTC)
+
+
+def collect(
+    request: Request, load: Callable[[str], System], queue: EventQueue, *, clock: Callable[[], datetime] = _now
+) -> Response:
     """Answer POST /v1/{system}/events.
 
-    202 where at least one event was accepted, with every rejected one and why.
+    202 where at least one event was accepted, with every rejected one and why. An event that is dated ahead of the
+    clock is queued as of now: nothing that happened is to wait for its moment, and store and lake are told the same.
 
     Raises:
         NotFoundError: There is no such path or system.
@@ -47,7 +55,7 @@ def collect(request: Request, load: Callable[[str], System], queue: EventQueue) 
     if request.method != "POST":
         raise MethodNotAllowedError(request.method, "POST")
     system = load(match[1])
-    answer = _accept(_events(json_body(request)), system, queue)
+    answer = _accept(_events(json_body(request)), system, queue, clock())
     counts = {"Accepted": answer.accepted, "Rejected": len(answer.rejected)}
     return Response(202, answer.model_dump_json().encode(), counts=counts)
 
@@ -62,17 +70,17 @@ def _events(body: bytes) -> tuple[dict[str, Any], ...]:
         raise BadInputError(f"not JSON: {error}") from error
 
 
-def _accept(events: Sequence[Mapping[str, Any]], system: System, queue: EventQueue) -> EventsAnswer:
+def _accept(events: Sequence[Mapping[str, Any]], system: System, queue: EventQueue, arrival: datetime) -> EventsAnswer:
     contract = system.tables["events"]
     rejected: list[RejectedEvent] = []
     bodies: dict[str, str] = {}  # by event id: who sends an event twice sends it once
     places: dict[str, list[int]] = {}
     for index, event in enumerate(events):
         event_id = str(event.get("event_id", ""))
-        body = json.dumps({"system": system.spec.name, "event": event}, separators=(",", ":"))
-        faults = _faults(event, body, contract)
-        if faults:
-            rejected.append(_rejected(index, event, faults, retry=False))
+        try:
+            body = _body(event, system.spec.name, contract, arrival)
+        except InvalidRequestError as error:
+            rejected.append(_rejected(index, event, error.faults, retry=False))
             continue
         bodies.setdefault(event_id, body)
         places.setdefault(event_id, []).append(index)
@@ -88,15 +96,26 @@ def _accept(events: Sequence[Mapping[str, Any]], system: System, queue: EventQue
     return EventsAnswer(accepted=accepted, rejected=tuple(sorted(rejected, key=lambda entry: entry.index)))
 
 
-def _faults(event: Mapping[str, Any], body: str, contract: type[Contract]) -> tuple[FieldFault, ...]:
-    """Check what the contract names; other fields are kept with the event and are nobody's business here."""
+def _body(event: Mapping[str, Any], system: str, contract: type[Contract], arrival: datetime) -> str:
+    """Return what is queued of an event; raises InvalidRequestError.
+
+    Only what the contract names is checked; other fields are kept with the event and are nobody's business here.
+    """
+    body = _queued(event, system)
     if len(body) > MAX_EVENT_BYTES:
-        return (FieldFault(field="", reason=f"larger than {MAX_EVENT_BYTES} bytes"),)
+        raise InvalidRequestError((FieldFault(field="", reason=f"larger than {MAX_EVENT_BYTES} bytes"),))
     try:
-        contract.model_validate({name: value for name, value in event.items() if name in contract.model_fields})
+        row = contract.model_validate({name: value for name, value in event.items() if name in contract.model_fields})
     except ValidationError as error:
-        return faults_of(error)
-    return ()
+        raise InvalidRequestError(faults_of(error)) from error
+    time = getattr(row, "time", None)
+    if isinstance(time, datetime) and time > arrival:
+        return _queued({**event, "time": int(arrival.timestamp() * 1000)}, system)
+    return body
+
+
+def _queued(event: Mapping[str, Any], system: str) -> str:
+    return json.dumps({"system": system, "event": event}, separators=(",", ":"))
 
 
 def _rejected(index: int, event: Mapping[str, Any], faults: tuple[FieldFault, ...], *, retry: bool) -> RejectedEvent:

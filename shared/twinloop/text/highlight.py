@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Collection
 from typing import NamedTuple
 
-from twinloop.text.analysis import nfc, words
+from twinloop.text.analysis import is_mark, nfc, words
 
 _LONGEST_READ = 10_000
+_MOST_MARKS = 8
 
 
 class Passage(NamedTuple):
@@ -20,7 +21,8 @@ class Passage(NamedTuple):
 def passage(text: str, wanted: Collection[str], *, length: int = 200) -> Passage:
     """Return the passage of at most `length` characters, and an ellipsis where it is cut, with the most wanted terms.
 
-    It holds as many different terms as can be, then as many words, and is the first such. Words are not cut apart.
+    It holds as many different terms as can be, then as many words, and is the first such. Words are not cut apart, nor
+    letters from their marks.
     """
     text = nfc(text[:_LONGEST_READ])
     found = [word for word in words(text) if word.term in wanted]
@@ -48,11 +50,19 @@ def _word_begin(text: str, place: int) -> int:
     begin = place
     while begin > 0 and place - begin < 40 and not text[begin - 1].isspace():
         begin -= 1
-    return begin if begin == 0 or text[begin - 1].isspace() else place
+    return begin if begin == 0 or text[begin - 1].isspace() else _letter_begin(text, place, 0)
 
 
 def _word_end(text: str, place: int, start: int) -> int:
     if place >= len(text) or text[place].isspace():
         return place
     cut = text.rfind(" ", start, place)
-    return cut if cut > start + (place - start) // 2 else place
+    return cut if cut > start + (place - start) // 2 else _letter_begin(text, place, start)
+
+
+def _letter_begin(text: str, place: int, least: int) -> int:
+    """Return where the letter begins whose marks a place is among, unless it has very many."""
+    begin = place
+    while begin > least and place - begin < _MOST_MARKS and is_mark(text[begin]):
+        begin -= 1
+    return place if begin == least or is_mark(text[begin]) else begin

@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from twinloop.errors import IntegrityError
+from twinloop.text.analysis import ANALYSIS
 from twinloop.text.packing import pack, unpack
 
 Floats32 = NDArray[np.float32]
@@ -152,19 +153,24 @@ class LexicalIndex:
             "terms": np.frombuffer("\n".join(self.terms).encode(), np.uint8),
         }
         scoring = {"weights": self.scoring.weights, "b": self.scoring.b, "k1": self.scoring.k1}
-        return pack(arrays, {"fields": self.fields, "scoring": scoring})
+        return pack(arrays, {"fields": self.fields, "scoring": scoring, "analysis": ANALYSIS})
 
     @classmethod
     def unpacked(cls, body: bytes) -> LexicalIndex:
-        """Return what `packed` wrote; raises IntegrityError."""
+        """Return what `packed` wrote; raises IntegrityError, also where it was built by another analysis of texts."""
+        fields, scoring = settings_of(body)
         arrays, facts = unpack(body, "the lexical index")
+        built_by = facts.get("analysis", 1)
+        if built_by != ANALYSIS:
+            raise IntegrityError(
+                f"the lexical index was built by version {built_by} of the analysis of texts, and this code asks by "
+                f"version {ANALYSIS}: words of both need not be the same; build it anew (twinloop refresh search)"
+            )
         try:
             text = arrays.pop("terms").tobytes().decode()
-            told = facts["scoring"]
-            scoring = Scoring(tuple(told["weights"]), tuple(told["b"]), float(told["k1"]))
-            made = cls(tuple(facts["fields"]), scoring, tuple(text.split("\n")) if text else (), **arrays)
+            made = cls(fields, scoring, tuple(text.split("\n")) if text else (), **arrays)
         except (KeyError, TypeError, ValueError) as error:
-            raise IntegrityError(f"the lexical index is of another version: {error!r}; build it anew") from error
+            raise _another_version(error) from error
         made._check()
         return made
 
@@ -185,6 +191,20 @@ class LexicalIndex:
         )
         if not sound:
             raise IntegrityError("the arrays of the lexical index do not fit together; build it anew")
+
+
+def settings_of(body: bytes) -> tuple[tuple[str, ...], Scoring]:
+    """Return the fields and settings of a packed index, whichever analysis it was built by; raises IntegrityError."""
+    _, facts = unpack(body, "the lexical index")
+    try:
+        told = facts["scoring"]
+        return tuple(facts["fields"]), Scoring(tuple(told["weights"]), tuple(told["b"]), float(told["k1"]))
+    except (KeyError, TypeError, ValueError) as error:
+        raise _another_version(error) from error
+
+
+def _another_version(error: Exception) -> IntegrityError:
+    return IntegrityError(f"the lexical index is of another version: {error!r}; build it anew")
 
 
 def build(fields: Sequence[str], documents: Iterable[Sequence[Sequence[str]]], scoring: Scoring) -> LexicalIndex:

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from twinloop.errors import BadInputError
-from twinloop.text.analysis import terms
+from twinloop.text.analysis import ANALYSIS, terms
 
 if TYPE_CHECKING:  # what builds an index of rows carries no pyarrow
     import pyarrow as pa
@@ -55,7 +55,7 @@ class Corpus:
 
     def digest(self) -> str:
         """Return a hash of everything that is looked up, told or filtered by: the index's version of its items."""
-        hashed = hashlib.sha256()
+        hashed = hashlib.sha256(f"analysis {ANALYSIS}".encode())  # of the same items another one makes another index
         for part in (self.ids, *(self.texts_of[name] for name in self.fields), *self.categories.values()):
             hashed.update(json.dumps(part, ensure_ascii=False).encode("utf-8", errors="surrogatepass"))
         for name, values in self.numbers.items():

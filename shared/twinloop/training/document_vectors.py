@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import io
+import zipfile
+import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -21,6 +23,8 @@ from twinloop.training.sentence_encoder import NAME, Encoder
 COMPONENT, KEPT_FILE = "vectors", "kept.npz"
 _FIELDS = ("tags", "genres", "categories", "topics")  # short lists that say what a document is about
 _PROVEN = 20
+# What numpy and zipfile raise at bytes that are no such file: damaged, cut short, another's, or said to be encrypted.
+_DAMAGED = (ValueError, KeyError, OSError, EOFError, TypeError, RuntimeError, zipfile.BadZipFile, zlib.error)
 
 Floats32 = NDArray[np.float32]
 
@@ -52,9 +56,12 @@ def kept_vectors(body: bytes) -> Vectors:
     try:
         with np.load(io.BytesIO(body), allow_pickle=False) as file:
             made = Vectors(file["levels"], file["scales"], file["digests"])
-    except (ValueError, KeyError, OSError) as error:
-        raise IntegrityError(f"{KEPT_FILE} cannot be read: {error}; build the index without it") from error
-    if not made.levels.ndim == 2 or not len(made.levels) == len(made.scales) == len(made.digests):
+    except _DAMAGED as error:
+        raise IntegrityError(f"{KEPT_FILE} cannot be read: {error!r}; build the index without it") from error
+    types = [array.dtype.name for array in (made.levels, made.scales, made.digests)]
+    rows = made.levels.shape[:1]
+    fits = made.levels.ndim == 2 and made.scales.shape == made.digests.shape == rows
+    if types != ["int8", "float32", "uint64"] or not fits:
         raise IntegrityError(f"{KEPT_FILE} does not fit together; build the index without it")
     return made
 

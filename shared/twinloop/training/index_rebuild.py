@@ -18,7 +18,7 @@ from twinloop.errors import BadInputError, IntegrityError
 from twinloop.registry.refresh import LEAST_SHARE, check_left, put_in_place
 from twinloop.registry.registry import Registry
 from twinloop.text.documents import Documents
-from twinloop.text.lexical import LexicalIndex, facts_of
+from twinloop.text.lexical import facts_of, settings_of
 from twinloop.training import document_vectors, lexical_index, sentence_encoder
 from twinloop.training.corpus import TAGS, TEXT, TITLE, Corpus, Named, corpus_of_rows
 
@@ -44,8 +44,8 @@ class Rebuilt:
 
 def named_by(index: Files) -> Named:
     """Return which attributes an index made fields and numbers of; raises IntegrityError."""
-    lexical = LexicalIndex.unpacked(index[lexical_index.LEXICAL_FILE])
-    texts = tuple(name for name in lexical.fields if name not in (TITLE, TEXT, TAGS))
+    fields, _ = settings_of(index[lexical_index.LEXICAL_FILE])
+    texts = tuple(name for name in fields if name not in (TITLE, TEXT, TAGS))
     return Named(texts, tuple(Documents(index[lexical_index.DOCUMENTS_FILE]).numbers))
 
 
@@ -111,7 +111,8 @@ def refresh(
 
 def _index(made: dict[str, dict[str, bytes]], corpus: Corpus, began: float) -> None:
     of = made[lexical_index.COMPONENT]
-    index = lexical_index.build_index(corpus, LexicalIndex.unpacked(of[lexical_index.LEXICAL_FILE]).scoring)
+    _, scoring = settings_of(of[lexical_index.LEXICAL_FILE])
+    index = lexical_index.build_index(corpus, scoring)
     parity = lexical_index.prove_index(corpus, index, corpus.titles[:20])
     of |= {**lexical_index.index_files(corpus, index), "model.onnx": lexical_index.scoring_graph(index.size)}
     _describe(of, parity, facts_of(index), began)

@@ -1,6 +1,7 @@
 """Events are checked one by one, queued once each, and the answer accounts for all of them."""
 
 import json
+from datetime import UTC, datetime, timedelta
 from itertools import pairwise
 
 import pytest
@@ -40,7 +41,7 @@ def event(event_id="e1", **changes):
     return {name: value for name, value in (facts | changes).items() if value is not None}
 
 
-def send(body, queue=None, *, path="/v1/video/events", method="POST"):
+def send(body, queue=None, *, path="/v1/video/events", method="POST", **how):
     queue = queue if queue is not None else Queue()
     proxy = {
         "httpMethod": method,
@@ -48,7 +49,7 @@ def send(body, queue=None, *, path="/v1/video/events", method="POST"):
         "headers": {"Content-Type": "application/json"},
         "body": body if isinstance(body, str) else json.dumps(body),
     }
-    response, counts = answer(proxy, lambda: lambda request: collect(request, load, queue))
+    response, counts = answer(proxy, lambda: lambda request: collect(request, load, queue, **how))
     return response["statusCode"], json.loads(response["body"]), counts
 
 
@@ -59,6 +60,34 @@ def test_a_batch_is_queued_as_it_came():
     assert (status, body) == (202, {"accepted": 2, "rejected": []})
     assert [json.loads(sent) for sent in queue.bodies] == [{"system": "video", "event": one} for one in events]
     assert counts["Accepted"] == 2
+
+
+ARRIVAL = datetime.now(UTC).replace(microsecond=789_123)
+ARRIVAL_MS = int(ARRIVAL.replace(microsecond=789_000).timestamp() * 1000)
+
+
+@pytest.mark.parametrize(
+    "time",
+    [
+        (ARRIVAL + timedelta(milliseconds=1)).isoformat(),
+        (ARRIVAL + timedelta(hours=8)).replace(tzinfo=None).isoformat(),  # Singapore's clock, without its zone
+        ARRIVAL_MS + 60_000,
+        str(ARRIVAL_MS + 60_000),
+    ],
+)
+def test_what_is_dated_ahead_of_the_clock_happened_when_it_arrived(time):
+    queue = Queue()
+    sent = [event("e1", time=time, colour="red"), event("e2")]
+    status, body, _ = send({"events": sent}, queue, clock=lambda: ARRIVAL)
+    assert (status, body["accepted"]) == (202, 2)
+    assert [json.loads(one)["event"] for one in queue.bodies] == [event("e1", time=ARRIVAL_MS, colour="red"), sent[1]]
+
+
+@pytest.mark.parametrize("back", [timedelta(0), timedelta(milliseconds=1), timedelta(days=400)])
+def test_what_is_dated_in_the_past_keeps_its_time_as_it_was_written(back):
+    queue, sent = Queue(), event(time=(ARRIVAL - back).isoformat())
+    assert send({"events": [sent]}, queue, clock=lambda: ARRIVAL)[0] == 202
+    assert json.loads(queue.bodies[0])["event"] == sent
 
 
 def test_a_bad_event_does_not_hold_up_the_others():

@@ -12,6 +12,7 @@ from tiny_suggestions import NOW_MS, TASTES, event
 
 from twinloop.errors import IntegrityError, TooLargeError
 from twinloop.systems.suggestions import catalogue, tastes
+from twinloop.systems.suggestions.columns import shared
 from twinloop.systems.suggestions.tastes_fit import Answers, _Problem, fit
 
 RECORDS = {"o": (4.0, 40.0, 1.0, 100.0, 20.0), "nobody": (0.0,) * 5}
@@ -44,6 +45,28 @@ def test_upcoming_are_those_that_start_later_and_not_too_late(starts, after, mor
     rows = np.arange(len(found))[found.upcoming(at, until)]
     times = found.numbers["starts_ms"]
     assert rows.tolist() == [n for n in range(len(found)) if at < times[n] <= until]
+
+
+NAMES = st.sampled_from(["jazz", "hiking", "chess", "film"])
+
+
+@given(st.lists(st.lists(NAMES, max_size=5), max_size=12), st.sets(NAMES | st.just("unheard")))
+def test_shared_topics_are_those_of_each_event_by_itself(topics, liked):
+    found = packed(*(event(f"e{n}", topics=of) for n, of in enumerate(topics)))
+    assert found.shared(frozenset(liked)).tolist() == [shared(of, frozenset(liked)) for of in found.topics]
+
+
+def test_a_file_that_names_a_topic_twice_counts_it_once():
+    body = json.loads(gzip.decompress(catalogue.pack([event("e", topics=["jazz", "film"])], {}, since_ms=NOW_MS)))
+    body |= {"topic_names": ["jazz", "jazz"], "topics": [[0, 1, 0]]}
+    found = catalogue.unpack(gzip.compress(json.dumps(body).encode()))
+    assert found.shared(frozenset({"jazz"})).tolist() == [1]
+
+
+@given(st.sets(st.sampled_from("abcdef")), st.lists(st.sampled_from("abcxyz")))
+def test_events_among_some(known, asked):
+    found = packed(*(event(name) for name in sorted(known)))
+    assert found.among(asked).tolist() == [name in asked for name in found.ids]
 
 
 def test_the_same_events_are_the_same_bytes():

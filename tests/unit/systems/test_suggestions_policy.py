@@ -29,6 +29,12 @@ def test_what_is_coming_has_room_and_is_on_may_be_suggested():
     assert may(off=True) == [False, False, False, True]
 
 
+@given(st.lists(st.sampled_from([-1.0, 0.0, 0.5, 2.0]), max_size=20), st.integers(1, 25))
+def test_the_best_are_those_that_a_whole_order_begins_with(scores, most):
+    whole = np.argsort(-np.array(scores), kind="stable")
+    assert policy.best(np.array(scores), most).tolist() == whole[:most].tolist()
+
+
 def test_what_is_limited_is_full_where_nobody_knows():
     assert may(capacity=5, known=False)[2]
     assert may(known=False)[0]

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tiny_suggestions import BERLIN, HOUR_MS, NOW_MS, TAVEUNI, World, event, files, predictor, question
+from tiny_suggestions import BERLIN, HOUR_MS, NOW_MS, TAVEUNI, Nearest, World, event, files, predictor, question
 
 from twinloop.contracts.artefacts import Case
 from twinloop.contracts.endpoint import Origin
@@ -16,10 +16,11 @@ from twinloop.errors import BadInputError, IntegrityError
 from twinloop.features.knowledge import FRESH_S, ItemCache
 from twinloop.features.stores import Known
 from twinloop.serving.loading import load_assets, load_models
-from twinloop.systems.suggestions.columns import FACTS
+from twinloop.systems.suggestions.columns import FACTS, FEATURES
 from twinloop.systems.suggestions.endpoint import RECOMMENDATIONS
 from twinloop.systems.suggestions.features import COUNTING
-from twinloop.systems.suggestions.serve import SuggestionsPredictor, judge
+from twinloop.systems.suggestions.serve import CANDIDATES, SuggestionsPredictor, judge
+from twinloop.training.grouped import ranking_graph
 
 
 def ids(found):
@@ -277,6 +278,57 @@ def test_of_a_chosen_moment_nothing_is_told_of_friends():
     world.happens("rsvp", "anna", "e")
     (one,) = predictor(rows).answer(question(world.knowledge(), include=["reasons"], time_ms=NOW_MS)).events
     assert "friends" not in {reason.code for reason in one.reasons}
+
+
+class Sociable(Nearest):
+    """Scores: how many friends come."""
+
+    def scores(self, features):
+        return features[:, list(FEATURES).index("friends_going")].astype(np.float32)
+
+    def add(self, g):
+        return str(g.op("Gather", "features", g.constant(list(FEATURES).index("friends_going")), axis=1))
+
+
+@pytest.mark.parametrize(
+    ("friends", "chosen", "score"),
+    [("abc", {}, 1.0), ("abc", {"time_ms": NOW_MS}, 0.0), ("ab", {}, 0.0), ("ab", {"time_ms": NOW_MS}, 0.0)],
+)
+def test_scores_and_order_tell_of_friends_no_more_than_reasons_do(friends, chosen, score):
+    rows = [event("far", place=(52.6, 13.4)), event("near")]
+    world = World(rows, {"u": {"friends": list(friends)}})
+    world.happens("rsvp", "a", "far")
+    parts = files(rows)
+    parts["ranking"]["model.onnx"] = ranking_graph(Sociable(), len(FEATURES))
+    release = SuggestionsPredictor(load_models(parts))
+    found = release.answer(question(world.knowledge(), **chosen))
+    assert {one.item_id: one.score for one in found.events} == {"far": score, "near": 0.0}
+    # Only they said something, so without them the store says the same.
+    assert [one.item_id for one in found.events] == (["far", "near"] if score else ["near", "far"])
+
+
+class Looked(tuple):
+    """A column that counts how often one of its rows is looked at."""
+
+    times = 0
+
+    def __getitem__(self, place):
+        Looked.times += 1
+        return super().__getitem__(place)
+
+
+def test_of_a_large_catalogue_only_candidates_are_looked_at_one_by_one():
+    rows = [
+        event(f"e{n}", in_h=1 + n / 100, topics=["jazz", "hiking"][: n % 3], organizer_id=f"o{n}") for n in range(3000)
+    ]
+    release = predictor(rows)
+    expected = release.answer(question(World(rows[:5]).knowledge(), topics=["jazz"], include=["reasons"]))
+    whole = release.catalogue
+    release.__dict__["catalogue"] = replace(whole, ids=Looked(whole.ids), topics=Looked(whole.topics))
+    history = [HistoryEntry(f"e{n}", NOW_MS - HOUR_MS, 1.0) for n in range(2900, 3000)]
+    asked = question(World(rows[:5]).knowledge(), topics=["jazz"], include=["reasons"], history=history)
+    assert release.answer(asked) == expected
+    assert 0 < Looked.times <= 2 * CANDIDATES + 3 * len(expected.events)
 
 
 def test_why_is_what_is_true_of_the_event():

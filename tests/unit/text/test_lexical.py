@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from twinloop.errors import IntegrityError
-from twinloop.text.lexical import LexicalIndex, Scoring, bm25_reference, build
+from twinloop.text.lexical import LexicalIndex, Scoring, bm25_reference, build, settings_of
 from twinloop.text.packing import pack, unpack
 
 WORDS = st.sampled_from(["a", "b", "c", "dd", "ee"])
@@ -54,6 +54,16 @@ def test_a_file_cut_short_is_refused(cut):
     body = build(("title", "text"), [(["x"], ["y"])], SCORING).packed()
     with pytest.raises(IntegrityError, match="build it anew"):
         LexicalIndex.unpacked(body[:cut])
+
+
+@pytest.mark.parametrize("built_by", [{}, {"analysis": 1}, {"analysis": 3}, {"analysis": None}])
+def test_an_index_of_another_analysis_is_not_asked(built_by):
+    arrays, facts = unpack(build(("title", "text"), [(["x"], ["y"])], SCORING).packed(), "it")
+    del facts["analysis"]
+    body = pack(arrays, facts | built_by)
+    with pytest.raises(IntegrityError, match="twinloop refresh search"):
+        LexicalIndex.unpacked(body)
+    assert settings_of(body) == (("title", "text"), SCORING)  # all that a new one is built with
 
 
 def test_arrays_that_do_not_fit_together_are_refused():

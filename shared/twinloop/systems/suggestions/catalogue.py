@@ -38,6 +38,7 @@ class Catalogue:
         records: Organiser -> `RECORD`: of what they held before, as far as it was known when the models were learnt.
         points: float64[events, 3], places as `geography.points` has them.
         place: item_id -> row.
+        about: Topic -> int32[events of it], their rows, each once.
     """
 
     ids: tuple[str, ...]
@@ -48,6 +49,7 @@ class Catalogue:
     records: Mapping[str, tuple[float, ...]]
     points: Floats = field(repr=False)
     place: Mapping[str, int] = field(repr=False)
+    about: Mapping[str, NDArray[np.int32]] = field(repr=False)
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -57,6 +59,21 @@ class Catalogue:
         starts = self.numbers["starts_ms"]
         first, last = np.searchsorted(starts, [after_ms, until_ms], side="right").tolist()
         return slice(first, max(first, last))
+
+    def shared(self, liked: Set[str]) -> NDArray[np.int32]:
+        """Return how many different topics of each event somebody likes, int32[events]."""
+        found = np.zeros(len(self), np.int32)
+        for topic in liked:
+            rows = self.about.get(topic)
+            if rows is not None:
+                found[rows] += 1  # each row is there once
+        return found
+
+    def among(self, item_ids: Iterable[str]) -> NDArray[np.bool_]:
+        """Return which events are among some, bool[events]; those that are unknown are none."""
+        found = np.zeros(len(self), np.bool_)
+        found[[self.place[item_id] for item_id in item_ids if item_id in self.place]] = True
+        return found
 
 
 def pack(items: Iterable[Mapping[str, Any]], records: Mapping[str, Sequence[float]], *, since_ms: int) -> bytes:
@@ -126,15 +143,17 @@ def unpack(data: bytes) -> Catalogue:
 def _catalogue(body: Mapping[str, Any]) -> Catalogue:
     ids, names = tuple(map(str, body["ids"])), [str(name) for name in body["topic_names"]]
     numbers = {name: np.array([_number(value) for value in body[name]], np.float64) for name in _NUMBERS}
+    topics = tuple(tuple(names[place] for place in places) for places in body["topics"])
     catalogue = Catalogue(
         ids=ids,
         titles=tuple(map(str, body["titles"])),
         numbers=numbers,
-        topics=tuple(tuple(names[place] for place in places) for places in body["topics"]),
+        topics=topics,
         organizer=tuple(None if name is None else str(name) for name in body["organizers"]),
         records={name: _record(values) for name, values in body["records"].items()},
         points=geo.points(numbers["lat"], numbers["lon"]),
         place={item_id: place for place, item_id in enumerate(ids)},
+        about=_about(topics),
     )
     rows = (catalogue.titles, catalogue.topics, catalogue.organizer, *numbers.values())
     if any(len(column) != len(ids) for column in rows) or len(catalogue.place) != len(ids):
@@ -142,6 +161,14 @@ def _catalogue(body: Mapping[str, Any]) -> Catalogue:
     if not (np.diff(numbers["starts_ms"]) >= 0).all():  # also where a start is not known
         raise ValueError("events that are not in the order of their start")
     return catalogue
+
+
+def _about(topics: Sequence[Sequence[str]]) -> dict[str, NDArray[np.int32]]:
+    rows: dict[str, list[int]] = {}
+    for row, of in enumerate(topics):
+        for topic in set(of):
+            rows.setdefault(topic, []).append(row)
+    return {topic: np.array(found, np.int32) for topic, found in rows.items()}
 
 
 def _record(values: Sequence[Any]) -> tuple[float, ...]:

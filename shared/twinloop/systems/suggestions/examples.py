@@ -69,18 +69,30 @@ sums AS (
             THEN sum(no) OVER (PARTITION BY user_id, organizer_id {_BEFORE}) END AS organizer_declines
     FROM moments
 ),
--- An event counts for its organiser from when it begins, and one that was called off from when that was said.
+-- What was said before an event's start of whether it takes place, and by how much that changed what was known.
+called AS (
+    SELECT organizer_id, item_id, time_ms,
+        off - lag(off, 1, 0) OVER (PARTITION BY item_id ORDER BY time_ms, type) AS more
+    FROM (
+        SELECT i.organizer_id, i.item_id, a.time_ms, a.type, (a.type = 'cancel')::INT AS off
+        FROM items i JOIN acts a USING (item_id)
+        WHERE i.organizer_id IS NOT NULL AND a.type IN ('cancel', 'restore') AND a.time_ms < i.starts_ms)
+),
+-- An event counts for its organiser from when it begins, and one that is called off from when that is said until it is
+-- on again. That a row says it is known of no moment; by the start it is.
 ended AS (
-    SELECT i.organizer_id, i.item_id, coalesce(min(a.time_ms) FILTER (WHERE a.type = 'cancel'), i.starts_ms) AS time_ms,
+    SELECT i.organizer_id, i.starts_ms AS time_ms, coalesce(i.cancelled, false)::INT AS dropped,
         count(*) FILTER (WHERE a.type = 'rsvp' AND a.turns AND a.time_ms < i.starts_ms)
-            - count(*) FILTER (WHERE a.type = 'withdraw' AND a.turns AND a.time_ms < i.starts_ms) AS came,
-        (count(*) FILTER (WHERE a.type = 'cancel') > 0)::INT AS dropped
+            - count(*) FILTER (WHERE a.type = 'withdraw' AND a.turns AND a.time_ms < i.starts_ms) AS came
     FROM items i LEFT JOIN acts a USING (item_id) WHERE i.organizer_id IS NOT NULL
-    GROUP BY i.organizer_id, i.item_id, i.starts_ms
+        AND i.item_id NOT IN (SELECT item_id FROM called GROUP BY item_id HAVING sum(more) > 0)
+    GROUP BY i.organizer_id, i.item_id, i.starts_ms, i.cancelled
 ),
 organised AS (
     SELECT NULL AS example_id, organizer_id, time_ms, 1 AS held, greatest(came, 0) * (1 - dropped) AS came, dropped,
         0 AS views, 0 AS yeses FROM ended
+    UNION ALL
+    SELECT NULL, organizer_id, time_ms, more, 0, more, 0, 0 FROM called WHERE more <> 0
     UNION ALL
     SELECT example_id, organizer_id, time_ms, 0, 0, 0, 1, 0 FROM shown WHERE organizer_id IS NOT NULL
     UNION ALL

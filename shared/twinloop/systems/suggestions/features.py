@@ -127,7 +127,7 @@ FACTS: tuple[str, ...] = (
     *("taste", "organizer_effect"),
 )
 """Numbers, NaN where unknown. Times are epoch milliseconds, `offset_min` minutes that local clocks are ahead of UTC
-when it starts. `organizer_held`: events of the organiser that have begun or were called off; `organizer_came`: people
-who said that they come to those, in all; `organizer_dropped`: how many of those were called off; `organizer_yeses` of
+when it starts. `organizer_held`: events of the organiser that have begun or are off; `organizer_came`: people
+who said that they come to those, in all; `organizer_dropped`: how many of those are off; `organizer_yeses` of
 `organizer_views`: how often somebody said yes to any of its events that they were shown. `taste`,
 `organizer_effect`: see `tastes.py`."""

@@ -84,6 +84,15 @@ def adjusted(scores: Floats, km: Floats, until_h: Floats, preset: Preset) -> Flo
     return np.asarray(scores - spread * (preset.near * far + preset.soon * np.log1p(np.maximum(until_h, 0))))
 
 
+def best(scores: Floats, most: int) -> Ints:
+    """Return the rows of at most so many highest scores, best first, of equal ones the first; no score is NaN."""
+    rows = np.arange(len(scores))
+    if len(scores) > most:
+        # Equal scores at the border: whichever partition leaves is chance, so all of them are ordered.
+        rows = np.flatnonzero(scores >= np.partition(scores, len(scores) - most)[len(scores) - most])
+    return rows[np.argsort(-scores[rows], kind="stable")][:most]
+
+
 class Ranking(NamedTuple):
     """An order. `places`: rows, best first; `propensities`: with which probability each stands where it does."""
 

@@ -86,6 +86,15 @@ class Asking(NamedTuple):
     at_ms: int
     preset: Preset
 
+    @property
+    def friends(self) -> tuple[str, ...]:
+        """Those whose plans may have a part in the answer, whose scores and order show what the model is told.
+
+        Nobody where it would show who it is, or when they said so: who knows few people, or chooses the moment.
+        """
+        few = len(self.person.friends) < explain.LEAST_FRIENDS
+        return () if few or self.request.time_ms is not None else self.person.friends
+
 
 class SuggestionsPredictor:
     """One release of suggestions.
@@ -169,15 +178,14 @@ class SuggestionsPredictor:
         rows = np.arange(len(events))[events.upcoming(question.at_ms, question.at_ms + days * DAY_MS)]
         rows = rows[~(events.numbers["published_ms"][rows] > question.at_ms)]  # what nobody dated is out
         if request.items is not None:
-            rows = rows[np.isin(rows, [events.place[item] for item in request.items if item in events.place])]
+            rows = rows[events.among(request.items)[rows]]
         km = geo.kilometres(events.points[rows], here)
         radius = preset.radius_km if request.radius_km is None else request.radius_km
-        gone = {entry.item_id for entry in question.history} | set(request.exclude)
-        wanted = ~(km > radius)  # what has no place, or whom nobody places, is not too far
-        wanted[[place for place, row in enumerate(rows.tolist()) if events.ids[row] in gone]] = False
+        gone = events.among([*(entry.item_id for entry in question.history), *request.exclude])
+        wanted = ~(km > radius) & ~gone[rows]  # what has no place, or whom nobody places, is not too far
         rows, km = rows[wanted], km[wanted]
-        liked = np.array([shared(events.topics[row], person.topics) for row in rows.tolist()], np.float64)
-        first = np.argsort(-(liked + policy.distance_popularity(np.zeros(len(km)), km, 1.0)), kind="stable")
+        liked = events.shared(person.topics)[rows]
+        first = policy.best(liked + policy.distance_popularity(np.zeros(len(km)), km, 1.0), CANDIDATES * _ROUNDS)
         asking = Asking(request, person, known, question.at_ms, preset)
         chosen, facts, left_out = self._open(rows[first], asking)
         scores = self.scores(facts) if model else self._baseline(facts)
@@ -212,7 +220,7 @@ class SuggestionsPredictor:
         """
         kept: list[tuple[Ints, dict[str, Floats]]] = [(rows[:0], facts_of(()))]
         full = off = past = found = 0
-        for begin in range(0, min(len(rows), CANDIDATES * _ROUNDS), CANDIDATES):
+        for begin in range(0, len(rows), CANDIDATES):
             part = rows[begin : begin + CANDIDATES]
             facts, off_now, knows = self._facts(part, asking)
             columns = matrix(facts)
@@ -244,7 +252,7 @@ class SuggestionsPredictor:
         values = asked.tensor((*STATE, *PERSONAL), ids, at_ms).astype(np.float64)
         knows = known.items is not None and not asked.degraded
         stored = dict(zip((*STATE, *PERSONAL), values.T, strict=True))
-        friends = asked.others_doing(person.friends, ids, at_ms, of="rsvps", against="withdrawals")
+        friends = asked.others_doing(asking.friends, ids, at_ms, of="rsvps", against="withdrawals")
         known.degraded |= asked.degraded
         records = np.array([self._record(events.organizer[row]) for row in rows.tolist()], np.float64)
         records = records.reshape(-1, len(catalogue.RECORD))
@@ -300,8 +308,6 @@ class SuggestionsPredictor:
         for rank, place in enumerate(places.tolist()):
             row = int(chosen[place])
             one = {name: float(values[rank]) for name, values in shown.items()}
-            if asking.request.time_ms is not None:  # moments chosen one by one would tell when somebody said yes
-                one["friends_going"] = 0.0
             starts, topics = int(one["starts_ms"]), events.topics[row]
             told.append(
                 Suggested(
