@@ -113,16 +113,18 @@ def thresholds(config: TextConfig, truth: NDArray[np.bool_], p: Floats) -> dict[
 
     `flag`: see `expected_flag`. `limit`: the highest that finds the
     share asked for of those that have the label. `review`, `remove`: the lowest from which on the share asked for have
-    it. A level is never above a harder one: then it is left out. One that nothing reaches is left out, too.
+    it, and not below `flag`: where most examples have a label, any text at all is as precise as was asked for.
+    A level is never above a harder one: then it is left out. One that nothing reaches is left out, too.
     """
     if not truth.any() or truth.all():
         return {}
-    found: dict[Level, Threshold] = {"flag": _threshold(truth, p, expected_flag(truth, p), "expected f1 of both")}
+    flag = expected_flag(truth, p)
+    found: dict[Level, Threshold] = {"flag": _threshold(truth, p, flag, "expected f1 of both")}
     at, precision, recall = chances_at(truth, p)
     enough = np.flatnonzero(recall >= config.limit_recall)
     harder = 1.0
     for level, wanted in (("remove", config.remove_precision), ("review", config.review_precision)):
-        reached = np.flatnonzero(precision >= wanted)
+        reached = np.flatnonzero((precision >= wanted) & (at >= flag))
         if len(reached) and at[reached[-1]] < harder:
             harder = float(at[reached[-1]])
             name: Level = "remove" if level == "remove" else "review"
