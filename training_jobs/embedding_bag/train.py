@@ -14,7 +14,8 @@ from twinloop.training.job import Job, run_job
 from twinloop.training.text_linear import rarity, told
 from twinloop.training.text_networks import Bag, BagModel, Steps, fit, tensors
 from twinloop.training.text_release import log_loss, write_text
-from twinloop.training.texts import Floats, Ints, TextConfig, as_matrix, ngrams, open_texts
+from twinloop.training.text_reweighing import counts
+from twinloop.training.texts import Ints, Labelled, TextConfig, as_matrix, ngrams, open_texts
 
 
 class Config(TextConfig):
@@ -28,6 +29,7 @@ class Config(TextConfig):
     rate: Choices = Field((1e-3, 3e-3, 1e-2), description="Of learning, at its highest.")
     decay: float = Field(0.05, ge=0, le=1)
     dropout: float = Field(0.3, ge=0, lt=1)
+    reweighing: float = Field(2.0, ge=0, description="Of clean texts of guarded slices; 0: none.")
     threads: int = Field(1, ge=1, le=256, description="Last digits differ by their number.")
 
 
@@ -42,7 +44,7 @@ def train(config: Config, job: Job) -> None:
     job.say(f"{len(rows)} texts to learn from, labels {', '.join(texts.labels)}")
     tried: list[tuple[float, float, BagModel]] = []
     for rate in config.rate:
-        model = fit_bag(config, inputs, rows, texts.train.targets, rate)
+        model = fit_bag(config, inputs, rows, texts.train, rate)
         tried.append((log_loss(model.log_odds(held_out), texts.validation.targets), rate, model))
         job.say(f"rate {rate:g}: on validation {tried[-1][0]:.4f}")
     _, rate, model = min(tried, key=lambda entry: entry[:2])
@@ -56,15 +58,15 @@ def train(config: Config, job: Job) -> None:
         log_odds=model.log_odds(held_out),
         rows=held_out,
         tensors=told,
-        more={"epochs": config.epochs, "rate": rate},
+        more={"epochs": config.epochs, "rate": rate, "reweighing": config.reweighing},
     )
 
 
-def fit_bag(config: Config, inputs: TextInputs, rows: list[Counted], targets: Floats, rate: float) -> BagModel:
-    """Return a bag that has learnt these rows at a rate."""
+def fit_bag(config: Config, inputs: TextInputs, rows: list[Counted], data: Labelled, rate: float) -> BagModel:
+    """Return a bag that has learnt these texts, of which these are the rows, at a rate."""
     torch.manual_seed(config.seed)
     idf = rarity(as_matrix(rows, config.buckets))
-    bag = Bag(config.buckets, idf, targets.shape[1], dim=config.dim, hidden=config.hidden, dropout=config.dropout)
+    bag = Bag(config.buckets, idf, data.targets.shape[1], dim=config.dim, hidden=config.hidden, dropout=config.dropout)
 
     def ask(places: Ints) -> torch.Tensor:
         log_odds: torch.Tensor = bag(*tensors([rows[place] for place in places]))
@@ -73,7 +75,17 @@ def fit_bag(config: Config, inputs: TextInputs, rows: list[Counted], targets: Fl
     lengths = np.array([len(row.ids) for row in rows], np.int64)
     steps = Steps(config.epochs, config.batch, config.decay)
     rates = [([parameter for parameter in bag.parameters() if parameter.requires_grad], rate)]
-    fit(bag, ask, targets, lengths, steps, rates=rates, seed=config.seed, after_epoch=lambda _, __: None)
+    fit(
+        bag,
+        ask,
+        data.targets,
+        lengths,
+        steps,
+        rates=rates,
+        seed=config.seed,
+        after_epoch=lambda _, __: None,
+        counts=counts(data, config.reweighing),
+    )
     return BagModel(inputs, bag)
 
 

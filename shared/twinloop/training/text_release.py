@@ -27,6 +27,7 @@ _MOST_PROVED = 500
 ROUNDING = 0.01
 """What whole numbers may move probabilities by, in the mean of held-out texts, and make their log loss worse by."""
 _STEEPEST = 10.0
+_LEAST_CLEAN = 50  # texts without a label, on both sides of a slice, that a gap is told of
 
 
 class TextModel(Protocol):
@@ -134,6 +135,33 @@ def thresholds(config: TextConfig, truth: NDArray[np.bool_], p: Floats) -> dict[
     return found
 
 
+def acted_upon(config: TextConfig, p: Floats, targets: Floats) -> NDArray[np.bool_]:
+    """Return what these texts' own thresholds act upon, bool[N]: of p float64[N, L], any label from its softest on."""
+    found = np.zeros(len(p), np.bool_)
+    for label in range(p.shape[1]):
+        told = ~np.isnan(targets[:, label])
+        levels = thresholds(config, targets[told, label] >= POSITIVE, p[told, label])
+        least = min((level.at for name, level in levels.items() if name != "flag"), default=np.inf)
+        found |= p[:, label] >= least
+    return found
+
+
+def gaps(config: TextConfig, data: Labelled, p: Floats) -> dict[str, float]:
+    """Return by slice how much more often clean texts inside are acted upon than clean texts outside.
+
+    Of calibrated p float64[N, L], by models that have not learnt these texts. Slices with fewer than 50 clean texts
+    inside or outside are left out.
+    """
+    clean, wrong = data.clean, acted_upon(config, p, data.targets)
+    found = {}
+    for name in sorted(frozenset[str]().union(*data.slices)):
+        member = np.array([name in slices for slices in data.slices], np.bool_)
+        inside, outside = clean & member, clean & ~member
+        if min(inside.sum(), outside.sum()) >= _LEAST_CLEAN:
+            found[name] = float(wrong[inside].mean() - wrong[outside].mean())
+    return found
+
+
 def expected_flag(truth: NDArray[np.bool_], p: Floats) -> float:
     """Return the threshold whose expected F1 of having the label and of not having it are best on average.
 
@@ -225,6 +253,7 @@ def write_text(
                 f"{label}_ap": average_precision(truth, said),
                 f"{label}_f1": f1_at(truth, said, chosen["flag"].at),
             }
+    metrics |= {f"gap {name}": gap for name, gap in gaps(config, data, p).items()}
     metrics["log_loss"] = log_loss(log_odds, data.targets)
     job.say(f"on {len(data)} held-out texts: { {name: round(value, 4) for name, value in metrics.items()} }")
 
