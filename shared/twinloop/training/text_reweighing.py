@@ -21,13 +21,15 @@ MOST_COUNTED = 20.0
 def counts(data: Labelled, strength: float) -> Floats:
     """Return as how many texts each is learnt, float64[N]: 1 to `MOST_COUNTED`.
 
-    A clean text whose slices are S counts as strength x P(clean) / P(clean | S), and no less than 1; all others
-    as 1. At a strength of 1 being clean is independent of S then, where it was rarer there; 0 leaves all alike.
+    A clean text whose slices are S counts as strength x odds(clean) / odds(clean | S), and no less than 1; all others
+    as 1. These are the weights of the paper, over the weight that those with a label have there. At a strength of 1
+    clean texts are as large a share of S as of all, where they were a smaller one; 0 leaves all alike, and more than 1
+    makes S speak against a label.
     """
-    found = np.ones(len(data))
-    if not strength or not len(data):
+    found, without = np.ones(len(data)), data.clean
+    if not strength or not without.any() or without.all():
         return found
-    without = data.clean
+    odds = without.mean() / (1 - without.mean())
     members: dict[frozenset[str], list[int]] = {}
     for place, slices in enumerate(data.slices):
         if slices:
@@ -35,7 +37,9 @@ def counts(data: Labelled, strength: float) -> Floats:
     for places in members.values():
         mine = without[places]
         if mine.any():
-            found[np.array(places)[mine]] = np.clip(strength * without.mean() / mine.mean(), 1.0, MOST_COUNTED)
+            found[np.array(places)[mine]] = np.clip(
+                strength * odds * (1 - mine.mean()) / mine.mean(), 1.0, MOST_COUNTED
+            )
     return found
 
 
