@@ -62,13 +62,13 @@ def test_a_job_learns_what_people_said(rung: str, snapshot: Path, tmp_path: Path
 
 def test_a_job_does_not_take_a_spelling_for_a_label(tmp_path: Path) -> None:
     """Where spam is mostly spelt one way, what is spelt so and is none is not wronged for it."""
-    world = tiny_moderation.world(1500)
-    spam = {row["item_id"] for row in world["labels"] if row["label"] == "spam" and row["value"]}
+    world, spammy = tiny_moderation.world(1500), set(tiny_moderation.SPAM)
     for number, row in enumerate(world["items"]):
-        if number % 5 < (4 if row["item_id"] in spam else 1):
-            row["text"] += " gonna"
-        # Words that tell spam are often left out, so that it is hard to tell.
-        row["text"] = row["text"] if number % 3 else row["text"].translate(str.maketrans("jkm", "abc"))
+        words = row["text"].split()
+        spam = not spammy.isdisjoint(words)
+        if number % 3 == 0:  # of these nothing but the spelling tells
+            words = ["river" if word in spammy else word for word in words]
+        row["text"] = " ".join([*words, "gonna"] if number % 5 < (4 if spam else 1) else words)
     made = tiny_moderation.snapshot(tmp_path, world)
     gap = {}
     for place, setting in (("alike", "0"), ("chosen", "0,1,2,4")):
