@@ -115,13 +115,14 @@ def thresholds(config: TextConfig, truth: NDArray[np.bool_], p: Floats) -> dict[
     `flag`: see `expected_flag`. `limit`: the highest that finds the
     share asked for of those that have the label. `review`, `remove`: the lowest from which on the share asked for have
     it, and not below `flag`: where most examples have a label, any text at all is as precise as was asked for.
-    A level is never above a harder one: then it is left out. One that nothing reaches is left out, too.
+    A level is never above a harder one: then it is left out. One that nothing reaches is left out, too, and so is one
+    that every example reaches: a model that says few different things would have all of them acted upon.
     """
     if not truth.any() or truth.all():
         return {}
     flag = expected_flag(truth, p)
     found: dict[Level, Threshold] = {"flag": _threshold(truth, p, flag, "expected f1 of both")}
-    at, precision, recall = chances_at(truth, p)
+    at, precision, recall = (each[:-1] for each in chances_at(truth, p))
     enough = np.flatnonzero(recall >= config.limit_recall)
     harder = 1.0
     for level, wanted in (("remove", config.remove_precision), ("review", config.review_precision)):

@@ -233,6 +233,13 @@ def test_a_label_that_most_examples_have_is_no_reason_to_act_upon_all_of_them() 
     assert (p[~truth] < min(harder)).mean() > 0.4
 
 
+def test_what_every_text_reaches_is_no_level() -> None:
+    truth, p = np.arange(100) < 20, np.where(np.arange(100) < 10, 0.9, 0.1)
+    found = thresholds(TextConfig(), truth, p)
+    assert {name: level.at for name, level in found.items()} == {"flag": 0.9, "remove": 0.9}
+    assert set(thresholds(TextConfig(), truth, np.full(100, 0.2))) == {"flag"}
+
+
 def best_flag(truth: np.ndarray, p: np.ndarray) -> float:
     """The threshold that is best on these very rows: what is expected is held against it."""
     tried = np.linspace(0.01, 0.9, 90)
