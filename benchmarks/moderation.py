@@ -14,6 +14,13 @@ function's code, API Gateway's event to its answer; `100_kb_ms`: one of 100,000 
 a processor that others use, too. Row `tfidf_lr`: TF-IDF of words (1-2) and characters (2-5) with balanced logistic
 regression, which is what moderation is held against. Over several seeds a figure is the mean, and `each test part` has
 those of every seed.
+
+`davidson_gate`: what the gate says of the archives that the same jobs leave, where nothing serves yet, judged by the
+code that judges in the cloud. `the spec's parts`: a tenth of the groups is the test, a tenth validation, as the system
+divides its own snapshots. `a fifth tested`: twice as many, because a tenth holds too few clean texts of a slice for the
+gate to guard it. Which texts are tested is told by a hash, so the tenth is inside the fifth, and both overlap the test
+parts of `davidson`. A row has the rates of false positives of each guarded slice, inside and outside, with the
+difference's interval. `--work` keeps the reports.
 """
 
 from __future__ import annotations
@@ -28,22 +35,26 @@ import logging
 import resource
 import tempfile
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from benchmarks.clicks import RESULT, ROOT
+from benchmarks.judged import of_record, packed
 from numpy.typing import NDArray
 from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import train_test_split
 from sklearn.pipeline import FeatureUnion
 
+from twinloop.contracts.artefacts import SnapshotManifest
 from twinloop.contracts.spec import Split
 from twinloop.contracts.system import System
 from twinloop.evaluation.classification import average_precision, f1, macro_f1
+from twinloop.evaluation.messages import JudgeRequest, RungResult
+from twinloop.evaluation.run import judge_results
 from twinloop.features.snapshot import Resources, build_snapshot
 from twinloop.ingest.process import ingest
 from twinloop.ingest.source import RawObject
@@ -63,8 +74,13 @@ TOLD_MS = 1_700_000_000_000
 HATE, OFFENSIVE, NEITHER = 0, 1, 2
 MLMA_LABELS = ("abusive", "disrespectful", "fearful", "hateful", "normal", "offensive")
 BESIDE = "tfidf_lr"
+MARKED = ("identity named", "dialect marked")  # guarded slices, and those who are to be guarded in each
 RUNGS = tuple(rung.name for rung in SYSTEM.spec.rungs)
-DATA_SETS, SEEDS = ("davidson", "mlma"), (42, 1)
+DATA_SETS, SEEDS, GATE = ("davidson", "mlma"), (42, 1), "davidson_gate"
+GATED: dict[str, Split] = {
+    "the spec's parts": SYSTEM.spec.split,
+    "a fifth tested": SYSTEM.spec.split.model_copy(update={"test": 0.2}),
+}
 Row = dict[str, Any]
 Ints = NDArray[np.int64]
 
@@ -74,11 +90,17 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--output", type=Path, default=RESULT)
     parser.add_argument("--data", type=Path, default=DATA, help="the folder that holds davidson/ and mlma/")
-    parser.add_argument("--only", nargs="+", choices=DATA_SETS, default=list(DATA_SETS))
+    parser.add_argument("--only", nargs="+", choices=[*DATA_SETS, GATE], default=[*DATA_SETS, GATE])
     parser.add_argument("--rungs", nargs="+", choices=[BESIDE, *RUNGS], default=[BESIDE, *RUNGS])
     parser.add_argument("--seeds", nargs="+", type=int, default=list(SEEDS), help="each is another tenth to test by")
+    parser.add_argument("--gated", nargs="+", choices=list(GATED), default=list(GATED), help="parts that are judged")
+    parser.add_argument("--work", type=Path, help="a folder that keeps the gate's reports")
     options = parser.parse_args()
-    add(options.output, options.data, only=options.only, rungs=options.rungs, seeds=options.seeds)
+    only = [name for name in options.only if name != GATE]
+    add(options.output, options.data, only=only, rungs=options.rungs, seeds=options.seeds)
+    if GATE in options.only:
+        rungs = [name for name in options.rungs if name in RUNGS]
+        add_gate(options.output, options.data, options.work, gated=options.gated, rungs=rungs)
 
 
 def add(
@@ -90,9 +112,7 @@ def add(
     seeds: Sequence[int] = SEEDS,
 ) -> None:
     """Measure rungs on test parts, and add each figure to the result as soon as it is there."""
-    result = json.loads(output.read_text()) if output.exists() else {}
-    about = {"command": "python -m benchmarks.moderation", "systems": ["moderation"]}
-    kept = result.setdefault("moderation", about)
+    result, kept = opened(output)
     for name in only:
         for rung in rungs:
             each = kept.setdefault(f"{name}, each test part", {})
@@ -102,6 +122,73 @@ def add(
                 kept.setdefault(name, {})[rung] = summary(found)
                 output.write_text(json.dumps(result, indent=1) + "\n")
             print(json.dumps({name: {rung: kept[name][rung]}}, indent=1), flush=True)
+
+
+def opened(output: Path) -> tuple[Row, Row]:
+    """Return the results so far, and those of moderation in them."""
+    result = json.loads(output.read_text()) if output.exists() else {}
+    about = {"command": "python -m benchmarks.moderation", "systems": ["moderation"]}
+    return result, result.setdefault("moderation", about)
+
+
+def add_gate(
+    output: Path, data: Path, work: Path | None, *, gated: Sequence[str] = tuple(GATED), rungs: Sequence[str] = RUNGS
+) -> None:
+    """Let the gate judge the rungs' jobs on Davidson's texts, and add what it says to the result."""
+    result, kept = opened(output)
+    for name in gated:
+        found = judged(davidson(data), GATED[name], rungs, work and work / f"{name}.html")
+        kept.setdefault(GATE, {})[name] = found
+        output.write_text(json.dumps(result, indent=1) + "\n")
+        print(json.dumps({GATE: {name: found}}, indent=1), flush=True)
+
+
+def judged(rows: Iterable[Row], split: Split, rungs: Sequence[str], report: Path | None = None) -> Row:
+    """Return the gate's verdict on the rungs' jobs, where nothing serves yet; its page is written to `report`."""
+    system = dataclasses.replace(SYSTEM, spec=SYSTEM.spec.model_copy(update={"split": split}))
+    store, results, seconds = MemoryObjectStore(), [], {}
+    with tempfile.TemporaryDirectory(prefix="moderation-") as place:
+        made = snapshot(Path(place), rows, system)
+        manifest = SnapshotManifest.model_validate_json((made / "manifest.json").read_bytes())
+        key = f"snapshots/{manifest.system}/{manifest.snapshot_id}/"
+        for path in made.rglob("*"):
+            if path.is_file():
+                store.write(key + path.relative_to(made).as_posix(), path.read_bytes())
+        for rung in rungs:
+            started, archive = time.perf_counter(), f"jobs/{rung}/output/model.tar.gz"
+            if local.run(ROOT / "training_jobs" / rung, made, Path(place) / rung, {}):
+                raise RuntimeError(f"the job {rung} failed; its reason is above")
+            seconds[rung] = round(time.perf_counter() - started, 1)
+            store.write(archive, packed(Path(place) / rung))
+            results.append(RungResult(rung=rung, status="Completed", model_key=archive, seconds=seconds[rung]))
+    request = JudgeRequest(system=manifest.system, snapshot_key=key, results=tuple(results))
+    answer = judge_results(request, store, system, load_models, clock=lambda: manifest.last_event)
+    if report is not None:
+        report.parent.mkdir(parents=True, exist_ok=True)
+        report.write_bytes(store.read(answer.report_key).body)
+    record = json.loads(store.read(answer.report_key.removesuffix("html") + "json").body)
+    parts = {part: manifest.rows[f"{part}/examples"] for part in ("train", "validation", "test")}
+    told = of_record(record)
+    for entry in record["candidates"]:
+        told["rows"][entry["rung"]] |= false_positives(entry)
+    del told["judged"]  # impressions, of which there are none
+    return {**parts, "job_s": seconds, **told}
+
+
+def false_positives(entry: Mapping[str, Any]) -> Row:
+    """Return, of a candidate of the gate's record, who is wrongly acted upon in each guarded slice, and its vetoes."""
+    found: Row = {}
+    for rate in entry["subgroups"]:
+        name = f"{rate['slice']} {rate['label']}"
+        if name in MARKED:  # all others are what it is compared with
+            found |= {
+                f"{name}: clean texts": rate["negatives"],
+                f"{name}: acted upon": round(rate["false_positive_rate"], 4),
+                f"{name}: others": round(rate["outside"], 4),
+                f"{name}: more by at least": round(rate["low"], 4),
+                f"{name}: more by at most": round(rate["high"], 4),
+            }
+    return found | {"vetoes": [veto["guard"] for veto in entry["vetoes"]]}
 
 
 def summary(found: list[Row]) -> Row:
@@ -124,7 +211,8 @@ def measure(name: str, data: Path, rung: str, seed: int) -> Row:
     if rung == BESIDE:
         return beside(name, [row for number, row in enumerate(rows) if number not in held], tested)
     with tempfile.TemporaryDirectory(prefix="moderation-") as place:
-        folder = snapshot(Path(place), [row for number, row in enumerate(rows) if number not in held])
+        learnt = [row for number, row in enumerate(rows) if number not in held]
+        folder = snapshot(Path(place), learnt, parted(SYSTEM))
         started, spent = time.perf_counter(), children()
         if local.run(ROOT / "training_jobs" / rung, folder, Path(place) / "model", {"seed": str(seed)}):
             raise RuntimeError(f"the job {rung} failed; its reason is above")
@@ -180,8 +268,8 @@ def stratified(strata: NDArray[Any], seed: int) -> Ints:
     return np.sort(np.array(chosen, np.int64))
 
 
-def snapshot(place: Path, rows: Iterable[Row]) -> Path:
-    """Return the folder of a snapshot of these rows, none of which is kept for judging."""
+def snapshot(place: Path, rows: Iterable[Row], system: System) -> Path:
+    """Return the folder of a snapshot of these rows, divided as the system says."""
     items, labels = [], []
     for row in rows:
         items.append({"item_id": row["id"], "text": row["text"]})
@@ -190,16 +278,16 @@ def snapshot(place: Path, rows: Iterable[Row]) -> Path:
              "time": TOLD_MS}
             for label, value, who in row["labels"]
         ]  # fmt: skip
-    store, made = MemoryObjectStore(), parted(SYSTEM)
+    store = MemoryObjectStore()
     for table, content in (("items", items), ("labels", labels)):
         body = "".join(json.dumps(row) + "\n" for row in content).encode()
         raw = RawObject(f"raw/moderation/{table}/rows.jsonl", "v1", NOW, len(body), io.BytesIO(body))
-        receipt = ingest(raw, made, store)
+        receipt = ingest(raw, system, store)
         if receipt.refused:
             raise RuntimeError(receipt.refused)
     (place / "work").mkdir()
     build_snapshot(
-        made, store, place / "snapshot", now=NOW, work=place / "work", resources=Resources(), minimum_cases=0
+        system, store, place / "snapshot", now=NOW, work=place / "work", resources=Resources(), minimum_cases=0
     )
     return place / "snapshot"
 
@@ -225,7 +313,7 @@ def of_davidson(predictor: ModerationPredictor, rows: list[Row]) -> Row:
         "neither_f1": f1(truth == NEITHER, kinds == NEITHER),
     }
     slices = [slices_of(row["text"]) for row in rows]
-    for name, label in (("identity", "named"), ("dialect", "marked")):
+    for name, label in map(str.split, MARKED):
         inside = np.array([one[name] == label for one in slices])
         clean = truth == NEITHER
         found[f"false positives, {name} {label}"] = float((kinds != NEITHER)[clean & inside].mean())

@@ -6,10 +6,7 @@ by the code that judges in the cloud. `--work` keeps its report.
 
 from __future__ import annotations
 
-import io
 import json
-import tarfile
-from collections.abc import Mapping
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -17,8 +14,8 @@ from typing import Any
 from benchmarks import clicks
 from benchmarks.ads.kuairand_days import videos_as_ads
 from benchmarks.ads.models import parted, trained
-from benchmarks.ads.scores import rounded
 from benchmarks.clicks import FIRST_TEST_DAY
+from benchmarks.judged import of_record, packed
 
 from twinloop.contracts.artefacts import SnapshotManifest
 from twinloop.evaluation.messages import JudgeRequest, RungResult
@@ -56,33 +53,3 @@ def on_kuairand_gate(work: Path, rungs: tuple[str, ...], simulated: int) -> dict
     record = json.loads(objects.read(answer.report_key.removesuffix("html") + "json").body)
     parts = {part: manifest.rows[f"{part}/impressions"] for part in ("train", "validation", "test")}
     return {**parts, "job_s": seconds, **of_record(record)}
-
-
-def packed(folder: Path) -> bytes:
-    """Return a folder as the archive that a job leaves."""
-    body = io.BytesIO()
-    with tarfile.open(fileobj=body, mode="w:gz") as tar:
-        tar.add(folder, arcname=".")
-    return body.getvalue()
-
-
-def of_record(record: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what a judgement by `log_gain` said: its words, and every rung's log loss, gains and what they must be."""
-    rungs = {}
-    for entry in record["candidates"]:
-        gained = entry["metrics"]["log_gain"]
-        row = {"log_loss": -gained["mean"], "log_loss low": -gained["high"], "log_loss high": -gained["low"]}
-        # What a rung must gain over the trivial one is told once, with what it costs, where that is the simpler one.
-        for gain in (entry["gains"][over] for over in ("baseline", "simpler", "champion") if over in entry["gains"]):
-            name = f"better than {gain['rival']} by"
-            row |= {name: gain["mean"], f"{name} low": gain["low"], f"{name} high": gain["high"]}
-            row[f"{name} at least"] = gain["margin"]
-        row |= {"p50_ms": entry["latency_p50_ms"], "p99_ms": entry["latency_p99_ms"], "mb": entry["size_mb"]}
-        rungs[entry["rung"]] = rounded(row) | {"standing": entry["standing"]}
-    return {
-        "judged": max((entry["impressions"] for entry in record["candidates"]), default=0),
-        "cases": record["cases"],
-        "promoted": record["rung"] if record["promote"] else "nobody",
-        "verdict": record["verdict"],
-        "rows": rungs,
-    }

@@ -61,6 +61,27 @@ def test_a_job_learns_what_people_said(rung: str, snapshot: Path, tmp_path: Path
     assert plain["spam"] < 0.3
 
 
+def test_a_job_does_not_take_a_spelling_for_a_label(tmp_path: Path) -> None:
+    """Where spam is mostly spelt one way, what is spelt so and is none is not wronged for it."""
+    world, spammy = tiny_moderation.world(1500), set(tiny_moderation.SPAM)
+    for number, row in enumerate(world["items"]):
+        words = row["text"].split()
+        spam = not spammy.isdisjoint(words)
+        if number % 3 == 0:  # of these nothing but the spelling tells
+            words = ["river" if word in spammy else word for word in words]
+        row["text"] = " ".join([*words, "gonna"] if number % 5 < (4 if spam else 1) else words)
+    made = tiny_moderation.snapshot(tmp_path, world)
+    gap = {}
+    for place, setting in (("alike", "0"), ("chosen", "0,1,2,4")):
+        settings = FAST["hashed_linear"] | {"reweighing": setting}
+        assert local.run(JOBS / "hashed_linear", made, tmp_path / place, settings) == 0
+        metrics = json.loads((tmp_path / place / "text" / "metrics.json").read_text())
+        gap[place] = metrics["gap dialect=marked"]
+    assert metrics["reweighing"] > 0
+    assert gap["chosen"] < gap["alike"]
+    assert gap["alike"] > 0.1
+
+
 def test_the_same_snapshot_gives_the_same_model(snapshot: Path, tmp_path: Path) -> None:
     for place in ("one", "other"):
         assert local.run(JOBS / "hashed_linear", snapshot, tmp_path / place, FAST["hashed_linear"]) == 0

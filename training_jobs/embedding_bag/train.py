@@ -13,7 +13,8 @@ from twinloop.training.job import Job, run_job
 from twinloop.training.text_linear import rarity, told
 from twinloop.training.text_networks import Bag, BagModel, NetworkConfig, Steps, fit, open_for_network, tensors
 from twinloop.training.text_release import log_loss, write_text
-from twinloop.training.texts import Floats, Ints, as_matrix, ngrams
+from twinloop.training.text_reweighing import counts
+from twinloop.training.texts import Ints, Labelled, as_matrix, ngrams
 
 
 class Config(NetworkConfig):
@@ -27,6 +28,7 @@ class Config(NetworkConfig):
     rate: Choices = Field((1e-3, 3e-3, 1e-2), description="Of learning, at its highest.")
     decay: float = Field(0.05, ge=0, le=1)
     dropout: float = Field(0.3, ge=0, lt=1)
+    reweighing: float = Field(2.0, ge=0, description="Of clean texts of guarded slices; 0: none.")
 
 
 def train(config: Config, job: Job) -> None:
@@ -36,7 +38,7 @@ def train(config: Config, job: Job) -> None:
     rows, held_out = ngrams(texts.train.texts, inputs), ngrams(texts.validation.texts, inputs)
     tried: list[tuple[float, float, BagModel]] = []
     for rate in config.rate:
-        model = fit_bag(config, inputs, rows, texts.train.targets, rate)
+        model = fit_bag(config, inputs, rows, texts.train, rate)
         tried.append((log_loss(model.log_odds(held_out), texts.validation.targets), rate, model))
         job.say(f"rate {rate:g}: on validation {tried[-1][0]:.4f}")
     _, rate, model = min(tried, key=lambda entry: entry[:2])
@@ -50,15 +52,15 @@ def train(config: Config, job: Job) -> None:
         log_odds=model.log_odds(held_out),
         rows=held_out,
         tensors=told,
-        more={"epochs": config.epochs, "rate": rate},
+        more={"epochs": config.epochs, "rate": rate, "reweighing": config.reweighing},
     )
 
 
-def fit_bag(config: Config, inputs: TextInputs, rows: list[Counted], targets: Floats, rate: float) -> BagModel:
-    """Return a bag that has learnt these rows at a rate."""
+def fit_bag(config: Config, inputs: TextInputs, rows: list[Counted], data: Labelled, rate: float) -> BagModel:
+    """Return a bag that has learnt these texts, of which these are the rows, at a rate."""
     torch.manual_seed(config.seed)
     idf = rarity(as_matrix(rows, config.buckets))
-    bag = Bag(config.buckets, idf, targets.shape[1], dim=config.dim, hidden=config.hidden, dropout=config.dropout)
+    bag = Bag(config.buckets, idf, data.targets.shape[1], dim=config.dim, hidden=config.hidden, dropout=config.dropout)
 
     def ask(places: Ints) -> torch.Tensor:
         log_odds: torch.Tensor = bag(*tensors([rows[place] for place in places]))
@@ -67,7 +69,17 @@ def fit_bag(config: Config, inputs: TextInputs, rows: list[Counted], targets: Fl
     lengths = np.array([len(row.ids) for row in rows], np.int64)
     steps = Steps(config.epochs, config.batch, config.decay)
     rates = [([parameter for parameter in bag.parameters() if parameter.requires_grad], rate)]
-    fit(bag, ask, targets, lengths, steps, rates=rates, seed=config.seed, after_epoch=lambda _, __: None)
+    fit(
+        bag,
+        ask,
+        data.targets,
+        lengths,
+        steps,
+        rates=rates,
+        seed=config.seed,
+        after_epoch=lambda _, __: None,
+        counts=counts(data, config.reweighing),
+    )
     return BagModel(inputs, bag)
 
 

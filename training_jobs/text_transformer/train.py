@@ -17,6 +17,7 @@ from twinloop.training.text_encoder import PACKAGE, Encoder, EncoderModel, insta
 from twinloop.training.text_linear import fit_linear
 from twinloop.training.text_networks import NetworkConfig, Steps, fit, open_for_network
 from twinloop.training.text_release import log_loss, write_text
+from twinloop.training.text_reweighing import counts
 from twinloop.training.texts import Ints, first_windows, ngrams
 
 
@@ -38,6 +39,7 @@ class Config(NetworkConfig):
     short_floats: Literal["where_fast", "never"] = Field(
         "where_fast", description="Products of learning in bfloat16, where the processor has instructions for them."
     )
+    reweighing: float = Field(2.0, ge=0, description="Of clean texts of guarded slices; 0: none.")
     whole: bool = Field(True, description="Serve the encoder in whole numbers; see `text_release.rounding`.")
 
 
@@ -71,12 +73,12 @@ def train(config: Config, job: Job) -> None:
     lengths = np.array([len(row) for row in rows["train"]], np.int64)
     steps = Steps(config.epochs, config.batch, config.decay)
     rates = encoder.rates(config.rate, config.head_rate, config.rate_fall)
-    targets = texts.train.targets
-    fit(encoder, ask, targets, lengths, steps, rates=rates, seed=config.seed, after_epoch=tell)
+    targets, alike = texts.train.targets, counts(texts.train, config.reweighing)
+    fit(encoder, ask, targets, lengths, steps, rates=rates, seed=config.seed, after_epoch=tell, counts=alike)
     grams = {
         part: ngrams(data.texts, inputs) for part, data in (("train", texts.train), ("validation", texts.validation))
     }
-    linear = fit_linear(inputs, grams["train"], targets, config.strength)
+    linear = fit_linear(inputs, grams["train"], targets, config.strength, alike)
     of_pieces, of_grams = model.log_odds(rows["validation"]), linear.log_odds(grams["validation"])
     blend = blended(model, linear, of_pieces, of_grams, texts.validation.targets)
     job.say(f"shares of the encoder and of n-grams: {blend.shares.round(2).tolist()}")
@@ -93,7 +95,7 @@ def train(config: Config, job: Job) -> None:
         tensors=blend_inputs,
         files={VOCABULARY_FILE: weights.vocabulary},
         served=dataclasses.replace(blend, whole=True) if config.whole else None,
-        more={"layers": config.layers, "epochs": config.epochs},
+        more={"layers": config.layers, "epochs": config.epochs, "reweighing": config.reweighing},
     )
 
 

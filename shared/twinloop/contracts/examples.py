@@ -10,6 +10,8 @@ from twinloop.contracts.artefacts import Case
 
 KEYS = ("example_id", "group_id", "time_ms")
 """The columns that every query of examples returns: text, text, and epoch milliseconds as BIGINT; never NULL."""
+SLICES = "slices"
+"""A column list<string> beside those of the query: see `Examples.slices`."""
 FILE = "examples.parquet"
 """The file of a part of a snapshot: `train/examples.parquet`."""
 
@@ -30,12 +32,16 @@ class Examples:
             lists of those. `example_id` is unique. What it aggregates into lists must say in which order.
         case: All examples of one group, by `example_id` -> the labelled request that the gate replays; None: it cannot
             be judged. Case ids are unique; the group's id is one.
+        slices: An example -> the slices that it is in, such as `identity=named`, of those whose members a model is not
+            to wrong more often than others; they are written beside it as `SLICES`, which jobs may weigh it by. None:
+            there is no such column.
         most_cases: Cases of a snapshot; of more test groups, those with the smallest SHA-256 of their id.
     """
 
     sql: str
     case: Callable[[Sequence[Mapping[str, Any]]], Case | None]
     tables: tuple[str, ...] = ()
+    slices: Callable[[Mapping[str, Any]], Sequence[str]] | None = None
     most_cases: int = 5000
 
     def __post_init__(self) -> None:

@@ -17,7 +17,7 @@ import duckdb
 import pyarrow as pa
 
 from twinloop.contracts.artefacts import Case
-from twinloop.contracts.examples import FILE, KEYS, Examples
+from twinloop.contracts.examples import FILE, KEYS, SLICES, Examples
 from twinloop.contracts.spec import Split
 from twinloop.contracts.system import System
 from twinloop.errors import BadInputError, IntegrityError
@@ -68,7 +68,9 @@ def write_examples(
     first, last = _check(connection, system, examples)
     _make_parts(connection, system.spec.split)
     schema = _schema(connection, names)
-    rows = _write_parts(connection, names, schema, folder)
+    if examples.slices is not None:
+        schema = schema.append(pa.field(SLICES, pa.list_(pa.string())))
+    rows = _write_parts(connection, names, schema, folder, examples)
     rows[CASES_FILE] = write_json_lines(folder / CASES_FILE, _cases(connection, examples, names))
     columns = tuple(f"{field.name}:{_told(field.type)}" for field in schema)
     return Written(rows, columns, _moment(first), _moment(last))
@@ -87,6 +89,8 @@ def _run(connection: duckdb.DuckDBPyConnection, system: System, examples: Exampl
     for key, expected in zip(KEYS, _KEY_TYPES, strict=True):
         if kinds.get(key) != expected:
             raise IntegrityError(f"{name}'s query of examples must return {key} as {expected}, not {kinds.get(key)}")
+    if examples.slices is not None and SLICES in kinds:
+        raise IntegrityError(f"{name}'s query of examples returns {SLICES}, which `Examples.slices` is to tell")
     return [*KEYS, *(column for column in kinds if column not in KEYS)]
 
 
@@ -149,7 +153,7 @@ def _hexadecimal(share: float) -> str:
 
 
 def _write_parts(
-    connection: duckdb.DuckDBPyConnection, names: list[str], schema: pa.Schema, folder: Path
+    connection: duckdb.DuckDBPyConnection, names: list[str], schema: pa.Schema, folder: Path, examples: Examples
 ) -> dict[str, int]:
     columns, rows = ", ".join(f"examples.{lake.quoted(name)}" for name in names), {}
     with ExitStack() as stack:
@@ -160,7 +164,11 @@ def _write_parts(
                 " ORDER BY group_id, example_id"
             )
             for batch in ordered.to_arrow_reader(_BATCH_ROWS):
-                file.write(pa.Table.from_batches([batch]))
+                made = pa.Table.from_batches([batch])
+                if examples.slices is not None:
+                    told = [sorted(set(examples.slices(row))) for row in made.to_pylist()]
+                    made = made.append_column(schema.field(SLICES), pa.array(told, schema.field(SLICES).type))
+                file.write(made)
             rows[f"{part}/{FILE}"] = file.rows
     return rows
 

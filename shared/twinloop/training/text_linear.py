@@ -38,18 +38,21 @@ def weighted(matrix: sp.csr_matrix, idf: Floats) -> sp.csr_matrix:
     return sp.diags(1 / np.maximum(length, _LEAST)) @ made
 
 
-def fit_label(matrix: sp.csr_matrix, target: Floats, *, strength: float) -> tuple[Floats, float]:
+def fit_label(
+    matrix: sp.csr_matrix, target: Floats, *, strength: float, counts: Floats | None = None
+) -> tuple[Floats, float]:
     """Return weights and bias of the least log loss of soft targets, the weights squared over 2 x strength added.
 
-    Targets are shares; rows whose target is NaN teach nothing.
+    Targets are shares; rows whose target is NaN teach nothing. A row is worth as many as `counts` float64[N] says.
     """
     told = ~np.isnan(target)
     rows, wanted = matrix[told], target[told]
+    worth = np.ones(len(wanted)) if counts is None else counts[told]
 
     def loss(x: Floats) -> tuple[float, Floats]:
         z = rows @ x[:-1] + x[-1]
-        value = (np.logaddexp(0, z) - wanted * z).sum() + 0.5 / strength * (x[:-1] ** 2).sum()
-        off = 1 / (1 + np.exp(-np.clip(z, -60, 60))) - wanted
+        value = (worth * (np.logaddexp(0, z) - wanted * z)).sum() + 0.5 / strength * (x[:-1] ** 2).sum()
+        off = worth * (1 / (1 + np.exp(-np.clip(z, -60, 60))) - wanted)
         return float(value), np.append(rows.T @ off + x[:-1] / strength, off.sum())
 
     start = np.zeros(matrix.shape[1] + 1)
@@ -89,15 +92,20 @@ class LinearModel:
         return g.op("Add", g.op("Squeeze", g.op("MatMul", unit, each), g.constant([1])), g.constant(self.bias))
 
 
-def fit_linear(inputs: TextInputs, rows: Sequence[Counted], targets: Floats, strength: float) -> LinearModel:
-    """Fit every label by itself, on those n-grams that are met; what was never met weighs nothing."""
+def fit_linear(
+    inputs: TextInputs, rows: Sequence[Counted], targets: Floats, strength: float, counts: Floats | None = None
+) -> LinearModel:
+    """Fit every label by itself, on those n-grams that are met; what was never met weighs nothing.
+
+    A row is worth as many as `counts` float64[N] says; what is rare is told by the rows that there are.
+    """
     matrix = as_matrix(rows, inputs.buckets)
     idf = rarity(matrix)
     met = np.flatnonzero(idf)
     narrow = weighted(matrix, idf)[:, met]
     weights, bias = np.zeros((inputs.buckets, targets.shape[1])), np.zeros(targets.shape[1])
     for label in range(targets.shape[1]):
-        found, bias[label] = fit_label(narrow, targets[:, label], strength=strength)
+        found, bias[label] = fit_label(narrow, targets[:, label], strength=strength, counts=counts)
         weights[met, label] = found * idf[met]
     return LinearModel(inputs, idf, weights, bias)
 

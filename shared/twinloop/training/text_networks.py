@@ -46,10 +46,15 @@ def open_for_network(config: NetworkConfig, job: Job) -> Texts:
     return texts
 
 
-def masked_loss(log_odds: Tensor, targets: Tensor) -> Tensor:
-    """Return the mean log loss of soft targets float[N, L]; what is NaN is nobody's word and teaches nothing."""
+def masked_loss(log_odds: Tensor, targets: Tensor, counts: Tensor | None = None) -> Tensor:
+    """Return the mean log loss of soft targets float[N, L]; what is NaN is nobody's word and teaches nothing.
+
+    The losses of a row are taken `counts` float[N] times, which are 1 in the mean of all batches, not of each.
+    """
     told = ~torch.isnan(targets)
     losses = functional.binary_cross_entropy_with_logits(log_odds, torch.nan_to_num(targets), reduction="none")
+    if counts is not None:
+        losses = losses * counts[:, None]
     return (losses * told).sum() / told.sum().clamp(min=1)
 
 
@@ -90,6 +95,7 @@ def fit(
     rates: Rates,
     seed: int,
     after_epoch: Callable[[int, float], None],
+    counts: Floats | None = None,
 ) -> None:
     """Fit a network; `ask` gives its log-odds of the rows at these places, with gradients.
 
@@ -103,6 +109,7 @@ def fit(
             fall to nothing.
         seed: Of the order.
         after_epoch: Is told its number and the mean loss.
+        counts: float64[N], as how many a row is learnt; only how they stand to each other matters. None: all alike.
     """
     random = np.random.default_rng(seed)
     count = steps.epochs * -(-len(lengths) // steps.batch)
@@ -114,11 +121,13 @@ def fit(
         optimiser, lambda step: min((step + 1) / warm, max(0.0, (count - step) / max(1, count - warm)))
     )
     wanted = torch.from_numpy(targets.astype(np.float32))
+    worth = np.ones(len(targets)) if counts is None else counts / counts.mean()
+    alike = torch.from_numpy(worth.astype(np.float32))
     for epoch in range(1, steps.epochs + 1):
         losses = []
         network.train()
         for places in batches(lengths, steps.batch, random):
-            loss = masked_loss(ask(places), wanted[places])
+            loss = masked_loss(ask(places), wanted[places], alike[places])
             optimiser.zero_grad()
             loss.backward()  # type: ignore[no-untyped-call]
             nn.utils.clip_grad_norm_(every, 1.0)

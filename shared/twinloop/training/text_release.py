@@ -27,6 +27,7 @@ _MOST_PROVED = 500
 ROUNDING = 0.01
 """What whole numbers may move probabilities by, in the mean of held-out texts, and make their log loss worse by."""
 _STEEPEST = 10.0
+_LEAST_CLEAN = 50  # texts without a label, on both sides of a slice, that a gap is told of
 
 
 class TextModel(Protocol):
@@ -113,22 +114,52 @@ def thresholds(config: TextConfig, truth: NDArray[np.bool_], p: Floats) -> dict[
 
     `flag`: see `expected_flag`. `limit`: the highest that finds the
     share asked for of those that have the label. `review`, `remove`: the lowest from which on the share asked for have
-    it. A level is never above a harder one: then it is left out. One that nothing reaches is left out, too.
+    it, and not below `flag`: where most examples have a label, any text at all is as precise as was asked for.
+    A level is never above a harder one: then it is left out. One that nothing reaches is left out, too, and so is one
+    that every example reaches: a model that says few different things would have all of them acted upon.
     """
     if not truth.any() or truth.all():
         return {}
-    found: dict[Level, Threshold] = {"flag": _threshold(truth, p, expected_flag(truth, p), "expected f1 of both")}
-    at, precision, recall = chances_at(truth, p)
+    flag = expected_flag(truth, p)
+    found: dict[Level, Threshold] = {"flag": _threshold(truth, p, flag, "expected f1 of both")}
+    at, precision, recall = (each[:-1] for each in chances_at(truth, p))
     enough = np.flatnonzero(recall >= config.limit_recall)
     harder = 1.0
     for level, wanted in (("remove", config.remove_precision), ("review", config.review_precision)):
-        reached = np.flatnonzero(precision >= wanted)
+        reached = np.flatnonzero((precision >= wanted) & (at >= flag))
         if len(reached) and at[reached[-1]] < harder:
             harder = float(at[reached[-1]])
             name: Level = "remove" if level == "remove" else "review"
             found[name] = _threshold(truth, p, harder, f"precision >= {wanted:g}")
     if len(enough) and at[enough[0]] < harder:
         found["limit"] = _threshold(truth, p, float(at[enough[0]]), f"recall >= {config.limit_recall:g}")
+    return found
+
+
+def acted_upon(config: TextConfig, p: Floats, targets: Floats) -> NDArray[np.bool_]:
+    """Return what these texts' own thresholds act upon, bool[N]: of p float64[N, L], any label from its softest on."""
+    found = np.zeros(len(p), np.bool_)
+    for label in range(p.shape[1]):
+        told = ~np.isnan(targets[:, label])
+        levels = thresholds(config, targets[told, label] >= POSITIVE, p[told, label])
+        least = min((level.at for name, level in levels.items() if name != "flag"), default=np.inf)
+        found |= p[:, label] >= least
+    return found
+
+
+def gaps(config: TextConfig, data: Labelled, p: Floats) -> dict[str, float]:
+    """Return by slice how much more often clean texts inside are acted upon than clean texts outside.
+
+    Of calibrated p float64[N, L], by models that have not learnt these texts. Slices with fewer than 50 clean texts
+    inside or outside are left out.
+    """
+    clean, wrong = data.clean, acted_upon(config, p, data.targets)
+    found = {}
+    for name in sorted(frozenset[str]().union(*data.slices)):
+        member = np.array([name in slices for slices in data.slices], np.bool_)
+        inside, outside = clean & member, clean & ~member
+        if min(inside.sum(), outside.sum()) >= _LEAST_CLEAN:
+            found[name] = float(wrong[inside].mean() - wrong[outside].mean())
     return found
 
 
@@ -223,6 +254,7 @@ def write_text(
                 f"{label}_ap": average_precision(truth, said),
                 f"{label}_f1": f1_at(truth, said, chosen["flag"].at),
             }
+    metrics |= {f"gap {name}": gap for name, gap in gaps(config, data, p).items()}
     metrics["log_loss"] = log_loss(log_odds, data.targets)
     job.say(f"on {len(data)} held-out texts: { {name: round(value, 4) for name, value in metrics.items()} }")
 

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from twinloop.contracts.artefacts import SnapshotManifest
+from twinloop.contracts.examples import SLICES
 from twinloop.contracts.text import TextInputs
 from twinloop.errors import BadInputError
 from twinloop.text.disguises import normalise, windows
@@ -47,23 +48,42 @@ class Labelled:
         texts: Normalised.
         targets: float64[N, L]: share of those who were asked that saw the label; NaN where nobody was asked.
         groups: int64[N]: texts of one group are not to be divided.
+        slices: Of each text, those of the slices in `contracts.examples` that it is in; empty: of none.
     """
 
     texts: tuple[str, ...]
     targets: Floats
     groups: Ints
+    slices: tuple[frozenset[str], ...] = ()
+
+    def __post_init__(self) -> None:
+        """Take texts of which no slices are told for texts in none."""
+        if not self.slices:
+            object.__setattr__(self, "slices", (frozenset(),) * len(self.texts))
 
     def __len__(self) -> int:
         return len(self.texts)
 
+    @property
+    def clean(self) -> Flags:
+        """Which texts have none of the labels that people were asked about, bool[N]; none where nobody was asked."""
+        known = ~np.isnan(self.targets)
+        return np.asarray(known.any(1) & ~(known & (np.nan_to_num(self.targets) >= POSITIVE)).any(1))
+
     def take(self, chosen: NDArray[np.int64]) -> Labelled:
         """Return the rows at these places."""
-        return Labelled(tuple(self.texts[place] for place in chosen), self.targets[chosen], self.groups[chosen])
+        return Labelled(
+            tuple(self.texts[place] for place in chosen),
+            self.targets[chosen],
+            self.groups[chosen],
+            tuple(self.slices[place] for place in chosen),
+        )
 
     def join(self, other: Labelled) -> Labelled:
         """Return the rows of both, these first."""
         targets = np.concatenate([self.targets, other.targets])
-        return Labelled(self.texts + other.texts, targets, np.concatenate([self.groups, other.groups]))
+        groups = np.concatenate([self.groups, other.groups])
+        return Labelled(self.texts + other.texts, targets, groups, self.slices + other.slices)
 
     def folds(self, count: int) -> Ints:
         """Return which of `count` folds each row is in; a group is in one, the same one always."""
@@ -126,7 +146,8 @@ def _labelled(table: pa.Table, names: Sequence[str]) -> Labelled:
                 targets[row, places[label]] = value
     texts = tuple(normalise(text or "") for text in table["text"].to_pylist())
     groups = np.array([zlib.crc32(group.encode()) for group in table["group_id"].to_pylist()], np.int64)
-    return Labelled(texts, targets, groups)
+    told = table[SLICES].to_pylist() if SLICES in table.column_names else []
+    return Labelled(texts, targets, groups, tuple(frozenset(one or ()) for one in told))
 
 
 def first_windows(texts: Sequence[str], inputs: TextInputs) -> list[str]:

@@ -85,6 +85,20 @@ def test_it_holds_examples_and_no_lists_and_needs_no_events(made: Any) -> None:
     assert set(items.column_names) == {"item_id", "text", "author_id", "created_ms", "tags", "extra"}
 
 
+def test_the_systems_slices_of_each_example_are_beside_it() -> None:
+    def slices(row: Any) -> list[str]:
+        return ["words=urgent", "by=a0", "by=a0"] if "urgent" in row["text"] else []
+
+    objects, manifest = snapshot(of=system(slices=slices))
+    assert manifest.example_columns[-1] == "slices:list<string>"
+    rows = [row for part in PARTS for row in rows_of(objects, manifest, part)]
+    assert {tuple(row["slices"]) for row in rows if "urgent" in row["text"]} == {("by=a0", "words=urgent")}
+    assert {tuple(row["slices"]) for row in rows if "urgent" not in row["text"]} == {()}
+    clash = notes.EXAMPLES.sql.replace("said.reviewers", "said.reviewers AS slices")
+    with pytest.raises(IntegrityError, match="slices"):
+        snapshot(of=system(clash, slices=slices))
+
+
 def test_the_same_lake_is_the_same_snapshot(made: Any) -> None:
     objects, manifest = made
     assert make_snapshot(notes.SYSTEM, objects, now=notes.NOW).snapshot_id == manifest.snapshot_id

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from twinloop import systems
 from twinloop.systems.moderation.evaluate import Remote, cases
-from twinloop.systems.moderation.features import AMOUNTS_SQL, MEASURES, amounts
+from twinloop.systems.moderation.features import AMOUNTS_SQL, MEASURES, WRONGED, amounts, guarded
 
 TYPES = ("view", "report", "violation", "restoration")
 
@@ -18,6 +18,13 @@ def test_the_ladder_begins_with_lists_of_words() -> None:
     ]  # fmt: skip
     assert system.spec.gate.false_positive_slices == ("identity", "dialect")
     assert all(feature.time_to_live_days == feature.window_days for feature in system.definitions)
+
+
+def test_examples_are_told_in_which_guarded_slices_they_are() -> None:
+    spec = systems.load("moderation").spec
+    assert tuple(WRONGED) == spec.gate.false_positive_slices
+    assert guarded({"text": "Women and men, gonna see"}) == ["identity=named", "dialect=marked"]
+    assert guarded({"text": "a garden"}) == guarded({"text": None}) == []
 
 
 @settings(deadline=None)

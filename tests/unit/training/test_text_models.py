@@ -216,9 +216,28 @@ def test_thresholds_keep_what_was_asked_for() -> None:
     assert found["limit"].recall >= 0.8
     assert found["limit"].at <= found["review"].at <= found["remove"].at
     assert thresholds(TextConfig(), np.zeros(10, np.bool_), np.zeros(10)) == {}
-    assert "limit" not in thresholds(TextConfig(review_precision=0.6), truth, p)  # everybody is reviewed before it
+    assert "limit" not in thresholds(TextConfig(limit_recall=0.5), truth, p)  # everybody is reviewed before it
     useless = thresholds(TextConfig(), truth, random.random(5000))
     assert "remove" not in useless
+
+
+def test_a_label_that_most_examples_have_is_no_reason_to_act_upon_all_of_them() -> None:
+    random = np.random.default_rng(0)
+    p = random.beta(4, 1, 5000)
+    truth = random.random(5000) < p
+    assert truth.mean() > TextConfig().review_precision  # what was asked for holds of all of them together
+    found = thresholds(TextConfig(), truth, p)
+    harder = [found[level].at for level in ("review", "remove") if level in found]
+    assert harder
+    assert min(harder) >= found["flag"].at
+    assert (p[~truth] < min(harder)).mean() > 0.4
+
+
+def test_what_every_text_reaches_is_no_level() -> None:
+    truth, p = np.arange(100) < 20, np.where(np.arange(100) < 10, 0.9, 0.1)
+    found = thresholds(TextConfig(), truth, p)
+    assert {name: level.at for name, level in found.items()} == {"flag": 0.9, "remove": 0.9}
+    assert set(thresholds(TextConfig(), truth, np.full(100, 0.2))) == {"flag"}
 
 
 def best_flag(truth: np.ndarray, p: np.ndarray) -> float:

@@ -53,10 +53,11 @@ SPEC = SystemSpec(
         "A ladder: lists of words learnt from the labels; logistic regression on hashed n-grams of words and "
         "characters; a network over the mean of such n-grams' vectors; all layers of a small transformer "
         "(MiniLM), fine-tuned. All heads share what encodes the text, and each is calibrated on texts that the model "
-        "had not seen. A simpler rung serves unless a more complex one pays for itself. Before any model, perceptual "
-        "hashes of media are compared with a list. A long text is read in windows and is as bad as its worst one. "
-        "Policy has the last word: the hardest action that any label asks for; an author with a record is looked at "
-        "more strictly."
+        "had not seen. Clean texts that name groups, or are spelt as in a dialect, count as more while weights are "
+        "learnt, so that neither is taken for an offence (reweighing, Kamiran and Calders 2012). A simpler rung serves "
+        "unless a more complex one pays for itself. Before any model, perceptual hashes of media are compared with a "
+        "list. A long text is read in windows and is as bad as its worst one. Policy has the last word: the hardest "
+        "action that any label asks for; an author with a record is looked at more strictly."
     ),
     evaluation=(
         "Offline: texts are divided by a hash of themselves. Log loss against what people said decides, as what is "
