@@ -17,7 +17,7 @@ from twinloop.training.texts import Floats, Ints, TextConfig, ngrams, open_texts
 class Config(TextConfig):
     """Hyperparameters; the strength whose held-out log loss is least is taken, then the reweighing: see `chosen`."""
 
-    strength: Choices = Field((0.5, 1.0, 3.0), description="How far weights may go: the inverse of the ridge.")
+    strength: Choices = Field((1.0, 3.0, 10.0), description="How far weights may go: the inverse of the ridge.")
     reweighing: Choices = Field((0.0, 1.0, 2.0, 4.0), description="Of clean texts of guarded slices; 0: none.")
     most_gap: float = Field(0.1, ge=0, description="Between slices' false positives and others', if it can be had.")
     most_lost: float = Field(0.002, ge=0, description="Of log loss for a gap that is less, and still above that.")

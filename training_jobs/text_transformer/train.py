@@ -34,7 +34,7 @@ class Config(NetworkConfig):
     head_rate: float = Field(5e-4, gt=0, le=1e-1)
     decay: float = Field(0.01, ge=0, le=1)
     dropout: float = Field(0.1, ge=0, lt=1)
-    strength: float = Field(1.0, gt=0, description="Of the linear model of n-grams; see hashed_linear.")
+    strength: float = Field(3.0, gt=0, description="Of the linear model of n-grams; see hashed_linear.")
     buckets: int = Field(2**18, ge=2**10, le=2**22, description="Of its hashed n-grams, a power of two.")
     short_floats: Literal["where_fast", "never"] = Field(
         "where_fast", description="Products of learning in bfloat16, where the processor has instructions for them."

@@ -84,6 +84,9 @@ class GatePolicy(Contract):
     false_positive_tolerance: float = Field(
         0.05, ge=0, description="How much the rate of false positives inside may be above that outside."
     )
+    false_positive_limit: float | None = Field(
+        None, ge=0, le=1, description="The most of the cases with nothing to act upon that may be acted upon."
+    )
     max_data_age_days: float | None = Field(None, description="Newest event of the snapshot may be this old.")
 
 

@@ -19,6 +19,7 @@ from twinloop.evaluation.foretold import reliability, slice_metrics, summary
 from twinloop.evaluation.guards import (
     OBSERVED,
     PREDICTED,
+    false_positive_vetoes,
     prediction_vetoes,
     serving_vetoes,
     slice_vetoes,
@@ -26,7 +27,14 @@ from twinloop.evaluation.guards import (
 )
 from twinloop.evaluation.intervals import Interval, mean_interval, paired_gain
 from twinloop.evaluation.slices import slice_gains, unmeasured
-from twinloop.evaluation.subgroups import FALSE_POSITIVES, NEGATIVES, subgroup_rates, unguarded, untold
+from twinloop.evaluation.subgroups import (
+    FALSE_POSITIVES,
+    NEGATIVES,
+    false_positives,
+    subgroup_rates,
+    unguarded,
+    untold,
+)
 from twinloop.evaluation.verdict import (
     Candidate,
     Champion,
@@ -135,6 +143,7 @@ class _Ladder:
     def _judged(self, candidate: Candidate, holder: Candidate | None) -> Judged:
         vetoes = serving_vetoes(self.policy, candidate, self.data_age_days)
         vetoes = (*vetoes, *prediction_vetoes(self.policy, candidate.foretold))
+        vetoes = (*vetoes, *false_positive_vetoes(self.policy, false_positives(self.policy, candidate.scores)))
         subgroups = subgroup_rates(self.policy, candidate.scores)
         vetoes = (*vetoes, *subgroup_vetoes(subgroups, untold(self.policy, candidate.scores)))
         if self._baseline is None and self.champion is None:

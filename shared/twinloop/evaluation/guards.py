@@ -12,7 +12,7 @@ from twinloop.evaluation.cases import CaseScores
 from twinloop.evaluation.foretold import Foretold
 from twinloop.evaluation.intervals import ratio_interval
 from twinloop.evaluation.slices import SliceGain
-from twinloop.evaluation.subgroups import SubgroupRate
+from twinloop.evaluation.subgroups import FalsePositives, SubgroupRate
 from twinloop.evaluation.verdict import Candidate, Veto
 from twinloop.features.judged import BUNDLE
 
@@ -42,6 +42,18 @@ def prediction_vetoes(policy: GatePolicy, foretold: Foretold | None) -> tuple[Ve
         for label in foretold.guarded:
             found += _off(policy, inside, label, confidence, where=f"{name}={value}")
     return tuple(found)
+
+
+def false_positive_vetoes(policy: GatePolicy, found: FalsePositives | None) -> tuple[Veto, ...]:
+    """Return a veto where more is wrongly acted upon than the policy allows, and not by chance."""
+    limit = policy.false_positive_limit
+    if limit is None or found is None or found.negatives < policy.minimum_slice_cases or found.low <= limit:
+        return ()
+    words = (
+        f"{found.rate:.1%} of the {found.negatives} cases with nothing to act upon are acted upon "
+        f"({found.low:.1%} to {found.high:.1%}); {limit:.1%} is the most that may be"
+    )
+    return (Veto("false positives", words),)
 
 
 def subgroup_vetoes(rates: Sequence[SubgroupRate], missing: Sequence[str]) -> tuple[Veto, ...]:

@@ -55,6 +55,25 @@ class SubgroupRate:
         return self.enough and self.gap > self.tolerance and self.low > 0
 
 
+@dataclass(frozen=True)
+class FalsePositives:
+    """Of all cases with nothing to act upon, the share that is acted upon, and the bounds of Wilson's interval."""
+
+    negatives: int
+    rate: float
+    low: float
+    high: float
+
+
+def false_positives(policy: GatePolicy, scores: CaseScores) -> FalsePositives | None:
+    """Return the rate over all cases; None where nobody tells of it, or no case has nothing to act upon."""
+    if NEGATIVES not in scores.metrics or FALSE_POSITIVES not in scores.metrics:
+        return None
+    clean, wrong = scores.metrics[NEGATIVES] > 0, scores.metrics[FALSE_POSITIVES] > 0
+    n, a = int(clean.sum()), int((clean & wrong).sum())
+    return FalsePositives(n, a / n, *_wilson(a, n, policy.confidence)) if n else None
+
+
 def subgroup_rates(policy: GatePolicy, scores: CaseScores) -> tuple[SubgroupRate, ...]:
     """Return the rates of every label of every guarded slice, in the declared order, labels sorted."""
     if NEGATIVES not in scores.metrics or FALSE_POSITIVES not in scores.metrics:

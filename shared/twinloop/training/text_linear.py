@@ -64,9 +64,9 @@ def fit_label(
 
 @dataclass(frozen=True)
 class LinearModel:
-    """Weights float64[buckets, L], already with rarity, and biases float64[L].
+    """Weights float64[buckets, L] of rows that are weighted by rarity, and biases float64[L].
 
-    `idf` is what the length of a row is made of; a text's log-odds are sum(tf x weights) / |tf x idf| + bias.
+    A text's log-odds are sum(tf x idf x weights) / |tf x idf| + bias.
     """
 
     inputs: TextInputs
@@ -105,8 +105,7 @@ def fit_linear(
     narrow = weighted(matrix, idf)[:, met]
     weights, bias = np.zeros((inputs.buckets, targets.shape[1])), np.zeros(targets.shape[1])
     for label in range(targets.shape[1]):
-        found, bias[label] = fit_label(narrow, targets[:, label], strength=strength, counts=counts)
-        weights[met, label] = found * idf[met]
+        weights[met, label], bias[label] = fit_label(narrow, targets[:, label], strength=strength, counts=counts)
     return LinearModel(inputs, idf, weights, bias)
 
 

@@ -112,21 +112,26 @@ def log_loss(log_odds: Floats, targets: Floats) -> float:
 def thresholds(config: TextConfig, truth: NDArray[np.bool_], p: Floats) -> dict[Level, Threshold]:
     """Return the thresholds of one label, chosen on examples that the model has not learnt from.
 
-    `flag`: see `expected_flag`. `limit`: the highest that finds the
-    share asked for of those that have the label. `review`, `remove`: the lowest from which on the share asked for have
-    it, and not below `flag`: where most examples have a label, any text at all is as precise as was asked for.
-    A level is never above a harder one: then it is left out. One that nothing reaches is left out, too, and so is one
-    that every example reaches: a model that says few different things would have all of them acted upon.
+    `flag`: see `expected_flag`. `limit`: the highest that finds the share asked for of those that have the label.
+    `review`, `remove`: the lowest from which on the share asked for have it. None reaches more than `most_false` of
+    those without the label, `remove` no more than `most_removed`: where most examples have a label, any text at all is
+    as precise as was asked for. A level for which that cannot be is left out, and so is one not below a harder one.
     """
     if not truth.any() or truth.all():
         return {}
     flag = expected_flag(truth, p)
     found: dict[Level, Threshold] = {"flag": _threshold(truth, p, flag, "expected f1 of both")}
-    at, precision, recall = (each[:-1] for each in chances_at(truth, p))
-    enough = np.flatnonzero(recall >= config.limit_recall)
+    at, precision, recall = chances_at(truth, p)
+    below = np.searchsorted(np.sort(p[~truth]), at)  # of those without the label, how many a threshold spares
+    reached_of_others = 1 - below / (~truth).sum()
+    enough = np.flatnonzero((recall >= config.limit_recall) & (reached_of_others <= config.most_false))
     harder = 1.0
-    for level, wanted in (("remove", config.remove_precision), ("review", config.review_precision)):
-        reached = np.flatnonzero((precision >= wanted) & (at >= flag))
+    asked = (
+        ("remove", config.remove_precision, config.most_removed),
+        ("review", config.review_precision, config.most_false),
+    )
+    for level, wanted, most in asked:
+        reached = np.flatnonzero((precision >= wanted) & (reached_of_others <= most))
         if len(reached) and at[reached[-1]] < harder:
             harder = float(at[reached[-1]])
             name: Level = "remove" if level == "remove" else "review"

@@ -38,6 +38,13 @@ class TextConfig(JobConfig):
     limit_recall: float = Field(0.8, gt=0, le=1, description="Of the threshold of `limit`, on held-out texts.")
     review_precision: float = Field(0.6, gt=0, le=1, description="Of the threshold of `review`.")
     remove_precision: float = Field(0.9, gt=0, le=1, description="Of the threshold of `remove`.")
+    most_false: float = Field(
+        0.1,
+        gt=0,
+        le=1,
+        description="Of held-out examples without the label, the most that `limit` or `review` reaches.",
+    )
+    most_removed: float = Field(0.02, gt=0, le=1, description="The same of `remove`.")
 
 
 @dataclass(frozen=True)

@@ -51,6 +51,23 @@ def test_a_gap_above_what_is_tolerated_vetoes_whatever_is_gained() -> None:
     assert {rate.label: round(rate.gap, 3) for rate in loser.subgroups} == {"named": 0.15, "not named": -0.15}
 
 
+def test_who_acts_upon_too_many_alike_is_vetoed_though_no_slice_is_worse() -> None:
+    policy = POLICY.model_copy(update={"false_positive_limit": 0.25})
+
+    def vetoes(rate: float, cases: int = 1000) -> list[str]:
+        found = scores(rate, rate, cases=cases)
+        told = judge(policy, [candidate(0, found).rung], [candidate(0, found)])
+        return [veto.reason for veto in told.judged[0].vetoes]
+
+    [why] = vetoes(1.0)
+    assert (
+        "100.0% of the 1000 cases with nothing to act upon are acted upon (99.6% to 100.0%); 25.0% is the most" in why
+    )
+    assert vetoes(0.26) == []  # may be chance
+    assert vetoes(0.2) == []
+    assert vetoes(1.0, cases=40) == []  # too few to say
+
+
 def test_a_gap_within_what_is_tolerated_or_chance_holds() -> None:
     assert verdict(scores(0.05, 0.05), scores(0.09, 0.05, gain=1.0)).rung == "r1"
     [rate, _] = subgroup_rates(POLICY, scores(0.15, 0.05, cases=120))

@@ -210,13 +210,14 @@ def test_thresholds_keep_what_was_asked_for() -> None:
     random = np.random.default_rng(0)
     p = random.random(5000)
     truth = random.random(5000) < p
-    found = thresholds(TextConfig(review_precision=0.85), truth, p)
+    found = thresholds(TextConfig(review_precision=0.85, most_false=1, most_removed=1), truth, p)
     assert found["remove"].precision >= 0.9
     assert found["review"].precision >= 0.85
     assert found["limit"].recall >= 0.8
     assert found["limit"].at <= found["review"].at <= found["remove"].at
     assert thresholds(TextConfig(), np.zeros(10, np.bool_), np.zeros(10)) == {}
-    assert "limit" not in thresholds(TextConfig(limit_recall=0.5), truth, p)  # everybody is reviewed before it
+    assert "limit" not in thresholds(TextConfig(limit_recall=0.5, most_false=1), truth, p)  # reviewed before it
+    assert "limit" not in thresholds(TextConfig(), truth, p)  # four in ten of the others would be limited with them
     useless = thresholds(TextConfig(), truth, random.random(5000))
     assert "remove" not in useless
 
@@ -227,10 +228,9 @@ def test_a_label_that_most_examples_have_is_no_reason_to_act_upon_all_of_them() 
     truth = random.random(5000) < p
     assert truth.mean() > TextConfig().review_precision  # what was asked for holds of all of them together
     found = thresholds(TextConfig(), truth, p)
-    harder = [found[level].at for level in ("review", "remove") if level in found]
-    assert harder
-    assert min(harder) >= found["flag"].at
-    assert (p[~truth] < min(harder)).mean() > 0.4
+    assert 0.08 < (p[~truth] >= found["review"].at).mean() <= TextConfig().most_false
+    assert 0.01 < (p[~truth] >= found["remove"].at).mean() <= TextConfig().most_removed
+    assert (p < thresholds(TextConfig(most_false=1), truth, p)["review"].at).mean() < 0.01
 
 
 def test_what_every_text_reaches_is_no_level() -> None:

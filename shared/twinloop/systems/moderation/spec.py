@@ -91,5 +91,6 @@ SPEC = SystemSpec(
         parity_tolerance=1e-4,
         false_positive_slices=("identity", "dialect"),
         false_positive_tolerance=0.1,
+        false_positive_limit=0.25,
     ),
 )
