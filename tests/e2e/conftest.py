@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from deployed import Cloud, Learned, Loaded
+from deployed import Cloud, Learned, Loaded, write_lines
 
 from twinloop.aws import clients
 from twinloop.commands import learn
@@ -57,9 +57,9 @@ def loaded(cloud: Cloud, tmp_path_factory: pytest.TempPathFactory) -> Loaded:
     folder = tmp_path_factory.mktemp("movielens") / "raw"
     write_movielens_100k(folder)
     earlier, later = _split(_read(folder / "events.jsonl"))
-    _write(folder / "events.jsonl", earlier)
+    write_lines(folder / "events.jsonl", earlier)
     held_out = folder.parent / "events-held-out.jsonl"
-    _write(held_out, later)
+    write_lines(held_out, later)
     receipts = {made.table: made for made in load_files(cloud.place, "video", [folder])}
     seen: defaultdict[str, set[str]] = defaultdict(set)
     for row in earlier:
@@ -90,10 +90,6 @@ def _split(rows: list[dict[str, Any]]) -> tuple[list[dict[str, Any]], list[dict[
 
 def _read(path: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
-
-
-def _write(path: Path, rows: list[dict[str, Any]]) -> None:
-    path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
 
 
 def _free_ports() -> tuple[int, int]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import json
 import math
 import time
 from datetime import UTC, datetime, timedelta
@@ -12,15 +11,14 @@ from typing import Any
 
 import pyarrow.parquet as pq
 import pytest
-from deployed import Answer, Cloud, wait_for
+from deployed import Answer, Cloud, answered_by, wait_for
 
 from twinloop.commands import learn
-from twinloop.commands.data import load_files
 from twinloop.contracts.live import LiveCalibration, live_key
 from twinloop.datasets.simulator.run import simulate
 from twinloop.datasets.simulator.settings import AdsSettings, WorldSettings
 
-PREDICTIONS, EVENTS = "/v1/ads/predictions", "/v1/ads/events"
+PREDICTIONS = "/v1/ads/predictions"
 ADS = [{"ad": f"ad{n}", "bid": 0.1 * (1 + n % 7)} for n in range(50)]
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(900)]
@@ -33,11 +31,8 @@ def verdict(cloud: Cloud, tmp_path_factory: pytest.TempPathFactory) -> dict[str,
     start = (datetime.now(UTC) - timedelta(days=15)).replace(hour=0, minute=0, second=0, microsecond=0)
     world = WorldSettings(users=300, items=100, days=14, seed=1, start=start)
     simulate(folder, world, AdsSettings(events=30_000, click_rate=0.1))
-    receipts = load_files(cloud.place, "ads", [folder / "raw"])
-    assert sum(sum(receipt.quarantined.values()) for receipt in receipts) == 0
-    found, progress = learn.run(cloud.place, "ads", ("base_rate", "logistic"))
-    assert {job.status for job in progress.jobs} == {"Completed"}, progress.jobs
-    assert found["promote"], found
+    cloud.load("ads", folder / "raw")
+    found = cloud.learn("ads", ("base_rate", "logistic"))
     assert found["rung"] == "logistic", found
     return found
 
@@ -49,12 +44,8 @@ def ask(cloud: Cloud, **more: Any) -> Answer:
 def test_ads_are_told_with_their_chances_in_the_order_of_what_they_are_worth(
     cloud: Cloud, verdict: dict[str, Any]
 ) -> None:
-    told = wait_for(
-        lambda: found if (found := ask(cloud)).status == 200 and not found.json["degraded"] else None,
-        60,
-        "the champion answers",
-    ).json
-    assert (told["model_version"], told["arm"]) == (verdict["version"], "champion")
+    told = answered_by(verdict["version"], lambda: ask(cloud))
+    assert told["arm"] == "champion"
     assert told["prediction_id"]
     ads = told["ads"]
     assert len(ads) + told["capped"] + told["paced"] == len(ADS)
@@ -75,34 +66,6 @@ def test_ads_are_told_with_their_chances_in_the_order_of_what_they_are_worth(
     assert chances == sorted(chances, reverse=True)
 
 
-@pytest.mark.parametrize(
-    ("body", "field"),
-    [
-        ({"ads": []}, "ads"),
-        ({"ads": [{"ad": "ad1", "bid": -1}]}, "ads.0.bid"),
-        ({"ads": [{"ad": "ad1"}, {"bid": 1}]}, "ads.1.ad"),
-        ({"ads": [{"ad": "ad1"}, {"ad": "ad1"}]}, "ads"),
-        ({"ads": [{"ad": f"ad{n}"} for n in range(1001)]}, "ads"),
-        ({"user_id": 7}, "user_id"),
-        ({"colour": "red"}, "colour"),
-    ],
-)
-def test_a_wrong_request_is_refused_by_the_field(
-    cloud: Cloud, verdict: dict[str, Any], body: dict[str, Any], field: str
-) -> None:
-    answer = ask(cloud, **body)
-    assert (answer.status, answer.kind) == (400, "application/problem+json"), answer
-    assert field in {fault["field"] for fault in answer.json["errors"]}
-
-
-def test_without_a_key_nothing_is_said_but_how_to_ask(cloud: Cloud) -> None:
-    assert cloud.call(PREDICTIONS, {"user_id": "u1", "ads": ADS}, key=None).status == 403
-    answer = cloud.call("/v1/ads/openapi.json", key=None)
-    assert (answer.status, answer.kind) == (200, "application/json")
-    assert set(answer.json["paths"]) == {PREDICTIONS, "/v1/ads/events"}
-    assert PREDICTIONS not in cloud.call("/v1/openapi.json", key=None).json["paths"]
-
-
 def test_what_serves_is_scored_on_a_labelled_file_in_process_and_through_the_api(
     cloud: Cloud, verdict: dict[str, Any], tmp_path: Path
 ) -> None:
@@ -111,10 +74,7 @@ def test_what_serves_is_scored_on_a_labelled_file_in_process_and_through_the_api
     world = WorldSettings(users=300, items=100, days=14, seed=1, start=start)
     simulate(made, world, AdsSettings(events=300, click_rate=0.1))
     [labelled] = (made / "raw" / "events").iterdir()
-    scores = {
-        how: json.loads(cloud.twinloop("evaluate", "ads", "--labelled", labelled, how))
-        for how in ("--in-process", "--api")
-    }
+    scores = cloud.scores("ads", labelled)
     for found in scores.values():
         assert found["cases"] > 50
         assert found["release"] == verdict["version"]
@@ -156,12 +116,7 @@ def test_where_more_is_clicked_than_was_said_chances_follow_within_a_look(
     champion = cloud.place.registry("ads").alias("champion")
     assert champion is not None
     version = champion.version
-
-    def usual() -> dict[str, Any] | None:
-        found: dict[str, Any] = ask(cloud, **control).json
-        return found if (found["model_version"], found["degraded"]) == (version, False) else None
-
-    before = wait_for(usual, 60, "the champion answers")
+    before = answered_by(version, lambda: ask(cloud, **control))
 
     answers = [ask(cloud, user_id=f"{mark}-{n}", limit=10).json for n in range(12)]
     assert {answer["model_version"] for answer in answers} == {version}
@@ -180,8 +135,7 @@ def test_where_more_is_clicked_than_was_said_chances_follow_within_a_look(
     latest = {"event_id": f"{mark}-now", "type": "impression", "user_id": f"{mark}-0", "item_id": "ad1"}
     events.append(latest | {"time": int(now.timestamp() * 1000)})
     for begin in range(0, len(events), 500):
-        sent = cloud.call(EVENTS, {"events": events[begin : begin + 500]})
-        assert (sent.status, sent.json["rejected"]) == (202, []), sent
+        assert cloud.send("ads", events[begin : begin + 500]) == []
 
     days = {f"{moment:%Y-%m-%d}" for moment in (now, now - timedelta(hours=3), now - timedelta(hours=2))}
     wait_for(lambda: in_lake(cloud, days, mark) == len(events), 240, "the events are in the lake")

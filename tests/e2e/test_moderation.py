@@ -10,13 +10,11 @@ from typing import Any
 
 import pytest
 import tiny_moderation
-from deployed import Answer, Cloud, wait_for
+from deployed import Answer, Cloud, answered_by, wait_for, write_lines
 
-from twinloop.commands import learn
-from twinloop.commands.data import load_files
-from twinloop.systems.moderation import review
+from twinloop.systems.moderation.review_queue import waiting
 
-DECISIONS, EVENTS = "/v1/moderation/decisions", "/v1/moderation/events"
+DECISIONS = "/v1/moderation/decisions"
 SPAM, PLAIN = "bread and jackpot music by the river", "bread and music by the river"
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(900)]
@@ -29,13 +27,9 @@ def verdict(cloud: Cloud, tmp_path_factory: pytest.TempPathFactory) -> dict[str,
     tables = tiny_moderation.world(600)
     for table, rows in tables.items():
         (folder / table).mkdir(parents=True)
-        (folder / table / "all.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
-    receipts = load_files(cloud.place, "moderation", [folder])
-    assert {made.table: sum(made.rows.values()) for made in receipts} == {t: len(rows) for t, rows in tables.items()}
-    found, progress = learn.run(cloud.place, "moderation", ("lexicon", "hashed_linear"))
-    assert {job.status for job in progress.jobs} == {"Completed"}, progress.jobs
-    assert found["promote"], found
-    return found
+        write_lines(folder / table / "all.jsonl", rows)
+    assert cloud.load("moderation", folder) == {table: len(rows) for table, rows in tables.items()}
+    return cloud.learn("moderation", ("lexicon", "hashed_linear"))
 
 
 def ask(cloud: Cloud, **body: Any) -> Answer:
@@ -44,12 +38,7 @@ def ask(cloud: Cloud, **body: Any) -> Answer:
 
 def usual(cloud: Cloud, version: str) -> dict[str, Any]:
     """Wait until this release answers; its decision about `SPAM`."""
-
-    def told() -> dict[str, Any] | None:
-        found: dict[str, Any] = ask(cloud, text=SPAM).json
-        return found if found.get("model_version") == version and not found["degraded"] else None
-
-    return wait_for(told, 60, f"{version} answers")
+    return answered_by(version, lambda: ask(cloud, text=SPAM))
 
 
 def test_a_text_is_decided_about_by_what_people_said_of_others(cloud: Cloud, verdict: dict[str, Any]) -> None:
@@ -77,40 +66,10 @@ def test_what_serves_is_scored_on_labelled_texts(cloud: Cloud, verdict: dict[str
         {"item_id": f"n{n}", "text": f"{text} number{n}", "labels": {"spam": int(text == SPAM)}}
         for n, text in enumerate([SPAM, PLAIN] * 20)
     ]
-    labelled.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
-    for how in ("--in-process", "--api"):
-        found = json.loads(cloud.twinloop("evaluate", "moderation", "--labelled", labelled, how))
+    write_lines(labelled, rows)
+    for found in cloud.scores("moderation", labelled).values():
         assert (found["release"], found["cases"]) == (verdict["version"], len(rows))
         assert -0.5 < found["metrics"]["log_gain"]["mean"] < 0
-
-
-@pytest.mark.parametrize(
-    ("body", "field"),
-    [
-        ({}, ""),
-        ({"text": 7}, "text"),
-        ({"text": "x" * 100_001}, "text"),
-        ({"text": "x", "items": [{"text": "y"}]}, ""),
-        ({"items": []}, "items"),
-        ({"items": [{"text": "y"}] * 101}, "items"),
-        ({"items": [{"text": "y"}, {"item_id": "i"}]}, "items.1.text"),
-        ({"text": "x", "media_hashes": ["beef"]}, "media_hashes.0"),
-        ({"text": "x", "colour": "red"}, "colour"),
-    ],
-)
-def test_a_wrong_request_is_refused_by_the_field(
-    cloud: Cloud, verdict: dict[str, Any], body: dict[str, Any], field: str
-) -> None:
-    answer = ask(cloud, **body)
-    assert (answer.status, answer.kind) == (400, "application/problem+json"), answer
-    assert field in {fault["field"] for fault in answer.json["errors"]}
-
-
-def test_without_a_key_nothing_is_said_but_how_to_ask(cloud: Cloud) -> None:
-    assert cloud.call(DECISIONS, {"text": "x"}, key=None).status == 403
-    answer = cloud.call("/v1/moderation/openapi.json", key=None)
-    assert (answer.status, answer.kind) == (200, "application/json")
-    assert set(answer.json["paths"]) == {DECISIONS, EVENTS}
 
 
 def test_people_decide_what_policy_sends_them_and_are_heard(
@@ -144,7 +103,7 @@ def test_people_decide_what_policy_sends_them_and_are_heard(
     assert before["action"] == "allow"
 
     def waits() -> bool:
-        found = review.waiting(cloud.place.store, now=datetime.now(UTC), days=1)
+        found = waiting(cloud.place.store, now=datetime.now(UTC), days=1)
         return any((one.item_id, one.text) == (mark, SPAM) for one in found)
 
     wait_for(waits, 180, "the text waits for a person")
@@ -170,12 +129,5 @@ def test_reports_reach_the_lake(cloud: Cloud, verdict: dict[str, Any]) -> None:
     mark, now = f"e2e{time.time_ns()}", datetime.now(UTC)
     of = {"type": "report", "time": now.isoformat(), "user_id": mark, "item_id": "i", "actor_id": "somebody"}
     events = [{"event_id": f"{mark}-1"} | of, {"event_id": f"{mark}-2"} | of | {"type": "shout"}]
-    answer = cloud.call(EVENTS, {"events": events})
-    assert answer.status == 202, answer
-    assert [one["event_id"] for one in answer.json["rejected"]] == [f"{mark}-2"]
-
-    def there() -> set[str]:
-        rows = cloud.lake_rows("events", f"{now:%Y-%m-%d}", system="moderation")
-        return {row["event_id"] for row in rows if row["user_id"] == mark}
-
-    wait_for(lambda: there() == {f"{mark}-1"}, 180, "the report is in the lake")
+    assert cloud.send("moderation", events) == [f"{mark}-2"]
+    cloud.wait_for_events("moderation", mark, now, {f"{mark}-1"})

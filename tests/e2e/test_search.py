@@ -2,23 +2,20 @@
 
 from __future__ import annotations
 
-import json
 import time
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import pytest
-from deployed import Answer, Cloud, wait_for
+from deployed import Answer, Cloud, answered_by, wait_for, write_lines
 
 from twinloop.aws import functions
-from twinloop.commands import learn
-from twinloop.commands.data import load_files
 from twinloop.datasets.simulator.run import simulate
 from twinloop.datasets.simulator.searches import SearchWorld
 from twinloop.datasets.simulator.settings import SearchSettings
 
-RESULTS, EVENTS = "/v1/search/results", "/v1/search/events"
+RESULTS = "/v1/search/results"
 SETTINGS = SearchSettings(items=300, topics=6, queries=200, searches=1000, judged=0.7, seed=5)
 WORLD = SearchWorld(SETTINGS)
 
@@ -30,15 +27,10 @@ def verdict(cloud: Cloud, tmp_path_factory: pytest.TempPathFactory) -> dict[str,
     """The catalogue, its judgments and two weeks of searches in the lake, and learnt from by two rungs."""
     folder = tmp_path_factory.mktemp("search") / "world"
     made = simulate(folder, SETTINGS).rows
-    receipts = load_files(cloud.place, "search", [folder / "raw"])
-    loaded = {receipt.table: sum(receipt.rows.values()) for receipt in receipts}
+    loaded = cloud.load("search", folder / "raw")
     assert (loaded["items"], loaded["events"]) == (made["items"], made["events"])
     assert 2_000 < loaded["judgments"] <= made["judgments"]  # two searchers may have asked the same
-    assert sum(sum(receipt.quarantined.values()) for receipt in receipts) == 0
-    found, progress = learn.run(cloud.place, "search", ("bm25", "learned_ranking"))
-    assert {job.status for job in progress.jobs} == {"Completed"}, progress.jobs
-    assert found["promote"], found
-    return found
+    return cloud.learn("search", ("bm25", "learned_ranking"))
 
 
 def ask(cloud: Cloud, **body: Any) -> Answer:
@@ -47,12 +39,8 @@ def ask(cloud: Cloud, **body: Any) -> Answer:
 
 def test_a_title_finds_its_document_with_its_words_and_facets(cloud: Cloud, verdict: dict[str, Any]) -> None:
     title = WORLD.titles[7]
-
-    def usual() -> dict[str, Any] | None:
-        found: dict[str, Any] = ask(cloud, query=title, include=["titles", "highlights", "reasons"]).json
-        return found if found.get("model_version") == verdict["version"] and not found["degraded"] else None
-
-    told = wait_for(usual, 60, "the champion answers")
+    include = ["titles", "highlights", "reasons"]
+    told = answered_by(verdict["version"], lambda: ask(cloud, query=title, include=include))
     first = told["items"][0]
     assert (first["rank"], first["title"].lower()) == (1, title)
     assert first["reasons"]
@@ -78,43 +66,16 @@ def test_a_mistyped_word_is_taken_for_what_was_meant_and_nothing_is_found_of_not
 def test_what_serves_is_scored_on_judgments(cloud: Cloud, verdict: dict[str, Any], tmp_path: Path) -> None:
     labelled = tmp_path / "judgments.jsonl"
     rows = [{"query": title, "item_id": f"d{n}", "grade": 1} for n, title in enumerate(WORLD.titles[:40])]
-    labelled.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
-    for how in ("--in-process", "--api"):
-        found = json.loads(cloud.twinloop("evaluate", "search", "--labelled", labelled, how))
+    write_lines(labelled, rows)
+    for found in cloud.scores("search", labelled).values():
         assert found["release"] == verdict["version"]
         assert found["metrics"]["ndcg@10"]["mean"] > 0.6
-
-
-@pytest.mark.parametrize(
-    ("body", "field"),
-    [
-        ({"query": ""}, "query"),
-        ({}, "query"),
-        ({"query": "x" * 501}, "query"),
-        ({"query": "x", "limit": 0}, "limit"),
-        ({"query": "x", "between": {"rating": {"least": "much"}}}, "between.rating.least"),
-        ({"query": "x", "colour": "red"}, "colour"),
-    ],
-)
-def test_a_wrong_request_is_refused_by_the_field(
-    cloud: Cloud, verdict: dict[str, Any], body: dict[str, Any], field: str
-) -> None:
-    answer = ask(cloud, **body)
-    assert (answer.status, answer.kind) == (400, "application/problem+json"), answer
-    assert field in {fault["field"] for fault in answer.json["errors"]}
 
 
 def test_what_the_index_cannot_filter_by_is_said(cloud: Cloud, verdict: dict[str, Any]) -> None:
     answer = ask(cloud, query=WORLD.titles[7], of={"smell": ["sweet"]})
     assert (answer.status, answer.kind) == (400, "application/problem+json"), answer
     assert "smell" in answer.json["detail"]
-
-
-def test_without_a_key_nothing_is_said_but_how_to_ask(cloud: Cloud) -> None:
-    assert cloud.call(RESULTS, {"query": "x"}, key=None).status == 403
-    answer = cloud.call("/v1/search/openapi.json", key=None)
-    assert (answer.status, answer.kind) == (200, "application/json")
-    assert set(answer.json["paths"]) == {RESULTS, EVENTS}
 
 
 def test_what_people_search_and_click_reaches_the_lake(cloud: Cloud, verdict: dict[str, Any]) -> None:
@@ -127,22 +88,15 @@ def test_what_people_search_and_click_reaches_the_lake(cloud: Cloud, verdict: di
         {"event_id": f"{mark}-c", "type": "click", "item_id": shown[0], "position": 0} | asked,
         {"event_id": f"{mark}-x", "type": "click", "item_id": shown[0], "position": "first"} | asked,
     ]
-    answer = cloud.call(EVENTS, {"events": events})
-    assert answer.status == 202, answer
-    assert [one["event_id"] for one in answer.json["rejected"]] == [f"{mark}-x"]
-
-    def there() -> set[str]:
-        rows = cloud.lake_rows("events", f"{now:%Y-%m-%d}", system="search")
-        return {row["event_id"] for row in rows if row["user_id"] == mark}
-
-    wait_for(lambda: there() == {f"{mark}-q", f"{mark}-c"}, 180, "the events are in the lake")
+    assert cloud.send("search", events) == [f"{mark}-x"]
+    cloud.wait_for_events("search", mark, now, {f"{mark}-q", f"{mark}-c"})
 
 
 def test_the_index_follows_its_items(cloud: Cloud, verdict: dict[str, Any], tmp_path: Path) -> None:
     mark = f"zu{time.time_ns()}"
     row = {"item_id": mark, "title": f"Unheard {mark}", "text": "new", "attributes": {"rating": 9, "kind": "film"}}
-    (tmp_path / "items.jsonl").write_text(json.dumps(row) + "\n")
-    load_files(cloud.place, "search", [tmp_path])
+    write_lines(tmp_path / "items.jsonl", [row])
+    cloud.load("search", tmp_path)
     made = functions.invoke(cloud.place.outputs["RefreshFunction"], {"system": "search"})
     assert made["items"] == SETTINGS.items + 1
     champion = cloud.place.registry("search").alias("champion")

@@ -2,22 +2,19 @@
 
 from __future__ import annotations
 
-import json
 import time
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
-from deployed import Answer, Cloud, wait_for
+from deployed import Answer, Cloud, answered_by, wait_for, write_lines
 
 from twinloop.aws import functions
-from twinloop.commands import learn
-from twinloop.commands.data import load_files
 from twinloop.datasets.simulator.run import simulate
 from twinloop.datasets.simulator.settings import SuggestionsSettings, WorldSettings
 
-RECOMMENDATIONS, EVENTS = "/v1/suggestions/recommendations", "/v1/suggestions/events"
+RECOMMENDATIONS = "/v1/suggestions/recommendations"
 BERLIN = {"lat": 52.52, "lon": 13.405}
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(900)]
@@ -33,12 +30,8 @@ def verdict(cloud: Cloud, tmp_path_factory: pytest.TempPathFactory) -> dict[str,
         WorldSettings(users=600, items=600, days=21, seed=3, start=start),
         SuggestionsSettings(events=30_000),
     )
-    receipts = load_files(cloud.place, "suggestions", [folder / "raw"])
-    assert sum(sum(receipt.quarantined.values()) for receipt in receipts) == 0
-    found, progress = learn.run(cloud.place, "suggestions", ("distance_popularity", "event_logistic"))
-    assert {job.status for job in progress.jobs} == {"Completed"}, progress.jobs
-    assert found["promote"], found
-    return found
+    cloud.load("suggestions", folder / "raw")
+    return cloud.learn("suggestions", ("distance_popularity", "event_logistic"))
 
 
 def ask(cloud: Cloud, **more: Any) -> Answer:
@@ -46,11 +39,7 @@ def ask(cloud: Cloud, **more: Any) -> Answer:
 
 
 def usual(cloud: Cloud, version: str, **more: Any) -> dict[str, Any]:
-    def told() -> dict[str, Any] | None:
-        found: dict[str, Any] = ask(cloud, **more).json
-        return found if found.get("model_version") == version and not found["degraded"] else None
-
-    return wait_for(told, 60, "the champion answers")
+    return answered_by(version, lambda: ask(cloud, **more))
 
 
 def test_upcoming_events_near_by_are_told_with_their_clocks_and_reasons(cloud: Cloud, verdict: dict[str, Any]) -> None:
@@ -90,9 +79,8 @@ def test_what_serves_is_scored_on_a_labelled_file(cloud: Cloud, verdict: dict[st
             for n, one in enumerate(events)
         ]
         rows.append({"event_id": f"y{who}", "type": "rsvp", "item_id": events[0]["item_id"]} | told)
-    labelled.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
-    for how in ("--in-process", "--api"):
-        found = json.loads(cloud.twinloop("evaluate", "suggestions", "--labelled", labelled, how))
+    write_lines(labelled, rows)
+    for found in cloud.scores("suggestions", labelled).values():
         assert (found["release"], found["cases"]) == (verdict["version"], 20)
         assert found["metrics"]["ndcg_at_10"]["mean"] > 0.9  # what was said yes to had been ranked first
 
@@ -104,54 +92,20 @@ def test_somebody_without_a_place_is_answered(cloud: Cloud, verdict: dict[str, A
     assert all("distance_km" not in one for one in told["events"])
 
 
-@pytest.mark.parametrize(
-    ("body", "field"),
-    [
-        ({"lat": 52.5}, ""),
-        ({"lat": 91, "lon": 0}, "lat"),
-        ({"lat": "north", "lon": 0}, "lat"),
-        ({"time_zone": "Mars/Olympus"}, "time_zone"),
-        ({"limit": 0}, "limit"),
-        ({"days": -1}, "days"),
-        ({"user_id": ""}, "user_id"),
-        ({"colour": "red"}, "colour"),
-    ],
-)
-def test_a_wrong_request_is_refused_by_the_field(
-    cloud: Cloud, verdict: dict[str, Any], body: dict[str, Any], field: str
-) -> None:
-    answer = ask(cloud, **body)
-    assert (answer.status, answer.kind) == (400, "application/problem+json"), answer
-    assert field in {fault["field"] for fault in answer.json["errors"]}
-
-
-def test_without_a_key_nothing_is_said_but_how_to_ask(cloud: Cloud) -> None:
-    assert cloud.call(RECOMMENDATIONS, {"user_id": "u1"}, key=None).status == 403
-    answer = cloud.call("/v1/suggestions/openapi.json", key=None)
-    assert (answer.status, answer.kind) == (200, "application/json")
-    assert set(answer.json["paths"]) == {RECOMMENDATIONS, EVENTS}
-
-
 def test_a_cancelled_event_is_gone_within_a_minute_and_in_the_lake_after_it(
     cloud: Cloud, verdict: dict[str, Any]
 ) -> None:
     first = usual(cloud, verdict["version"], **BERLIN)["events"][0]["item_id"]
     mark, now = f"e2e{time.time_ns()}", datetime.now(UTC)
     event = {"event_id": f"{mark}-c", "type": "cancel", "time": now.isoformat(), "user_id": mark, "item_id": first}
-    answer = cloud.call(EVENTS, {"events": [event, event | {"event_id": f"{mark}-x", "type": "postpone"}]})
-    assert answer.status == 202, answer
-    assert [one["event_id"] for one in answer.json["rejected"]] == [f"{mark}-x"]
+    unheard = event | {"event_id": f"{mark}-x", "type": "postpone"}
+    assert cloud.send("suggestions", [event, unheard]) == [f"{mark}-x"]
 
     def gone() -> bool:
         return first not in {one["item_id"] for one in ask(cloud, **BERLIN, limit=100).json["events"]}
 
     wait_for(gone, 60, "the cancelled event is gone")
-
-    def there() -> bool:
-        rows = cloud.lake_rows("events", f"{now:%Y-%m-%d}", system="suggestions")
-        return any(row["event_id"] == f"{mark}-c" for row in rows)
-
-    wait_for(there, 180, "the cancellation is in the lake")
+    cloud.wait_for_events("suggestions", mark, now, {f"{mark}-c"})
 
 
 def test_who_said_yes_is_not_asked_again(cloud: Cloud, verdict: dict[str, Any]) -> None:
@@ -159,7 +113,7 @@ def test_who_said_yes_is_not_asked_again(cloud: Cloud, verdict: dict[str, Any]) 
     first = usual(cloud, verdict["version"], user_id=who, **BERLIN)["events"][0]["item_id"]
     now = datetime.now(UTC).isoformat()
     event = {"event_id": f"{who}-y", "type": "rsvp", "time": now, "user_id": who, "item_id": first}
-    assert cloud.call(EVENTS, {"events": [event]}).status == 202
+    assert cloud.send("suggestions", [event]) == []
 
     def known() -> bool:
         return first not in {one["item_id"] for one in ask(cloud, user_id=who, **BERLIN, limit=100).json["events"]}
@@ -172,8 +126,8 @@ def test_an_event_that_was_published_after_the_learning_is_suggested(
 ) -> None:
     mark, starts = f"new{time.time_ns()}", datetime.now(UTC) + timedelta(hours=30)
     row = {"item_id": mark, "title": "Unheard", "topics": ["jazz"], "starts_at": starts.isoformat(), **BERLIN}
-    (tmp_path / "items.jsonl").write_text(json.dumps(row) + "\n")
-    load_files(cloud.place, "suggestions", [tmp_path])
+    write_lines(tmp_path / "items.jsonl", [row])
+    cloud.load("suggestions", tmp_path)
     made = functions.invoke(cloud.place.outputs["RefreshFunction"], {"system": "suggestions"})
     champion = cloud.place.registry("suggestions").alias("champion")
     assert champion is not None

@@ -29,6 +29,7 @@ from twinloop.serving.service import make_app
 from twinloop.systems.moderation import review
 from twinloop.systems.moderation.policy import LabelPolicy, of_thresholds, read_hashes, read_policy
 from twinloop.systems.moderation.release import change
+from twinloop.systems.moderation.review_queue import waiting
 from twinloop.systems.moderation.system import SYSTEM
 from twinloop.training import local
 
@@ -124,7 +125,7 @@ def test_an_appeal_against_a_removal_is_read_decided_and_learnt_from(tmp_path: P
     assert answer["decisions"][0]["action"] == "remove"
     store.write(f"predictions/moderation/{tiny_moderation.NOW:%Y/%m/%d}/lines", b"".join(log.lines))
     review.appeal(store, "mine", who="a1", now=tiny_moderation.NOW)
-    [waits] = review.waiting(store, now=tiny_moderation.NOW)
+    [waits] = waiting(store, now=tiny_moderation.NOW)
     assert (waits.why, waits.text) == ("appeal", "a jackpot of bread")
     review.decide(store, "mine", {"spam": 0}, who="ann", now=tiny_moderation.NOW, source="appeal")
     for key in list(store.keys("raw/moderation/")):

@@ -10,13 +10,16 @@ import sys
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import Any, TypeVar
 
 import pyarrow.parquet as pq
 
+from twinloop.commands import learn
+from twinloop.commands.data import load_files
 from twinloop.commands.target import Deployment
 from twinloop.ingest.receipts import Receipt
 from twinloop_local import LocalSettings
@@ -75,6 +78,43 @@ class Cloud:
         found: dict[str, Any] = answer.json
         return found
 
+    def load(self, system: str, folder: Path) -> dict[str, int]:
+        """Load raw files, of which no row may be rejected; returns how many rows each table got."""
+        loaded: dict[str, int] = {}
+        for receipt in load_files(self.place, system, [folder]):
+            assert not sum(receipt.quarantined.values()), receipt
+            loaded[receipt.table] = loaded.get(receipt.table, 0) + sum(receipt.rows.values())
+        return loaded
+
+    def learn(self, system: str, rungs: Sequence[str]) -> dict[str, Any]:
+        """Learn by these rungs, all of which must end well and one of which must be promoted; returns the verdict."""
+        found, progress = learn.run(self.place, system, rungs)
+        assert {job.status for job in progress.jobs} == {"Completed"}, progress.jobs
+        assert found["promote"], found
+        return found
+
+    def scores(self, system: str, labelled: Path) -> dict[str, dict[str, Any]]:
+        """Score what serves on a labelled file, in process and through the API."""
+        return {
+            how: json.loads(self.twinloop("evaluate", system, "--labelled", labelled, how))
+            for how in ("--in-process", "--api")
+        }
+
+    def send(self, system: str, events: Sequence[Mapping[str, Any]]) -> list[str]:
+        """Send what users did; returns the ids of the events that were rejected."""
+        answer = self.call(f"/v1/{system}/events", {"events": events})
+        assert answer.status == 202, answer
+        return [one["event_id"] for one in answer.json["rejected"]]
+
+    def wait_for_events(self, system: str, user: str, day: datetime, ids: set[str]) -> None:
+        """Wait until the lake has these events of a user's day, and no others."""
+
+        def there() -> bool:
+            rows = self.lake_rows("events", f"{day:%Y-%m-%d}", system=system)
+            return {row["event_id"] for row in rows if row["user_id"] == user} == ids
+
+        wait_for(there, 180, "the events are in the lake")
+
     def lake_rows(self, table: str, date: str, *, system: str = "video") -> list[dict[str, Any]]:
         """Return the rows of one date, as every file of it has them."""
         store = self.place.store
@@ -100,6 +140,21 @@ class Learned:
 
     verdict: dict[str, Any]
     jobs: dict[str, str]
+
+
+def answered_by(version: str, ask: Callable[[], Answer]) -> dict[str, Any]:
+    """Wait until this release answers in full; returns what it says."""
+
+    def told() -> dict[str, Any] | None:
+        found: dict[str, Any] = ask().json
+        return found if found.get("model_version") == version and not found["degraded"] else None
+
+    return wait_for(told, 60, f"{version} answers")
+
+
+def write_lines(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:
+    """Write rows as a file of lines of JSON."""
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
 
 
 def wait_for(look: Callable[[], Found | None], seconds: float, what: str) -> Found:

@@ -11,8 +11,7 @@ from twinloop.training.job import Job, run_job
 def train(config: JobConfig, job: Job) -> None:
     """Count, calibrate, export, prove."""
     clicks = open_clicks(job.snapshot)
-    early = clicks.train()
-    choosing, held_out = clicks.read("validation").halves()
+    early, choosing, held_out = clicks.parts()
     job.say(describe((early, choosing, held_out)))
     learnt = Rows.join(early, choosing)
     rate = base_rate(learnt.clicked)

@@ -28,10 +28,8 @@ class Config(ClickConfig):
 def train(config: Config, job: Job) -> None:
     """Choose the trees on half of validation, calibrate on the other half, fit on all of it, export, prove."""
     clicks = open_clicks(job.snapshot)
-    early = clicks.train()
-    choosing, held_out = clicks.read("validation").halves()
+    early, choosing, held_out = clicks.parts()
     job.say(describe((early, choosing, held_out)))
-    buckets = clicks.hashed.buckets if clicks.hashed is not None else 0
     fields = ("eta", "max_depth", "min_child_weight", "subsample", "colsample_bytree", "seed")
     told = {name: getattr(config, name) for name in fields} | {"nthread": os.cpu_count() or 1}
     settings = {"patience": config.patience, "weight": config.prior_weight}
@@ -40,12 +38,12 @@ def train(config: Config, job: Job) -> None:
     if len(choosing):
         # What is held out is thinned as well: its log loss is compared with that of the same kind of rows.
         _, rounds = fit_trees(
-            early.thinned(*thin), buckets, told, rounds=rounds, held_out=choosing.thinned(*thin), **settings
+            early.thinned(*thin), clicks.buckets, told, rounds=rounds, held_out=choosing.thinned(*thin), **settings
         )
         job.say(f"{rounds} trees were best")
 
     def fitted(rows: Rows) -> Shifted:
-        model, _ = fit_trees(rows.thinned(*thin), buckets, told, rounds=rounds, **settings)
+        model, _ = fit_trees(rows.thinned(*thin), clicks.buckets, told, rounds=rounds, **settings)
         return Shifted(model, sampling_offset(config.negatives))
 
     learnt = Rows.join(early, choosing)

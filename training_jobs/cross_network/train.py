@@ -56,10 +56,8 @@ def train(config: Config, job: Job) -> None:
     """Choose epochs, half-life and ridge on half of validation, calibrate on the other, fit on all, export, prove."""
     torch.set_num_threads(config.threads)
     clicks = open_clicks(job.snapshot)
-    early = clicks.train()
-    choosing, held_out = clicks.read("validation").halves()
+    early, choosing, held_out = clicks.parts()
     job.say(describe((early, choosing, held_out)))
-    buckets = clicks.hashed.buckets if clicks.hashed is not None else 0
     offset, thin = sampling_offset(config.negatives), (config.negatives, config.seed)
     shape = config.shape()
     epochs = max(config.epochs // 4, 1)  # where nothing tells how many help: fewer forget less than more invent
@@ -67,7 +65,7 @@ def train(config: Config, job: Job) -> None:
     for changed in (lambda before: before, *config.others(shape)) if len(choosing) else ():
         tried = changed(shape)
         job.say(f"half-life of {tried.half_life_days:g} days (0: none), ridge {tried.ridge:g}")
-        trial = Learner(early.thinned(*thin), buckets, tried, seed=config.seed)
+        trial = Learner(early.thinned(*thin), clicks.buckets, tried, seed=config.seed)
         many, loss = best_epochs(
             trial, choosing, epochs=config.epochs, patience=config.patience, offset=offset, say=job.say
         )
@@ -75,7 +73,7 @@ def train(config: Config, job: Job) -> None:
             epochs, shape, least = many, tried, loss
 
     def fitted(rows: Rows) -> Shifted:
-        learner = Learner(rows.thinned(*thin), buckets, shape, seed=config.seed)
+        learner = Learner(rows.thinned(*thin), clicks.buckets, shape, seed=config.seed)
         for _ in range(epochs):
             learner.epoch()
         job.say(f"fitted {len(rows)} impressions for {epochs} epochs")

@@ -11,7 +11,6 @@ from twinloop.systems.suggestions.learning import baseline_scores, distance_weig
 from twinloop.systems.suggestions.policy import TYPICAL_KM
 from twinloop.training.config import JobConfig
 from twinloop.training.events import Floats32
-from twinloop.training.examples import open_examples
 from twinloop.training.graphs import Graph
 from twinloop.training.job import Job, run_job
 
@@ -39,13 +38,12 @@ class DistancePopularity:
 
 def train(config: JobConfig, job: Job) -> None:
     """Choose the weight on train, measure it on validation, choose anew on both, export, prove."""
-    snapshot = open_examples(job.snapshot)
-    learnt = read_lists(snapshot)
+    learnt = read_lists(job.snapshot)
     early, held_out, everything = learnt.early, learnt.held_out, learnt.everything
     trial = baseline_scores(held_out.features, distance_weight(early))
     model = DistancePopularity(distance_weight(everything))
     job.say(f"{len(everything.sizes)} lists; distance weighs {model.weight:g}")
-    write_release(job, snapshot, config, learnt, model, framework="numpy", ndcg=held_out.ndcg(trial))
+    write_release(job, config, learnt, model, framework="numpy", ndcg=held_out.ndcg(trial))
 
 
 if __name__ == "__main__":

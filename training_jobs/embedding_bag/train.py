@@ -7,17 +7,16 @@ import torch
 from pydantic import Field
 
 from twinloop.contracts.text import TextInputs
-from twinloop.errors import BadInputError
 from twinloop.text.ngrams import Counted
 from twinloop.training.config import Floats as Choices
 from twinloop.training.job import Job, run_job
 from twinloop.training.text_linear import rarity, told
-from twinloop.training.text_networks import Bag, BagModel, Steps, fit, tensors
+from twinloop.training.text_networks import Bag, BagModel, NetworkConfig, Steps, fit, open_for_network, tensors
 from twinloop.training.text_release import log_loss, write_text
-from twinloop.training.texts import Floats, Ints, TextConfig, as_matrix, ngrams, open_texts
+from twinloop.training.texts import Floats, Ints, as_matrix, ngrams
 
 
-class Config(TextConfig):
+class Config(NetworkConfig):
     """Hyperparameters; the rate whose log loss on validation is least is taken."""
 
     buckets: int = Field(2**16, ge=2**10, le=2**22, description="Of hashed n-grams, a power of two.")
@@ -28,18 +27,13 @@ class Config(TextConfig):
     rate: Choices = Field((1e-3, 3e-3, 1e-2), description="Of learning, at its highest.")
     decay: float = Field(0.05, ge=0, le=1)
     dropout: float = Field(0.3, ge=0, lt=1)
-    threads: int = Field(1, ge=1, le=256, description="Last digits differ by their number.")
 
 
 def train(config: Config, job: Job) -> None:
     """Fit on train, calibrate and choose thresholds on validation, export, prove."""
-    torch.set_num_threads(config.threads)
-    texts = open_texts(job.snapshot, least_positives=config.least_positives)
-    if not len(texts.validation):
-        raise BadInputError("the snapshot has no validation texts to calibrate by; load more data")
+    texts = open_for_network(config, job)
     inputs = TextInputs(buckets=config.buckets)
     rows, held_out = ngrams(texts.train.texts, inputs), ngrams(texts.validation.texts, inputs)
-    job.say(f"{len(rows)} texts to learn from, labels {', '.join(texts.labels)}")
     tried: list[tuple[float, float, BagModel]] = []
     for rate in config.rate:
         model = fit_bag(config, inputs, rows, texts.train.targets, rate)

@@ -8,7 +8,6 @@ from pydantic import Field
 
 from twinloop.systems.suggestions.learning import read_lists, write_release
 from twinloop.training.config import JobConfig
-from twinloop.training.examples import open_examples
 from twinloop.training.grouped_network import Learner, Shape
 from twinloop.training.job import Job, run_job
 
@@ -34,8 +33,7 @@ class Config(JobConfig):
 def train(config: Config, job: Job) -> None:
     """Choose the number of epochs on validation, fit as many on train and validation, export, prove."""
     torch.set_num_threads(config.threads)
-    snapshot = open_examples(job.snapshot)
-    learnt = read_lists(snapshot)
+    learnt = read_lists(job.snapshot)
     early, held_out, everything = learnt.early, learnt.held_out, learnt.everything
     job.say(f"{len(early)} examples in {len(early.sizes)} lists, {len(held_out.sizes)} to choose by")
     best, ndcg, trial = max(config.epochs // 4, 1), float("nan"), Learner(early, config.shape(), seed=config.seed)
@@ -49,7 +47,7 @@ def train(config: Config, job: Job) -> None:
     model = Learner(everything, config.shape(), seed=config.seed)
     for _ in range(best):
         model.epoch()
-    write_release(job, snapshot, config, learnt, model, framework="torch", ndcg=ndcg, more={"epochs": float(best)})
+    write_release(job, config, learnt, model, framework="torch", ndcg=ndcg, more={"epochs": float(best)})
 
 
 if __name__ == "__main__":

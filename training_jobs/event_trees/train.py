@@ -8,7 +8,6 @@ from pydantic import Field
 
 from twinloop.systems.suggestions.learning import read_lists, write_release
 from twinloop.training.config import Floats, JobConfig
-from twinloop.training.examples import open_examples
 from twinloop.training.grouped import choose
 from twinloop.training.grouped_trees import fit_trees
 from twinloop.training.job import Job, run_job
@@ -28,8 +27,7 @@ class Config(JobConfig):
 
 def train(config: Config, job: Job) -> None:
     """Choose the number of trees on validation, fit on train and validation, export, prove."""
-    snapshot = open_examples(job.snapshot)
-    learnt = read_lists(snapshot)
+    learnt = read_lists(job.snapshot)
     early, held_out, everything = learnt.early, learnt.held_out, learnt.everything
     job.say(f"{len(early)} examples in {len(early.sizes)} lists, {len(held_out.sizes)} to choose by")
     fields = ("eta", "max_depth", "min_child_weight", "subsample", "colsample_bytree", "seed")
@@ -39,9 +37,7 @@ def train(config: Config, job: Job) -> None:
     trial = fit_trees(early, told, rounds[-1])  # its first trees are those of a shorter run
     best, ndcg = choose([partial(trial.first, number) for number in rounds], held_out, job.say)
     model = fit_trees(everything, told, rounds[best])
-    write_release(
-        job, snapshot, config, learnt, model, framework="xgboost", ndcg=ndcg, more={"trees": float(rounds[best])}
-    )
+    write_release(job, config, learnt, model, framework="xgboost", ndcg=ndcg, more={"trees": float(rounds[best])})
 
 
 if __name__ == "__main__":

@@ -10,18 +10,17 @@ from pydantic import Field
 
 from twinloop.contracts.text import TextInputs
 from twinloop.contracts.thresholds import VOCABULARY_FILE
-from twinloop.errors import BadInputError
 from twinloop.text.normalised_wordpiece import NormalisedWordPiece, padded_pieces
 from twinloop.training.job import Job, run_job
 from twinloop.training.text_blend import BlendRow, blend_inputs, blended
 from twinloop.training.text_encoder import PACKAGE, Encoder, EncoderModel, installed_weights
 from twinloop.training.text_linear import fit_linear
-from twinloop.training.text_networks import Steps, fit
+from twinloop.training.text_networks import NetworkConfig, Steps, fit, open_for_network
 from twinloop.training.text_release import log_loss, write_text
-from twinloop.training.texts import Ints, TextConfig, first_windows, ngrams, open_texts
+from twinloop.training.texts import Ints, first_windows, ngrams
 
 
-class Config(TextConfig):
+class Config(NetworkConfig):
     """Hyperparameters."""
 
     package: str = Field(PACKAGE, pattern=r"^[a-z][a-z0-9_]{0,60}$", description="The installed one with weights.")
@@ -40,15 +39,11 @@ class Config(TextConfig):
         "where_fast", description="Products of learning in bfloat16, where the processor has instructions for them."
     )
     whole: bool = Field(True, description="Serve the encoder in whole numbers; see `text_release.rounding`.")
-    threads: int = Field(1, ge=1, le=256, description="Last digits differ by their number.")
 
 
 def train(config: Config, job: Job) -> None:
     """Fine-tune on train, blend, calibrate and choose thresholds on validation, export, prove."""
-    torch.set_num_threads(config.threads)
-    texts = open_texts(job.snapshot, least_positives=config.least_positives)
-    if not len(texts.validation):
-        raise BadInputError("the snapshot has no validation texts to calibrate by; load more data")
+    texts = open_for_network(config, job)
     weights = installed_weights(config.package)
     inputs = TextInputs(kind="both", window=400, overlap=50, most_pieces=config.most_pieces, buckets=config.buckets)
     cut = NormalisedWordPiece(weights.vocabulary)
@@ -59,7 +54,6 @@ def train(config: Config, job: Job) -> None:
     torch.manual_seed(config.seed)
     encoder = Encoder(weights, layers=config.layers, labels=len(texts.labels), dropout=config.dropout)
     model = EncoderModel(inputs, encoder)
-    job.say(f"{len(texts.train)} texts to learn from, labels {', '.join(texts.labels)}")
 
     fast = any(torch.cpu.get_capabilities().get(name) for name in ("avx512_bf16", "amx_bf16"))
     short = fast and config.short_floats == "where_fast"

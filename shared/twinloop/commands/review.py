@@ -15,9 +15,12 @@ from twinloop.commands.api import ask
 from twinloop.commands.screen import console, plainly, styled
 from twinloop.commands.target import Deployment, deployment
 from twinloop.errors import BadInputError, UnavailableError
+from twinloop.systems.moderation import agreement as agreements
 from twinloop.systems.moderation import review as people
 from twinloop.systems.moderation.policy import read_hashes, read_policy
 from twinloop.systems.moderation.release import change, served_policy
+from twinloop.systems.moderation.review_queue import DAYS, waiting
+from twinloop.systems.moderation.words import Word
 
 app = typer.Typer(no_args_is_help=True, help="Moderation by people: what waits for them, and what they say.")
 
@@ -33,10 +36,10 @@ _SHOWN_CHARACTERS = 200
 @plainly
 def queue(
     limit: Annotated[int, typer.Option("--limit", min=1, help="Texts at most.")] = 20,
-    days: Days = people.DAYS,
+    days: Days = DAYS,
 ) -> None:
     """Show what waits for a decision: appeals, disagreements, then first decisions. The texts may be hurtful."""
-    found = people.waiting(deployment().store, now=_now(), days=days)
+    found = waiting(deployment().store, now=_now(), days=days)
     table = Table(
         title=f"{len(found)} texts wait, of the last {days} days", title_justify="left", box=SIMPLE_HEAD, pad_edge=False
     )
@@ -51,7 +54,7 @@ def queue(
 
 @app.command()
 @plainly
-def decide(item: Item, labels: Labels, who: Who = None, note: Note = "", days: Days = people.DAYS) -> None:
+def decide(item: Item, labels: Labels, who: Who = None, note: Note = "", days: Days = DAYS) -> None:
     """Say which labels a text has; the words become labels to learn from."""
     place, name = deployment(), who or getpass.getuser()
     events = people.decide(place.store, item, _labels(labels), who=name, now=_now(), note=note, days=days)
@@ -65,7 +68,7 @@ def appeal(
     labels: Annotated[list[str] | None, typer.Argument(help="The decision about it; none: somebody appeals.")] = None,
     who: Who = None,
     note: Note = "",
-    days: Days = people.DAYS,
+    days: Days = DAYS,
 ) -> None:
     """Keep that somebody appeals, or, with labels, decide an appeal: that overrules what reviewers said."""
     place, name = deployment(), who or getpass.getuser()
@@ -85,7 +88,7 @@ def agreement() -> None:
     table = Table(title="agreement of reviewers", title_justify="left", box=SIMPLE_HEAD, pad_edge=False)
     for heading in ("label", "texts", "by several", "disagreed", "Krippendorff's alpha", "appeals", "overturned"):
         table.add_column(heading)
-    for one in people.agreement(deployment().store):
+    for one in agreements.agreement(deployment().store):
         figures = (one.texts, one.twice, one.disagreed)
         alpha = "" if one.alpha is None else f"{one.alpha:.3f}"
         table.add_row(one.label, *map(str, figures), alpha, str(one.appeals), str(one.overturned))
@@ -136,7 +139,7 @@ def _tell(place: Deployment, item: str, events: list[dict[str, object]]) -> None
     console.print(styled("kept", "bold green"), f"{item}{what}")
 
 
-def _told(word: people.Word) -> str:
+def _told(word: Word) -> str:
     labels = " ".join(f"{label}={value}" for label, value in word.labels.items())
     return f"{word.who} ({word.kind}) {labels}".strip()
 

@@ -103,7 +103,9 @@ def _write(
 
     written = {}
     with ThreadPoolExecutor(_PARALLEL_WRITES) as pool:
-        for entity_id, outcome in zip(happenings, pool.map(one, happenings), strict=True):
+        # One alone needs no thread: to start it can take as long as the write.
+        outcomes = pool.map(one, happenings) if len(happenings) > 1 else map(one, happenings)
+        for entity_id, outcome in zip(happenings, outcomes, strict=True):
             if isinstance(outcome, TwinloopError):
                 failed |= {happening.key: outcome for happening in happenings[entity_id]}
             else:

@@ -128,6 +128,11 @@ class Clicks:
         """Names of the features."""
         return tuple(feature.name for feature in self.features)
 
+    @property
+    def buckets(self) -> int:
+        """How many values an id can be hashed to; 0 where there are no ids."""
+        return self.hashed.buckets if self.hashed is not None else 0
+
     def read(self, part: Part, *, after: tuple[int, int] = (-1, -1), and_clicked: bool = False) -> Rows:
         """Return the impressions of a part; none where it has no file.
 
@@ -165,6 +170,13 @@ class Clicks:
         if not len(rows):
             raise nothing_shown(self.manifest.snapshot_id)
         return rows
+
+    def parts(self) -> tuple[Rows, Rows, Rows]:
+        """Return train to learn from, half of validation's users to choose by, and the other half to calibrate by.
+
+        Raises BadInputError where there is nothing to learn from.
+        """
+        return self.train(), *self.read("validation").halves()
 
     def _empty(self, count: int) -> Rows:
         fields = len(self.hashed.fields) if self.hashed is not None else 0

@@ -9,19 +9,41 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional
 
 from twinloop.contracts.text import TextInputs
+from twinloop.errors import BadInputError
 from twinloop.text.ngrams import Counted, padded
 from twinloop.training.graphs import Graph
+from twinloop.training.job import Job
 from twinloop.training.text_linear import text_inputs
-from twinloop.training.texts import Floats, Ints
+from twinloop.training.texts import Floats, Ints, TextConfig, Texts, open_texts
 
 _TOGETHER = 50  # batches whose texts are sorted by length together, so that little is filled up
 
 
 Rates = Sequence[tuple[Sequence[nn.Parameter], float]]
+
+
+class NetworkConfig(TextConfig):
+    """What every job that fits a network of texts can be told."""
+
+    threads: int = Field(1, ge=1, le=256, description="Last digits differ by their number.")
+
+
+def open_for_network(config: NetworkConfig, job: Job) -> Texts:
+    """Set the threads, and read the texts: train to learn from, validation to choose and calibrate by.
+
+    Raises BadInputError as `open_texts` does, and where there is no validation.
+    """
+    torch.set_num_threads(config.threads)
+    texts = open_texts(job.snapshot, least_positives=config.least_positives)
+    if not len(texts.validation):
+        raise BadInputError("the snapshot has no validation texts to calibrate by; load more data")
+    job.say(f"{len(texts.train)} texts to learn from, labels {', '.join(texts.labels)}")
+    return texts
 
 
 def masked_loss(log_odds: Tensor, targets: Tensor) -> Tensor:

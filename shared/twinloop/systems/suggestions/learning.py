@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
@@ -18,7 +19,7 @@ from twinloop.systems.suggestions.policy import distance_popularity
 from twinloop.systems.suggestions.serve import BASELINE_FILE
 from twinloop.training.config import JobConfig
 from twinloop.training.events import Floats32
-from twinloop.training.examples import ExamplesSnapshot
+from twinloop.training.examples import ExamplesSnapshot, open_examples
 from twinloop.training.grouped import Groups, RowScorer, write_ranking
 from twinloop.training.grouped_linear import fit_linear
 from twinloop.training.job import Job
@@ -45,20 +46,23 @@ class Learnt:
     """What jobs learn from: lists of the model's columns, and the tastes that two of these are made of.
 
     Attributes:
+        snapshot: Whose lists they are.
         early: Lists of train, of which a row is told the tastes of other lists.
         held_out: Lists of validation, with the tastes of train.
         everything: Both, each row with the tastes of other lists.
         tastes: Of everything: these serve.
     """
 
+    snapshot: ExamplesSnapshot
     early: Groups
     held_out: Groups
     everything: Groups
     tastes: tastes.Tastes
 
 
-def read_lists(snapshot: ExamplesSnapshot) -> Learnt:
-    """Return a snapshot's lists."""
+def read_lists(folder: Path) -> Learnt:
+    """Return the lists of the snapshot in a folder; raises BadInputError as `open_examples` does."""
+    snapshot = open_examples(folder)
     train, validation = snapshot.read("train"), snapshot.read("validation")
     both = pa.concat_tables([train, validation])
     early, early_groups = _taught(train)
@@ -66,7 +70,7 @@ def read_lists(snapshot: ExamplesSnapshot) -> Learnt:
     rows = zip(*_topics(validation), strict=True)
     taste = np.concatenate([early.of(liked, [about]) for liked, about in rows] or [np.zeros(0)])
     later = tastes_fit.Told(taste, early.effects(validation["organizer_id"].to_pylist()))
-    return Learnt(early_groups, _groups(validation, later), groups, everything)
+    return Learnt(snapshot, early_groups, _groups(validation, later), groups, everything)
 
 
 def _taught(table: pa.Table) -> tuple[tastes.Tastes, Groups]:
@@ -127,7 +131,6 @@ def distance_weight(groups: Groups) -> float:
 
 def write_release(
     job: Job,
-    snapshot: ExamplesSnapshot,
     config: JobConfig,
     learnt: Learnt,
     model: RowScorer,
@@ -142,15 +145,16 @@ def write_release(
     """
     proven = learnt.held_out if len(learnt.held_out) else learnt.early
     names = tuple(FEATURES)
-    write_ranking(job, snapshot, config, model, proven, framework=framework, names=names, ndcg=ndcg, more=more)
-    _write_assets(job, snapshot, learnt)
+    write_ranking(job, learnt.snapshot, config, model, proven, framework=framework, names=names, ndcg=ndcg, more=more)
+    _write_assets(job, learnt)
 
 
-def _write_assets(job: Job, snapshot: ExamplesSnapshot, learnt: Learnt) -> None:
+def _write_assets(job: Job, learnt: Learnt) -> None:
     """Write upcoming events, tastes and the baseline's weight beside the component `ranking`; the same of every rung.
 
     Of organisers it is known what the latest example says that a job may read: nothing of what the test is of.
     """
+    snapshot = learnt.snapshot
     items = snapshot.items().to_pylist()
     since = int(snapshot.manifest.last_event.timestamp() * 1000)
     data = catalogue.pack(items, _records(snapshot), since_ms=since)
