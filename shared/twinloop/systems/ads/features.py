@@ -133,6 +133,9 @@ STORED: tuple[Feature, ...] = (
     ),
 )
 
+# Advertisers write what they like there. No number, or one so great that it limits nothing, is none.
+_BUDGET_SQL = "TRY_CAST(json_extract_string(attributes, '$.daily_budget') AS DOUBLE)"
+
 COUNTING = Counting(
     features=STORED,
     measures=MEASURES,
@@ -148,7 +151,7 @@ COUNTING = Counting(
             "advertiser_id": "advertiser_id::VARCHAR",
             "campaign_id": "campaign_id::VARCHAR",
             "category": "json_extract_string(attributes, '$.category')",
-            "daily_budget": "TRY_CAST(json_extract_string(attributes, '$.daily_budget') AS DOUBLE)",
+            "daily_budget": f"CASE WHEN abs({_BUDGET_SQL}) < 1e9 THEN {_BUDGET_SQL} END",
         },
     },
     marks=("item_id", "campaign_id", "advertiser_id"),
