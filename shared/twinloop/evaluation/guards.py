@@ -19,6 +19,7 @@ from twinloop.features.judged import BUNDLE
 # A judge that returns both, per case the sum of predicted probabilities and the number of positives, has the
 # calibration of its system guarded.
 PREDICTED, OBSERVED = "predicted", "observed"
+_UNMEASURED = "no {what} has a positive outcome, so calibration could not be measured"
 
 
 def serving_vetoes(policy: GatePolicy, candidate: Candidate, data_age_days: float | None) -> tuple[Veto, ...]:
@@ -29,12 +30,17 @@ def serving_vetoes(policy: GatePolicy, candidate: Candidate, data_age_days: floa
 def prediction_vetoes(policy: GatePolicy, foretold: Foretold | None) -> tuple[Veto, ...]:
     """Return why a candidate may not tell its predictions: their mean is off, and by more than chance explains.
 
+    Nor where nothing came at all: then nobody knows, and a feed of outcomes that was never connected looks the same.
     So it is overall, and within declared slices of as many impressions as make `minimum_slice_cases` bundles. The more
     slices are looked at, the more chance may explain (Bonferroni): one of twenty would be off by it otherwise.
     """
     if foretold is None:
         return ()
-    found = [veto for label in foretold.guarded for veto in _off(policy, foretold, label, policy.confidence)]
+    unknown = [label for label in foretold.guarded if not foretold.came[label].sum() > 0]
+    found = [Veto(f"{label} calibration", _UNMEASURED.format(what="held-out impression")) for label in unknown]
+    for label in foretold.guarded:
+        if label not in unknown:
+            found += _off(policy, foretold, label, policy.confidence)
     least = policy.minimum_slice_cases * BUNDLE
     slices = [entry for entry in foretold.within() if entry[0] in policy.slices and len(entry[2].users) >= least]
     for name, value, inside in slices:
@@ -117,7 +123,7 @@ def _calibration(policy: GatePolicy, scores: CaseScores) -> Iterator[Veto]:
     if PREDICTED not in scores.metrics or OBSERVED not in scores.metrics:
         return
     if not scores.metrics[OBSERVED].sum() > 0:
-        yield Veto("calibration", "no case has a positive outcome, so calibration could not be measured")
+        yield Veto("calibration", _UNMEASURED.format(what="case"))
         return
     ratio = ratio_interval(
         scores.metrics[PREDICTED],
