@@ -53,9 +53,9 @@ SPEC = SystemSpec(
     evaluation=(
         "Offline: one moment for everybody, the last showings by time are the test. Log loss decides, as what is "
         "gained (its negative), because it is the score that is best where the probabilities are the true ones; "
-        "normalised entropy, AUC, expected calibration error and predicted over observed clicks are told beside it. The "
-        "error is taken in 15 bins of equal count; the benchmarks' figures of it are older, in 15 bins of equal width, "
-        "where rare clicks are nearly all in the first. "
+        "normalised entropy, AUC, expected calibration error and predicted over observed clicks are told beside it. "
+        "The error is taken in 15 bins of equal count; the benchmarks' figures of it are older, in 15 bins of equal "
+        "width, where rare clicks are nearly all in the first. "
         "Judged through the code that serves, twenty showings at a time. A release whose mean is off by more than a "
         "tenth, and by more than chance explains, overall or in a slice, does not serve. No slice may lose: users by "
         "how many ads they have been shown, and devices. Online: a challenger gets a share of the users, by a hash of "
