@@ -150,8 +150,8 @@ def load_labelled(
         span_ms: How long before the end showings are of use.
 
     Returns:
-        The end: the moment of the latest event, or now, epoch milliseconds. What happened later is not in the lake yet.
-        0: no event.
+        The end: the moment of the latest event up to now, epoch milliseconds. What happened later is not in the lake
+        yet. 0: no event.
 
     Raises:
         BadInputError: The events lack a column, or the system has no outcomes.
@@ -160,8 +160,9 @@ def load_labelled(
     if outcomes is None:
         raise BadInputError(f"{system.spec.name} does not say what comes of a showing")
     lake.load_once(connection, system, folder, [outcomes.shown_sql, *outcomes.labels.values()])
-    row = connection.execute("SELECT max(time_ms) FROM once").fetchone()
-    end = min(int(row[0]) if row and row[0] is not None else 0, round(now.timestamp() * 1000))
+    now_ms = round(now.timestamp() * 1000)
+    row = connection.execute(f"SELECT {_latest(now_ms)} FROM once").fetchone()
+    end = int(row[0]) if row and row[0] is not None else 0
     connection.execute("DELETE FROM once WHERE time_ms < ?", [end - span_ms])
     _load_shown(connection, dataclasses.replace(outcomes, context=()), now_ms=end)
     connection.execute("DROP TABLE once")
@@ -240,11 +241,16 @@ def _load_shown(connection: duckdb.DuckDBPyConnection, outcomes: Outcomes, *, no
     connection.execute(f"""
         CREATE TABLE shown AS
         SELECT {who}, coalesce(position, -1)::INTEGER AS position{context},
-            time_ms + {outcomes.window_ms} <= (SELECT least(max(time_ms), {now_ms}) FROM once) AS waited
+            time_ms + {outcomes.window_ms} <= (SELECT coalesce({_latest(now_ms)}, 0) FROM once) AS waited
         FROM once WHERE ({outcomes.shown_sql}) AND {complete} ORDER BY user_id;
         CREATE TABLE said AS
         SELECT * FROM (SELECT {who}, {amounts} FROM once WHERE {complete}) WHERE {anything} ORDER BY user_id
     """)
+
+
+def _latest(now_ms: int) -> str:
+    """How far the lake is: an event of later has a clock that is ahead, and says nothing of what is still to come."""
+    return f"max(time_ms) FILTER (WHERE time_ms <= {now_ms})"
 
 
 def _said_of(name: str) -> str:
