@@ -4,6 +4,7 @@ import hashlib
 import io
 import json
 from datetime import UTC, datetime, timedelta
+from functools import partial
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -54,9 +55,10 @@ BUDGETS = {
 DURATIONS = {"30": 30, "1e37": 1e37, "1e39": NONE, "1e308": NONE}
 
 
-def deliver(objects, system, table, lines):
+def deliver(objects, system, table, lines, when=END):
     body = "\n".join(lines).encode()
-    raw = RawObject(f"raw/{system}/{table}/x.jsonl", hashlib.sha256(body).hexdigest(), END, len(body), io.BytesIO(body))
+    etag = hashlib.sha256(body).hexdigest()
+    raw = RawObject(f"raw/{system}/{table}/x.jsonl", etag, when, len(body), io.BytesIO(body))
     return ingest(raw, systems.load(system), objects)
 
 
@@ -115,3 +117,26 @@ def test_a_number_that_no_model_can_be_told_is_none_in_every_system():
     assert all(np.isfinite(list(told.values())))
     assert told["i0"] == 30
     assert told["i2"] == told["i3"] < told["i0"]
+
+
+def test_an_edited_budget_holds_once_it_is_materialised():
+    """As docs/api.md says: delivering the ad is not enough, and the action needs no training."""
+    objects, store, counting = lake("ads", [BUDGETED % 25]), MemoryFeatureStore(), systems.load("ads").counting
+    bring = partial(materialise, systems.load("ads"), objects, store, features=store, resources=Resources(512))
+
+    def budget():
+        known = store.recall("ads", "u0", ["i0"])
+        return values.compute(counting, int(END.timestamp() * 1000), known.user, known.items)[
+            "item_daily_budget"
+        ].values
+
+    assert budget() == [NONE]
+    bring()
+    assert budget() == [25]
+    assert not deliver(objects, "ads", "items", [BUDGETED % 40], END + timedelta(hours=1)).quarantined
+    assert budget() == [25]
+    bring()
+    assert budget() == [40]
+
+
+BUDGETED = '{"item_id":"i0","attributes":{"daily_budget":%d}}'
