@@ -80,13 +80,16 @@ def load_impressions(connection: duckdb.DuckDBPyConnection, system: System, fold
     sampled = "" if edge is None else f"AND {_HASH} <= {edge}::UBIGINT"
     judged = _make_judged_from(connection, system.spec.split.test, sampled)
     parted = _part_by_time(connection, system.spec.split, judged, sampled) if outcomes.judged else _PART_BY_USER
-    # Events of one user, item and moment are one impression.
-    context = "".join(f", max(context_{name}) AS context_{name}" for name in outcomes.context)
+    # Events of one user, item and moment are one impression, told by that event of them that tells most: facts of
+    # several would make a moment that nobody had.
+    facts = ["position", *(f"context_{name}" for name in outcomes.context)]
+    most = " + ".join(f"({name} IS NOT NULL)::INTEGER" for name in ["nullif(position, -1)", *facts[1:]])
+    first = ", ".join(f"{name} DESC" for name in [f"({most})", *facts])
     connection.execute(f"""
         CREATE TABLE impressions AS
         WITH places AS (
-            SELECT user_id, item_id, time_ms, max(position) AS position{context}
-            FROM shown WHERE waited {sampled} GROUP BY user_id, item_id, time_ms
+            SELECT user_id, item_id, time_ms, {", ".join(facts)} FROM shown WHERE waited {sampled}
+            QUALIFY row_number() OVER (PARTITION BY user_id, item_id, time_ms ORDER BY {first}) = 1
         ),
         parted AS ({parted.format(judged=judged)})
         SELECT * EXCLUDE (test_ms, validation_ms) FROM parted WHERE CASE part

@@ -127,6 +127,18 @@ def test_doubled_events_and_impressions_of_one_moment_are_one():
     assert impressions(*taken([row("impression", 0)]))[0]["position"] == -1
 
 
+@pytest.mark.parametrize("swapped", [False, True])
+def test_what_is_told_of_a_moment_comes_from_one_event(swapped):
+    """The greatest of each fact by itself would be a television on page b in place 9, which nobody had."""
+    some = [
+        row("impression", 0, event_id="e1", position=3, context='{"page": "a", "device": "tv"}'),
+        row("impression", 0, event_id="e2", position=1, context='{"page": "b", "device": "phone"}'),
+        row("impression", 0, event_id="e3", position=9),  # tells less
+    ]
+    [found] = impressions(*taken([*(some[::-1] if swapped else some), JUDGED]))[:1]
+    assert (found["position"], found["context_page"], found["context_device"]) == (3, '"a"', '"tv"')
+
+
 times = st.one_of(st.integers(0, 6).map(lambda n: n * 20 * MINUTE), st.integers(0, 3 * WINDOW_MS))
 requests = st.sampled_from([None, None, "r0", "r1"])
 who = st.tuples(st.sampled_from(["u", "v"]), st.sampled_from(["a", "b"]))
