@@ -9,6 +9,7 @@ import numpy as np
 
 from twinloop.contracts.spec import GatePolicy
 from twinloop.evaluation.cases import CaseScores
+from twinloop.evaluation.digits import decimals
 from twinloop.evaluation.foretold import Foretold
 from twinloop.evaluation.intervals import ratio_interval
 from twinloop.evaluation.slices import SliceGain
@@ -77,21 +78,22 @@ def subgroup_vetoes(rates: Sequence[SubgroupRate], missing: Sequence[str]) -> tu
 
 def slice_vetoes(gains: Sequence[SliceGain], missing: Sequence[str], rival: str) -> tuple[Veto, ...]:
     """Return the slices that lose to the rival, the worst first, and the declared ones that nobody could measure."""
-    lost = [
-        Veto(
-            f"slice {gain.slice}={gain.label}",
-            f"slice {gain.slice}={gain.label} loses {-gain.gain.mean:.4f} to {rival} on {gain.cases} cases "
-            f"({gain.gain.low:+.4f} to {gain.gain.high:+.4f}); {gain.tolerance:.4f} is tolerated",
-            of_slice=True,
-        )
-        for gain in sorted(gains, key=lambda gain: gain.gain.mean)
-        if gain.lost
-    ]
+    lost = [_lost(gain, rival) for gain in sorted(gains, key=lambda gain: gain.gain.mean) if gain.lost]
     blind = [
         Veto(f"slice {name}", f"slice {name} is declared, and no case carries it: mend the spec or the snapshot", True)
         for name in missing
     ]
     return (*blind, *lost)
+
+
+def _lost(gain: SliceGain, rival: str) -> Veto:
+    n = decimals(gain.tolerance, gain.gain.half)
+    return Veto(
+        f"slice {gain.slice}={gain.label}",
+        f"slice {gain.slice}={gain.label} loses {-gain.gain.mean:.{n}f} to {rival} on {gain.cases} cases "
+        f"({gain.gain.low:+.{n}f} to {gain.gain.high:+.{n}f}); {gain.tolerance:.{n}f} is tolerated",
+        of_slice=True,
+    )
 
 
 def _serving(policy: GatePolicy, candidate: Candidate, data_age_days: float | None) -> Iterator[Veto]:
