@@ -193,6 +193,22 @@ def test_logistic_refuses_to_go_on_from_what_does_not_fit(two_days: tuple[Path, 
     assert run("logistic", first, tmp_path / "fast", "--set", "alpha=0.1,0") == 1
 
 
+def test_logistic_goes_on_with_the_share_of_what_was_not_clicked_that_it_began_with(
+    two_days: tuple[Path, Path, Path], tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """Its log-odds are shifted by that share; learning rows of another one would mix two shifts."""
+    first, both, whole = two_days
+    assert run("logistic", first, tmp_path / "thin", "--set", "negatives=0.1") == 0
+    thin = tmp_path / "thin" / "click"
+    assert [state.negatives for state in states(thin)] == [0.1, 0.1]
+    for champion, told, began in ((thin, (), "0.1"), (whole, ("--set", "negatives=0.1"), "1")):
+        assert run("logistic", both, tmp_path / f"no{began}", "--champion", str(champion), *told) == 1
+        assert f"the champion has learnt from {began} of what was not clicked" in capfd.readouterr().err
+    same = ("--set", "negatives=0.1")
+    assert run("logistic", both, tmp_path / "yes", "--champion", str(thin), *same) == 0
+    assert [state.negatives for state in states(tmp_path / "yes" / "click")] == [0.1, 0.1]
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("job", QUICK)
 def test_what_cannot_be_is_said_before_any_work(job: str, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:

@@ -81,7 +81,7 @@ class Learnt(NamedTuple):
 def train(config: Config, job: Job) -> None:
     """Choose on half of validation and learn from that half too, calibrate on the other, export, prove."""
     clicks = open_clicks(job.snapshot)
-    before = earlier(job, clicks)
+    before = earlier(config, job, clicks)
     validation = clicks.read("validation")
     held_out = validation.halves()[1]
     if before is None:
@@ -141,11 +141,16 @@ def gone_on_from(state: Ftrl, served: Ftrl, *, config: Config, job: Job, clicks:
     return Learnt(after, served, recent, more, WentOn(**config.model_dump(), going_on=words))
 
 
-def earlier(job: Job, clicks: Clicks) -> tuple[Ftrl, Ftrl] | None:
+def earlier(config: Config, job: Job, clicks: Clicks) -> tuple[Ftrl, Ftrl] | None:
     """Return the states to go on from, see `Learnt`: those of the channel `champion`, where there is one."""
     if job.champion is None:
         return None
     state, served = (_unpacked(job.champion / name, clicks) for name in (STATE_FILE, SERVED_FILE))
+    for found in {state.negatives, served.negatives} - {config.negatives}:
+        raise BadInputError(
+            f"the champion has learnt from {found:g} of what was not clicked, so it cannot go on with negatives="
+            f"{config.negatives:g}; set negatives={found:g}, or train without it once"
+        )
     return state, served
 
 
@@ -178,7 +183,8 @@ def check_later(state: Ftrl, served: Ftrl, choosing: Rows, held_out: Rows) -> No
 def solved(config: Config, clicks: Clicks, rows: Rows, ridges: Ridges) -> Ftrl:
     """Return the state at the optimum of rows, thinned."""
     rows = rows.thinned(config.negatives, config.seed)
-    return Ftrl.solved(config.rates(), clicks.hashed, clicks.names, rows, ridge=ridges)
+    state = Ftrl.solved(config.rates(), clicks.hashed, clicks.names, rows, ridge=ridges)
+    return replace(state, negatives=config.negatives)
 
 
 def chosen_ridges(config: Config, job: Job, *, early: Rows, choosing: Rows) -> Ridges:

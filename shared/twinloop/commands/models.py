@@ -15,6 +15,7 @@ from twinloop.aws import functions
 from twinloop.commands.screen import console, errors, plainly
 from twinloop.commands.target import Deployment, deployment
 from twinloop.errors import NotFoundError, TwinloopError
+from twinloop.evaluation.digits import places
 from twinloop.registry.aliases import Move
 from twinloop.registry.overview import Measured, release_rows
 from twinloop.registry.registry import Registry
@@ -61,7 +62,7 @@ def models_table(registry: Registry) -> Group:
     for heading in ("version", "rung", "points here", *metrics, "p99 ms", "MB"):
         table.add_column(heading, no_wrap=heading in {"version", "rung"})
     for row in rows:
-        measured = [_short(row.metrics[name]) if name in row.metrics else "" for name in metrics]
+        measured = [_short(name, row.metrics[name]) if name in row.metrics else "" for name in metrics]
         latency = "" if row.latency_p99_ms is None else f"{row.latency_p99_ms:.1f}"
         size = "" if row.size_mb is None else f"{row.size_mb:.1f}"
         style = "bold green" if "champion" in row.aliases else None
@@ -72,9 +73,10 @@ def models_table(registry: Registry) -> Group:
     return Group(table, *reasons)
 
 
-def _short(measured: Measured) -> str:
+def _short(name: str, measured: Measured) -> str:
     """The mean and half of its interval's width."""
-    return f"{measured.mean:.3f} ±{(measured.high - measured.low) / 2:.3f}"
+    n = places(name)
+    return f"{measured.mean:.{n}f} ±{(measured.high - measured.low) / 2:.{n}f}"
 
 
 def _tell(move: Move) -> None:

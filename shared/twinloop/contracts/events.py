@@ -8,6 +8,7 @@ rows without it come before all that have one, and among themselves the latest u
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from typing import Annotated, Any, ClassVar, Literal, Self
@@ -15,7 +16,7 @@ from typing import Annotated, Any, ClassVar, Literal, Self
 from pydantic import AfterValidator, BeforeValidator, Field, StringConstraints, model_validator
 from pydantic_core import PydanticCustomError
 
-from twinloop.contracts.model import Contract
+from twinloop.contracts.model import Contract, OnlyWhere
 
 EARLIEST = datetime(1990, 1, 1, tzinfo=UTC)
 AHEAD = timedelta(days=1)  # clocks of phones are wrong, but not by more
@@ -127,12 +128,14 @@ class AdItemRow(Contract):
     extra: str | None = None
 
 
-class AdEventRow(Contract):
+class AdEventRow(OnlyWhere):
     """An ad that was shown, or a click on one.
 
-    An application that waits for what came of a showing may send one row, with `clicked` 0 or 1; then it sends no
-    event of the click beside it.
+    An application that waits for what came of a showing may send one impression, with `clicked` 0 or 1; then it sends
+    no event of the click beside it. A click has no `clicked`: it would be a second showing.
     """
+
+    only_where: ClassVar[Mapping[str, tuple[str, str]]] = {"clicked": ("type", "impression")}
 
     event_id: Id
     type: Literal["impression", "click"]

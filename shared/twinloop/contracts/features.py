@@ -15,6 +15,8 @@ Turned = Callable[[tuple[int, ...], Sequence[tuple[int, ...]]], tuple[int, ...]]
 Entity = Literal["user", "item", "user_item"]
 Source = Literal["history", "counters", "attributes"]
 
+LARGEST = 1e38  # of numbers: models are told in 32 bits, so one beyond, an infinity or a NaN is told as none at all
+
 _FROM_HISTORY = frozenset({"last_n", "count", "mean"})
 _FROM_ATTRIBUTES = frozenset({"attribute", "age"})
 _HOURLY_TO_DAYS = 2  # windows up to here are counted by the hour, longer ones by the day
@@ -104,7 +106,7 @@ class Counting:
         amounts: An event's whole-numbered amounts (0 to 2^32 - 1), by measure. Nothing but zeros is not counted.
         amounts_sql: The same rules over a row of the lake's events, by measure; with `turned` applied.
         attributes: Per table (`users`, `items`): DuckDB expression over its latest row, by the attribute's name. Texts
-            and numbers; the same values go to the online store.
+            and numbers; the same values go to the online store. A number beyond `LARGEST` is none.
         marks: What two items can have in common: `item_id`, or an attribute of items that is a text.
         turned: (an event's amounts, those of what the user did with the item before, oldest first) -> the amounts that
             count: what says again what holds already is no news. It sees what the user's memory has; None: every event

@@ -1,8 +1,10 @@
 """The base of every contract: frozen, and strict about names."""
 
-from typing import ClassVar
+from collections.abc import Mapping
+from typing import ClassVar, Self
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, model_validator
+from pydantic_core import PydanticCustomError
 
 
 class Contract(BaseModel):
@@ -12,6 +14,28 @@ class Contract(BaseModel):
 
     identity_columns: ClassVar[tuple[str, ...] | None] = None
     """Of a row contract: the columns that tell its rows apart, where `identity` would not find them."""
+
+
+class OnlyWhere(Contract):
+    """A row of which some columns may be told only where another one has a certain value.
+
+    The reader of whole columns checks the same (`twinloop.ingest.checks`), so such rows need not go one by one.
+    """
+
+    only_where: ClassVar[Mapping[str, tuple[str, str]]] = {}
+    """Column -> the other column, and the value that it must have."""
+
+    @model_validator(mode="after")
+    def told_only_where(self) -> Self:
+        """Refuse what is told elsewhere."""
+        for name, (other, value) in self.only_where.items():
+            if getattr(self, name) is not None and getattr(self, other) != value:
+                raise PydanticCustomError(
+                    "told_only_where",
+                    "{name} is told only where {other} is {value}, not {found}",
+                    {"name": name, "other": other, "value": value, "found": str(getattr(self, other))},
+                )
+        return self
 
 
 def identity(row: type[Contract]) -> tuple[str, ...]:

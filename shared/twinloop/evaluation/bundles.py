@@ -6,7 +6,7 @@ What is gained on one impression is nearly all chance, and the gate resamples an
 from __future__ import annotations
 
 import hashlib
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -19,6 +19,38 @@ from twinloop.features.judged import BUNDLE
 
 SHOWN = "shown"
 LOG_GAIN = "log_gain"
+OTHER = "other"
+MOST_LABELS = 50  # of a slice, beside `other`
+
+
+def rare_as_other(shown: Sequence[Case], least: int) -> list[Case]:
+    """Return the impressions with the rare labels of each slice as one, `other`.
+
+    Labels may be whatever applications send, a thousand kinds of device. What has too few impressions to veto guards
+    nothing by itself, and a bundle of one label needs some. Of more than `MOST_LABELS` the most frequent are kept.
+
+    Args:
+        shown: Impressions; what is in no slice stays so.
+        least: Impressions of a label that is kept.
+    """
+    counts: defaultdict[str, Counter[str]] = defaultdict(Counter)
+    for case in shown:
+        for name, label in case.slices.items():
+            counts[name][label] += 1
+    kept = {
+        name: {label for label, count in sorted(of.items(), key=_most_first)[:MOST_LABELS] if count >= least}
+        for name, of in counts.items()
+    }
+    return [
+        case.model_copy(
+            update={"slices": {n: label if label in kept[n] else OTHER for n, label in case.slices.items()}}
+        )
+        for case in shown
+    ]
+
+
+def _most_first(counted: tuple[str, int]) -> tuple[int, str]:
+    return -counted[1], counted[0]
 
 
 def bundled(shown: Sequence[Case], size: int = BUNDLE) -> list[Case]:

@@ -12,13 +12,14 @@ from twinloop.contracts.artefacts import Case, ComponentManifest, ReleaseManifes
 from twinloop.contracts.spec import Rung
 from twinloop.contracts.system import Model, System
 from twinloop.errors import BadInputError, IntegrityError, NotFoundError, UnavailableError
-from twinloop.evaluation.bundles import bundled
+from twinloop.evaluation.bundles import bundled, rare_as_other
 from twinloop.evaluation.cases import CaseScores, read_cases
 from twinloop.evaluation.foretold import Foretold, foretell
 from twinloop.evaluation.messages import RungResult
 from twinloop.evaluation.replay import replay
 from twinloop.evaluation.verdict import Candidate, Champion, FailedRung
 from twinloop.features.judged import (
+    BUNDLE,
     ITEMS_FILE,
     SHOWN_FILE,
     USERS_FILE,
@@ -90,6 +91,7 @@ def open_bench(store: ObjectStore, system: System, load: Load, snapshot_key: str
     if system.outcomes is not None and any(entry.path == SHOWN_FILE for entry in snapshot.files):
         body = _verified(store, snapshot, snapshot_key, SHOWN_FILE)
         shown = with_values(read_cases(body, system.outcomes.most_judged))
+        shown = rare_as_other(shown, system.spec.gate.minimum_slice_cases * BUNDLE)
     if system.outcomes is not None and system.outcomes.judged:
         if not shown:
             raise BadInputError(

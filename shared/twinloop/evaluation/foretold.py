@@ -14,7 +14,7 @@ from twinloop.contracts.artefacts import Case
 from twinloop.contracts.system import Predictions
 from twinloop.errors import BadInputError
 from twinloop.evaluation.intervals import Interval
-from twinloop.evaluation.probability import auc, calibration_ratio, ece, log_loss, normalised_entropy
+from twinloop.evaluation.probability import auc, calibration_ratio, ece, equal_count, log_loss, normalised_entropy
 from twinloop.evaluation.regression import mae, xauc
 
 _WORLDS = 200
@@ -39,7 +39,7 @@ LEGEND = {
     "calibration": "predicted / observed; 1 is right",
     "logloss": "mean -[y ln p + (1 - y) ln(1 - p)]; less is better",
     "ne": "normalised entropy; 1 knows only the base rate, less is better",
-    "ece": "expected calibration error: mean |predicted - observed| over 15 bins of p; 0 is right",
+    "ece": "expected calibration error: mean |predicted - observed| over 15 bins of equal count by p; 0 is right",
     "mae": "mean absolute error, in the label's unit; less is better",
     "xauc": "AUC of amounts: 0.5 guesses, 1 orders perfectly",
 }
@@ -149,8 +149,7 @@ def reliability(foretold: Foretold, label: str, confidence: float) -> tuple[Bin,
     (k + z^2 / 2 +- z sqrt(k (n - k) / n + z^2 / 4)) / (n + z^2), Wilson 1927, as if impressions were independent.
     """
     came, said = foretold.came[label], foretold.said[label]
-    edges = np.unique(np.quantile(said, np.arange(1, _BINS) / _BINS, method="higher"))
-    places = np.searchsorted(edges, said, side="right")
+    places = equal_count(said, _BINS)
     z = NormalDist().inv_cdf((1 + confidence) / 2)
     found = []
     for place in np.unique(places):

@@ -9,6 +9,7 @@ import numpy as np
 
 from twinloop.contracts.spec import GatePolicy
 from twinloop.evaluation.cases import CaseScores
+from twinloop.evaluation.digits import decimals
 from twinloop.evaluation.foretold import Foretold
 from twinloop.evaluation.intervals import ratio_interval
 from twinloop.evaluation.slices import SliceGain
@@ -19,6 +20,7 @@ from twinloop.features.judged import BUNDLE
 # A judge that returns both, per case the sum of predicted probabilities and the number of positives, has the
 # calibration of its system guarded.
 PREDICTED, OBSERVED = "predicted", "observed"
+_UNMEASURED = "no {what} has a positive outcome, so calibration could not be measured"
 
 
 def serving_vetoes(policy: GatePolicy, candidate: Candidate, data_age_days: float | None) -> tuple[Veto, ...]:
@@ -29,12 +31,17 @@ def serving_vetoes(policy: GatePolicy, candidate: Candidate, data_age_days: floa
 def prediction_vetoes(policy: GatePolicy, foretold: Foretold | None) -> tuple[Veto, ...]:
     """Return why a candidate may not tell its predictions: their mean is off, and by more than chance explains.
 
+    Nor where nothing came at all: then nobody knows, and a feed of outcomes that was never connected looks the same.
     So it is overall, and within declared slices of as many impressions as make `minimum_slice_cases` bundles. The more
     slices are looked at, the more chance may explain (Bonferroni): one of twenty would be off by it otherwise.
     """
     if foretold is None:
         return ()
-    found = [veto for label in foretold.guarded for veto in _off(policy, foretold, label, policy.confidence)]
+    unknown = [label for label in foretold.guarded if not foretold.came[label].sum() > 0]
+    found = [Veto(f"{label} calibration", _UNMEASURED.format(what="held-out impression")) for label in unknown]
+    for label in foretold.guarded:
+        if label not in unknown:
+            found += _off(policy, foretold, label, policy.confidence)
     least = policy.minimum_slice_cases * BUNDLE
     slices = [entry for entry in foretold.within() if entry[0] in policy.slices and len(entry[2].users) >= least]
     for name, value, inside in slices:
@@ -83,21 +90,22 @@ def subgroup_vetoes(rates: Sequence[SubgroupRate], missing: Sequence[str]) -> tu
 
 def slice_vetoes(gains: Sequence[SliceGain], missing: Sequence[str], rival: str) -> tuple[Veto, ...]:
     """Return the slices that lose to the rival, the worst first, and the declared ones that nobody could measure."""
-    lost = [
-        Veto(
-            f"slice {gain.slice}={gain.label}",
-            f"slice {gain.slice}={gain.label} loses {-gain.gain.mean:.4f} to {rival} on {gain.cases} cases "
-            f"({gain.gain.low:+.4f} to {gain.gain.high:+.4f}); {gain.tolerance:.4f} is tolerated",
-            of_slice=True,
-        )
-        for gain in sorted(gains, key=lambda gain: gain.gain.mean)
-        if gain.lost
-    ]
+    lost = [_lost(gain, rival) for gain in sorted(gains, key=lambda gain: gain.gain.mean) if gain.lost]
     blind = [
         Veto(f"slice {name}", f"slice {name} is declared, and no case carries it: mend the spec or the snapshot", True)
         for name in missing
     ]
     return (*blind, *lost)
+
+
+def _lost(gain: SliceGain, rival: str) -> Veto:
+    n = decimals(gain.tolerance, gain.gain.half)
+    return Veto(
+        f"slice {gain.slice}={gain.label}",
+        f"slice {gain.slice}={gain.label} loses {-gain.gain.mean:.{n}f} to {rival} on {gain.cases} cases "
+        f"({gain.gain.low:+.{n}f} to {gain.gain.high:+.{n}f}); {gain.tolerance:.{n}f} is tolerated",
+        of_slice=True,
+    )
 
 
 def _serving(policy: GatePolicy, candidate: Candidate, data_age_days: float | None) -> Iterator[Veto]:
@@ -129,7 +137,7 @@ def _calibration(policy: GatePolicy, scores: CaseScores) -> Iterator[Veto]:
     if PREDICTED not in scores.metrics or OBSERVED not in scores.metrics:
         return
     if not scores.metrics[OBSERVED].sum() > 0:
-        yield Veto("calibration", "no case has a positive outcome, so calibration could not be measured")
+        yield Veto("calibration", _UNMEASURED.format(what="case"))
         return
     ratio = ratio_interval(
         scores.metrics[PREDICTED],

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from twinloop.errors import BadInputError
+from twinloop.evaluation.digits import PLACES, decimals
 
 _DRAWS_AT_ONCE = 2_000_000
 
@@ -26,7 +27,13 @@ class Interval:
     confidence: float
 
     def __str__(self) -> str:
-        return f"{self.mean:.3f} [{self.low:.3f}, {self.high:.3f}]"
+        n = decimals(self.half, least=PLACES)
+        return f"{self.mean:.{n}f} [{self.low:.{n}f}, {self.high:.{n}f}]"
+
+    @property
+    def half(self) -> float:
+        """Half of its width."""
+        return (self.high - self.low) / 2
 
 
 def mean_interval(

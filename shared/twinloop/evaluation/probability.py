@@ -47,16 +47,22 @@ def normalised_entropy(outcomes: ArrayLike, probabilities: ArrayLike) -> float:
     return log_loss(outcomes, probabilities) / log_loss(y, np.full(len(y), base))
 
 
-def ece(outcomes: ArrayLike, probabilities: ArrayLike, bins: int = 15) -> float:
-    """Expected calibration error: |mean p - mean y| in bins of equal width, weighted by rows (Guo et al., ICML 2017).
+def equal_count(values: NDArray[np.float64], bins: int) -> NDArray[np.int64]:
+    """Return which of up to `bins` bins of about equal count each value is in, from 0 on; equal values are in one."""
+    edges = np.unique(np.quantile(values, np.arange(1, bins) / bins, method="higher"))
+    return np.asarray(np.searchsorted(edges, values, side="right"), np.int64)
 
-    Bin b of B holds p in (b/B, (b+1)/B]; the first one also holds 0. 0 is perfect.
+
+def ece(outcomes: ArrayLike, probabilities: ArrayLike, bins: int = 15) -> float:
+    """Expected calibration error: |mean p - mean y| in bins, weighted by rows (Guo et al., ICML 2017). 0 is perfect.
+
+    Bins are of equal count by p (Nixon et al., CVPR workshops 2019), not of equal width: where a few in a hundred come,
+    all probabilities are in the first of fifteen widths, and any order of them would be as good.
     """
     if bins < 1:
         raise BadInputError(f"at least one bin, not {bins}")
     y, p = _checked(outcomes, probabilities)
-    place = np.clip(np.ceil(p * bins).astype(np.int64) - 1, 0, bins - 1)
-    gaps = np.bincount(place, weights=p - y, minlength=bins)
+    gaps = np.bincount(equal_count(p, bins), weights=p - y)
     return float(np.abs(gaps).sum() / len(y))
 
 

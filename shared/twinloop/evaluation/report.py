@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from html import escape
@@ -10,6 +10,7 @@ from importlib.resources import files
 from string import Template
 
 from twinloop.contracts.artefacts import SnapshotManifest
+from twinloop.evaluation.digits import decimals, places
 from twinloop.evaluation.figures import figures
 from twinloop.evaluation.foretold import LEGEND
 from twinloop.evaluation.intervals import Interval
@@ -62,7 +63,7 @@ def _head(verdict: Verdict, occasion: Occasion) -> str:
     facts = [("judged on", f"{verdict.cases:,} cases")]
     if measured:
         facts = [
-            (verdict.policy.primary, _interval(measured.metrics[verdict.policy.primary])),
+            (verdict.policy.primary, _interval(verdict.policy.primary, measured.metrics)),
             ("latency p99", f"{measured.latency_p99_ms:.1f} ms"),
             ("size", f"{measured.size_mb:.1f} MB"),
             *facts,
@@ -80,7 +81,7 @@ def _ladder(verdict: Verdict) -> str:
     rows = [
         f'<li><span class="mark {role(entry, verdict)}">{symbol(entry, verdict)}</span>'
         f"<div><b>{escape(entry.rung.name)}</b> "
-        f'<span class="faint">{_interval(entry.measured.metrics[verdict.policy.primary])} · '
+        f'<span class="faint">{_interval(verdict.policy.primary, entry.measured.metrics)} · '
         f"{escape(entry.version)}</span><br>{escape(entry.standing)}</div></li>"
         for entry in verdict.judged
     ]
@@ -94,7 +95,7 @@ def _ladder(verdict: Verdict) -> str:
         until = "the champion until now" if verdict.promote else "the champion, which stays"
         rows.append(
             f'<li><span class="mark champion">◆</span><div><b>{escape(champion.rung)}</b> '
-            f'<span class="faint">{_interval(champion.measured.metrics[verdict.policy.primary])} · '
+            f'<span class="faint">{_interval(verdict.policy.primary, champion.measured.metrics)} · '
             f"{escape(champion.version)}</span><br>{until}</div></li>"
         )
     return f'<ul class="ladder">{"".join(rows)}</ul>'
@@ -109,7 +110,7 @@ def _metrics(verdict: Verdict) -> str:
     ]
     rows = [
         [f'<th class="{kind}">{escape(label)}</th>']
-        + [f"<td>{_cell(model.measured.metrics.get(name))}</td>" for name in names]
+        + [f"<td>{_cell(name, model.measured.metrics)}</td>" for name in names]
         for label, kind, model in models
     ]
     return _table(["", *names], rows)
@@ -135,7 +136,7 @@ def _foretold(verdict: Verdict) -> str:
     names = list(dict.fromkeys(name for *_, model in models for name in model.measured.foretold))
     rows = [
         [f'<th>{escape(name)}</th><td class="text">{escape(LEGEND[name.rpartition("_")[2]])}</td>']
-        + [f"<td>{_cell(model.measured.metrics.get(name))}</td>" for *_, model in models]
+        + [f"<td>{_cell(name, model.measured.metrics)}</td>" for *_, model in models]
         for name in names
     ]
     heads = '<th></th><th class="text"></th>' + "".join(
@@ -160,7 +161,10 @@ def _within(verdict: Verdict) -> str:
             f'<th class="{kind}">{escape(label)}</th>',
             f'<td class="text">{escape(one.slice)} = {escape(one.label)}</td>',
             f"<td>{one.impressions:,}</td>",
-            *(f"<td>{one.metrics[name]:.4f}</td>" if name in one.metrics else "<td></td>" for name in names),
+            *(
+                f"<td>{one.metrics[name]:.{max(4, places(name))}f}</td>" if name in one.metrics else "<td></td>"
+                for name in names
+            ),
         ]
         for label, kind, model in models
         for one in model.measured.within
@@ -200,9 +204,9 @@ def _slices(verdict: Verdict) -> str:
             f'<th class="{role(entry, verdict)}">{escape(entry.rung.name)}</th>',
             f'<td class="text">{escape(gain.slice)} = {escape(gain.label)}</td>',
             f"<td>{gain.cases:,}</td>",
-            f"<td>{gain.candidate:.3f}</td>",
-            f"<td>{gain.rival:.3f}</td>",
-            f"<td>{gain.gain.mean:+.4f} <small>{gain.gain.low:+.4f} to {gain.gain.high:+.4f}</small></td>",
+            f"<td>{gain.candidate:.{places(verdict.policy.primary)}f}</td>",
+            f"<td>{gain.rival:.{places(verdict.policy.primary)}f}</td>",
+            f"<td>{_gain(gain.gain, gain.tolerance)}</td>",
             f'<td class="text">{"loses" if gain.lost else "holds" if gain.enough else "too few to veto"}</td>',
         ]
         for entry in verdict.judged
@@ -210,6 +214,11 @@ def _slices(verdict: Verdict) -> str:
     ]
     rival = "champion" if verdict.champion else "baseline"
     return _table(["", "slice", "cases", verdict.policy.primary, rival, "gain", ""], rows)
+
+
+def _gain(interval: Interval, tolerance: float) -> str:
+    n = decimals(tolerance, interval.half)
+    return f"{interval.mean:+.{n}f} <small>{interval.low:+.{n}f} to {interval.high:+.{n}f}</small>"
 
 
 def _subgroups(verdict: Verdict) -> str:
@@ -268,12 +277,14 @@ def _rows(head: str, rows: Sequence[Sequence[str]]) -> str:
     return f'<div class="scroll"><table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>'
 
 
-def _cell(interval: Interval | None) -> str:
-    if interval is None:
+def _cell(name: str, metrics: Mapping[str, Interval]) -> str:
+    """A metric with its interval; nothing where it is not there."""
+    if name not in metrics:
         return ""
-    return f"{interval.mean:.3f} <small>{interval.low:.3f} to {interval.high:.3f}</small>"
+    interval, n = metrics[name], places(name)
+    return f"{interval.mean:.{n}f} <small>{interval.low:.{n}f} to {interval.high:.{n}f}</small>"
 
 
-def _interval(interval: Interval) -> str:
-    half = (interval.high - interval.low) / 2
-    return f"{interval.mean:.3f} ± {half:.3f}"
+def _interval(name: str, metrics: Mapping[str, Interval]) -> str:
+    interval, n = metrics[name], places(name)
+    return f"{interval.mean:.{n}f} ± {interval.half:.{n}f}"

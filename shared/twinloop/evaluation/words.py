@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 
 from twinloop.contracts.spec import GatePolicy
+from twinloop.evaluation.digits import decimals, places
 from twinloop.evaluation.intervals import Interval
 from twinloop.evaluation.verdict import Comparison, FailedRung, Judged, JudgedChampion
 
@@ -14,15 +14,17 @@ def gain_words(comparison: Comparison) -> str:
     """Say a gain, its interval and how it stands to its margin."""
     gain = comparison.gain
     relation = "above" if comparison.won else "not above"
+    n = decimals(comparison.margin, gain.half)
     return (
-        f"{gain.mean:+.4f} over {comparison.rival}, {gain.confidence:.0%} interval {gain.low:+.4f} to "
-        f"{gain.high:+.4f}, lower bound {relation} {_margin(comparison.margin)}"
+        f"{gain.mean:+.{n}f} over {comparison.rival}, {gain.confidence:.0%} interval {gain.low:+.{n}f} to "
+        f"{gain.high:+.{n}f}, lower bound {relation} {comparison.margin:.{n}f}"
     )
 
 
 def metric_words(name: str, interval: Interval) -> str:
     """Say a metric with its interval."""
-    return f"{name} {interval.mean:.3f} ({interval.low:.3f} to {interval.high:.3f})"
+    n = places(name)
+    return f"{name} {interval.mean:.{n}f} ({interval.low:.{n}f} to {interval.high:.{n}f})"
 
 
 def standing(judged: Judged, champion: JudgedChampion | None) -> str:
@@ -49,7 +51,8 @@ def standing(judged: Judged, champion: JudgedChampion | None) -> str:
 def promotion(policy: GatePolicy, winner: Judged, champion: JudgedChampion | None) -> str:
     """Say why the winner is promoted."""
     against = (
-        f" against the champion's ({champion.rung}) {champion.measured.metrics[policy.primary].mean:.3f}"
+        f" against the champion's ({champion.rung}) "
+        f"{champion.measured.metrics[policy.primary].mean:.{places(policy.primary)}f}"
         if champion
         else "; there is no champion yet"
     )
@@ -99,9 +102,3 @@ def _distinct(comparisons: Sequence[Comparison | None]) -> list[Comparison]:
         if comparison and all(comparison.gain != known.gain for known in found):
             found.append(comparison)
     return found
-
-
-def _margin(value: float) -> str:
-    """Say what is asked for with four decimals, or as many more as two digits take: little is not nothing."""
-    decimals = 4 if value <= 0 else max(4, 1 - math.floor(math.log10(value)))
-    return f"{value:.{decimals}f}"

@@ -12,7 +12,7 @@ from typing import Literal
 
 import duckdb
 
-from twinloop.contracts.features import Counting, Feature
+from twinloop.contracts.features import LARGEST, Counting, Feature
 
 DAY_MS = 86_400_000
 _COUNTED = frozenset({"total", "rate", "share"})
@@ -21,6 +21,11 @@ _COUNTED = frozenset({"total", "rate", "share"})
 def mark_sql(expression: str) -> str:
     """Return `contracts.tally.mark_of` in SQL."""
     return f"CASE WHEN {expression} IS NULL THEN 0 ELSE (md5_number_upper({expression}) & 4294967295)::BIGINT END"
+
+
+def tellable_sql(expression: str) -> str:
+    """Return a number, or NULL where models cannot be told it; see `contracts.features.LARGEST`."""
+    return f"CASE WHEN abs({expression}) <= {LARGEST!r}::DOUBLE THEN {expression} END"  # NaN is above all
 
 
 def make_happened(connection: duckdb.DuckDBPyConnection, counting: Counting, *, events: str = "once") -> None:
@@ -55,6 +60,10 @@ def _make_facts(connection: duckdb.DuckDBPyConnection, counting: Counting) -> No
     """Make `item_facts` and `user_facts`: the attributes that features and marks are made of."""
     for table, key in (("items", "item_id"), ("users", "user_id")):
         columns = "".join(f", {sql} AS v_{name}" for name, sql in counting.attributes.get(table, {}).items())
+        facts = f"SELECT {key}{columns} FROM {table}"
+        kinds = connection.execute(f"DESCRIBE {facts}").fetchall()
+        told = ", ".join(f"{tellable_sql(name)} AS {name}" for name, kind, *_ in kinds if kind in {"DOUBLE", "FLOAT"})
+        replaced = f"* REPLACE ({told})" if told else "*"
         marks = ""
         if table == "items":
             marks = "".join(
@@ -62,7 +71,7 @@ def _make_facts(connection: duckdb.DuckDBPyConnection, counting: Counting) -> No
                 for n, name in enumerate(counting.marks)
             )
         connection.execute(
-            f"CREATE OR REPLACE TABLE {key[:4]}_facts AS SELECT *{marks} FROM (SELECT {key}{columns} FROM {table})"
+            f"CREATE OR REPLACE TABLE {key[:4]}_facts AS SELECT *{marks} FROM (SELECT {replaced} FROM ({facts}))"
         )
 
 

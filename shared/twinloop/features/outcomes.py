@@ -80,13 +80,16 @@ def load_impressions(connection: duckdb.DuckDBPyConnection, system: System, fold
     sampled = "" if edge is None else f"AND {_HASH} <= {edge}::UBIGINT"
     judged = _make_judged_from(connection, system.spec.split.test, sampled)
     parted = _part_by_time(connection, system.spec.split, judged, sampled) if outcomes.judged else _PART_BY_USER
-    # Events of one user, item and moment are one impression.
-    context = "".join(f", max(context_{name}) AS context_{name}" for name in outcomes.context)
+    # Events of one user, item and moment are one impression, told by that event of them that tells most: facts of
+    # several would make a moment that nobody had.
+    facts = ["position", *(f"context_{name}" for name in outcomes.context)]
+    most = " + ".join(f"({name} IS NOT NULL)::INTEGER" for name in ["nullif(position, -1)", *facts[1:]])
+    first = ", ".join(f"{name} DESC" for name in [f"({most})", *facts])
     connection.execute(f"""
         CREATE TABLE impressions AS
         WITH places AS (
-            SELECT user_id, item_id, time_ms, max(position) AS position{context}
-            FROM shown WHERE waited {sampled} GROUP BY user_id, item_id, time_ms
+            SELECT user_id, item_id, time_ms, {", ".join(facts)} FROM shown WHERE waited {sampled}
+            QUALIFY row_number() OVER (PARTITION BY user_id, item_id, time_ms ORDER BY {first}) = 1
         ),
         parted AS ({parted.format(judged=judged)})
         SELECT * EXCLUDE (test_ms, validation_ms) FROM parted WHERE CASE part
@@ -150,8 +153,8 @@ def load_labelled(
         span_ms: How long before the end showings are of use.
 
     Returns:
-        The end: the moment of the latest event, or now, epoch milliseconds. What happened later is not in the lake yet.
-        0: no event.
+        The end: the moment of the latest event up to now, epoch milliseconds. What happened later is not in the lake
+        yet. 0: no event.
 
     Raises:
         BadInputError: The events lack a column, or the system has no outcomes.
@@ -160,8 +163,9 @@ def load_labelled(
     if outcomes is None:
         raise BadInputError(f"{system.spec.name} does not say what comes of a showing")
     lake.load_once(connection, system, folder, [outcomes.shown_sql, *outcomes.labels.values()])
-    row = connection.execute("SELECT max(time_ms) FROM once").fetchone()
-    end = min(int(row[0]) if row and row[0] is not None else 0, round(now.timestamp() * 1000))
+    now_ms = round(now.timestamp() * 1000)
+    row = connection.execute(f"SELECT {_latest(now_ms)} FROM once").fetchone()
+    end = int(row[0]) if row and row[0] is not None else 0
     connection.execute("DELETE FROM once WHERE time_ms < ?", [end - span_ms])
     _load_shown(connection, dataclasses.replace(outcomes, context=()), now_ms=end)
     connection.execute("DROP TABLE once")
@@ -240,11 +244,16 @@ def _load_shown(connection: duckdb.DuckDBPyConnection, outcomes: Outcomes, *, no
     connection.execute(f"""
         CREATE TABLE shown AS
         SELECT {who}, coalesce(position, -1)::INTEGER AS position{context},
-            time_ms + {outcomes.window_ms} <= (SELECT least(max(time_ms), {now_ms}) FROM once) AS waited
+            time_ms + {outcomes.window_ms} <= (SELECT coalesce({_latest(now_ms)}, 0) FROM once) AS waited
         FROM once WHERE ({outcomes.shown_sql}) AND {complete} ORDER BY user_id;
         CREATE TABLE said AS
         SELECT * FROM (SELECT {who}, {amounts} FROM once WHERE {complete}) WHERE {anything} ORDER BY user_id
     """)
+
+
+def _latest(now_ms: int) -> str:
+    """How far the lake is: an event of later has a clock that is ahead, and says nothing of what is still to come."""
+    return f"max(time_ms) FILTER (WHERE time_ms <= {now_ms})"
 
 
 def _said_of(name: str) -> str:

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from twinloop.contracts.features import Counting, Feature
+from twinloop.contracts.features import LARGEST, Counting, Feature
 from twinloop.contracts.tally import NEVER, Layout, bucket_of, columns
 from twinloop.features.counting import marks_of
 from twinloop.features.stores import Known
@@ -259,7 +259,7 @@ def _of_attributes(feature: Feature, known: Sequence[Known], at_ms: int) -> Valu
     values = np.array([np.nan if isinstance(n, str) or n is None else n for n in numbers], np.float64)
     if feature.kind == "age":
         values = np.maximum(at_ms - values, 0) / DAY_MS
-    values = np.where(np.isfinite(values), values, feature.default)
+    values = np.where(np.abs(values) <= LARGEST, values, feature.default)
     return Values(values, np.zeros(len(known), np.bool_), np.full(len(known), np.nan))
 
 

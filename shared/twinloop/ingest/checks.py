@@ -64,7 +64,10 @@ def check(raw: pa.Table, table: Table) -> tuple[pa.Table, Any | None]:
         if column.kind == "list" and typed.null_count:
             typed = pc.coalesce(typed, pa.scalar([], column.type))
         columns.append(typed)
-    return pa.table(columns, schema=table.schema), doubt.fine
+    made = pa.table(columns, schema=table.schema)
+    for name, (other, value) in table.only_where.items():
+        doubt.add(pc.or_kleene(pc.is_null(made.column(name)), pc.equal(made.column(other), value)))
+    return made, doubt.fine
 
 
 def _default(column: Column, rows: int) -> Any:

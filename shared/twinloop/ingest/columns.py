@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,7 +12,7 @@ from pydantic.fields import FieldInfo
 
 from twinloop.contracts import events
 from twinloop.contracts.columns import UPDATED, kind_of, parts, rule
-from twinloop.contracts.model import Contract, identity
+from twinloop.contracts.model import Contract, OnlyWhere, identity
 from twinloop.ingest.rows import EXTRA
 
 # Validators of the contracts that the checks of whole columns repeat; with any other, rows are checked one by one.
@@ -73,8 +73,15 @@ class Table:
     def exact(self) -> bool:
         """Whether whole columns can be checked instead of rows."""
         decorators = self.model.__pydantic_decorators__
-        own = decorators.field_validators or decorators.model_validators or decorators.root_validators
+        own = {**decorators.field_validators, **decorators.root_validators, **decorators.model_validators}
+        if issubclass(self.model, OnlyWhere):
+            own.pop(OnlyWhere.told_only_where.__name__, None)
         return not own and all(column.exact for column in self.columns)
+
+    @property
+    def only_where(self) -> Mapping[str, tuple[str, str]]:
+        """Columns that may be told only where another one has a value; see `OnlyWhere`."""
+        return self.model.only_where if issubclass(self.model, OnlyWhere) else {}
 
     @property
     def dated(self) -> bool:

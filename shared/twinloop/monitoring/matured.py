@@ -175,7 +175,7 @@ def _parsed(line: bytes, settings: LiveSettings, read: Read) -> _Line | None:
         # A fallback answered, or the features were defaults: no release is judged by that.
         left_out = found["degraded"] is not False or found.get(settings.logged) is None
         parsed = None if left_out else _line(found, settings)
-    except (ValueError, KeyError, TypeError, AttributeError, IndexError, RecursionError):
+    except (ValueError, KeyError, TypeError, AttributeError, IndexError, OverflowError, RecursionError):
         read.damaged += 1
         return None
     read.left_out += parsed is None
@@ -188,13 +188,20 @@ def _line(found: Mapping[str, Any], settings: LiveSettings) -> _Line:
     line = _Line(
         _id(found["prediction_id"]),
         _id(found["model_version"], _LONGEST_VERSION),
-        [segment_value(context.get(fact)) for fact in settings.facts],
+        [_fact(context.get(fact)) for fact in settings.facts],
         [_id(item[0]) for item in found["items"]],
         [float(p) for p in found[settings.logged]],
     )
     if len(line.items) != len(line.said) or not all(math.isfinite(p) and 0 <= p <= 1 for p in line.said):
         raise ValueError("no probability of each item")
     return line
+
+
+def _fact(value: object) -> str | None:
+    found = segment_value(value)
+    if found is not None:
+        found.encode()  # raises as in `_id`
+    return found
 
 
 def _id(value: object, longest: int = _LONGEST_ID) -> str:

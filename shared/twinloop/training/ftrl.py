@@ -82,6 +82,8 @@ class Ftrl:
             at most.
         tried: Log loss by learning rate when it was last asked to go on, of users not learnt from; see `going_on`.
         taken: The rate that it then went on at; 0: it stayed, or was never asked.
+        negatives: The share of what was not clicked that it has learnt from: its log-odds are shifted by that, so it
+            goes on with the same share. A state of before it was written down has learnt from everything.
     """
 
     rates: Rates
@@ -95,6 +97,7 @@ class Ftrl:
     unclicked: NDArray[np.uint64] = field(default_factory=lambda: np.zeros(0, np.uint64))
     tried: tuple[tuple[float, float], ...] = ()
     taken: float = 0.0
+    negatives: float = 1.0
 
     @classmethod
     def begin(cls, rates: Rates, hashed: Hashed | None, names: tuple[str, ...], rows: Rows) -> Ftrl:
@@ -295,6 +298,7 @@ class Ftrl:
             "rows": self.rows,
             "tried": self.tried,
             "taken": self.taken,
+            "negatives": self.negatives,
         }
         buffer = io.BytesIO()
         np.savez_compressed(
@@ -341,6 +345,7 @@ class Ftrl:
                 unclicked=unclicked,
                 tried=tuple((float(rate), float(loss)) for rate, loss in told["tried"]),
                 taken=float(told["taken"]),
+                negatives=float(told.get("negatives", 1.0)),
             )
         except (
             OSError,

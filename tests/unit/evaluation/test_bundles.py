@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from twinloop.contracts.artefacts import Case
 from twinloop.errors import BadInputError
-from twinloop.evaluation.bundles import bundled, log_gain
+from twinloop.evaluation.bundles import MOST_LABELS, OTHER, bundled, log_gain, rare_as_other
 from twinloop.evaluation.probability import log_loss
 
 
@@ -59,3 +59,28 @@ def test_the_gain_is_the_negative_log_loss():
     }
     with pytest.raises(BadInputError, match="does not predict other"):
         log_gain(lambda predictor, one: {"tap": 0.5}, "other")(chances, case)
+
+
+@pytest.mark.parametrize("kinds", [3, 500, 3000])
+def test_whatever_applications_send_a_slice_is_carried_and_has_few_labels(kinds):
+    cases = rare_as_other(shown([f"model {n % kinds}" for n in range(6000)]), 200)
+    labels = {case.slices["device"] for case in cases}
+    assert labels == ({"model 0", "model 1", "model 2"} if kinds == 3 else {OTHER})
+    assert all("device" in bundle.slices for bundle in bundled(cases))
+
+
+def test_a_rare_label_is_other_in_its_slice_alone_and_who_is_in_none_stays_out():
+    cases = shown(["tv"] * 30 + ["phone"] * 20 + ["watch"] * 19 + [""] * 5)
+    cases = [case.model_copy(update={"slices": case.slices | {"of": "all"}}) for case in cases]
+    found = rare_as_other(cases, 20)
+    assert Counter(case.slices.get("device") for case in found) == {"tv": 30, "phone": 20, OTHER: 19, None: 5}
+    assert {case.slices["of"] for case in found} == {"all"}
+    assert [case.case_id for case in found] == [case.case_id for case in cases]
+    assert rare_as_other([], 20) == []
+
+
+def test_a_report_never_has_more_labels_than_anybody_reads():
+    labels = [f"{n:03}" for n in range(200) for _ in range(2 + (n >= 190))]
+    kept = {case.slices["device"] for case in rare_as_other(shown(labels), 1)}
+    assert len(kept) == MOST_LABELS + 1
+    assert {OTHER, "190", "199", "000"} < kept

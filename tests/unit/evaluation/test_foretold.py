@@ -235,11 +235,22 @@ def test_metrics_of_slices_are_those_of_their_impressions_alone():
     assert slice_metrics(observed([1, 0], [0.5, 0.5])) == ()
 
 
-def test_where_nothing_came_only_a_promise_is_vetoed():
-    assert vetoes([0] * 500, [0.0] * 500) == ()
-    assert vetoes([0] * 5, [0.1] * 5) == ()
-    (veto,) = vetoes([0] * 500, [0.1] * 500)
-    assert "promise outcomes where none came (50 predicted, 0 observed" in veto.reason
+@pytest.mark.parametrize(("many", "said"), [(500, 0.0), (5, 0.1), (500, 0.1)])
+def test_where_nothing_came_calibration_is_not_known_and_nobody_is_promoted(many, said):
+    (veto,) = vetoes([0] * many, [said] * many)
+    assert veto.guard == "click calibration"
+    assert "no held-out impression has a positive outcome, so calibration could not be measured" in veto.reason
+    assert not veto.of_slice
+
+
+def test_a_slice_in_which_nothing_came_is_vetoed_only_where_it_is_promised_something():
+    clicks, said = np.repeat([0.0, 1.0, 0.0], (2000, 1000, 1000)), np.repeat([0.0, 0.5], 2000)
+    labels = np.repeat(["quiet", "busy"], 2000)
+    found = replace(observed(clicks, said), slices={"device": labels})
+    assert prediction_vetoes(SLICED, found) == ()
+    promised = replace(observed(clicks, said + 0.02 * (labels == "quiet")), slices={"device": labels})
+    (veto,) = prediction_vetoes(SLICED, promised)
+    assert "promise outcomes where none came (40 predicted, 0 observed" in veto.reason
 
 
 RUNGS = tuple(Rung(name=name, framework="xgboost", complexity=n) for n, name in enumerate(("popularity", "deep")))

@@ -95,6 +95,17 @@ def test_ece_by_hand():
     assert ece([0, 1], [0.0, 1.0]) == 0.0
     assert ece([0, 0, 1, 1], [0.1, 0.1, 0.8, 0.8], bins=2) == pytest.approx(0.15)
     assert ece([0, 1], [0.5, 0.50001], bins=2) == pytest.approx(0.5, abs=1e-4)
+    assert ece([0, 0, 0, 1], [0.01, 0.01, 0.02, 0.02], bins=2) == pytest.approx((0.02 + 0.96) / 4)
+
+
+def test_rare_outcomes_told_the_wrong_way_round_are_not_called_calibrated():
+    """All are below a fifteenth, and the mean is right."""
+    random = np.random.default_rng(0)
+    true = np.where(np.arange(50_000) % 2, 0.004, 0.056)
+    clicked = (random.random(50_000) < true).astype(float)
+    assert calibration_ratio(clicked, 0.06 - true) == pytest.approx(1, abs=0.05)
+    assert ece(clicked, 0.06 - true) == pytest.approx(0.052, abs=0.003)
+    assert ece(clicked, true) < 0.003
 
 
 def test_calibration_ratio():

@@ -14,11 +14,13 @@ from twinloop.contracts.spec import GatePolicy, Rung
 from twinloop.evaluation.cases import CaseScores
 from twinloop.evaluation.foretold import Bin
 from twinloop.evaluation.gate import judge
+from twinloop.evaluation.guards import slice_vetoes
 from twinloop.evaluation.intervals import Interval
 from twinloop.evaluation.plots import Curve, Point, Row, apart, cost_plot, interval_plot, reliability_plot
 from twinloop.evaluation.report import Occasion, render
+from twinloop.evaluation.slices import SliceGain
 from twinloop.evaluation.verdict import Candidate, Champion, Comparison, FailedRung
-from twinloop.evaluation.words import gain_words
+from twinloop.evaluation.words import gain_words, metric_words
 
 CASES = 200
 RUNGS = tuple(Rung(name=name, framework="xgboost", complexity=n) for n, name in enumerate(("popularity", "ease")))
@@ -156,3 +158,21 @@ def test_names_beside_a_plot_are_a_step_apart_and_no_further_than_they_must_be(h
 def test_what_is_asked_for_is_told_however_little_it_is(margin, said):
     gain = Interval(-0.004, -0.006, -0.002, 0.95)
     assert gain_words(Comparison("logistic", gain, margin)).endswith(f"not above {said}")
+
+
+def test_differences_of_ten_thousandths_are_told():
+    """Margins of log loss are .00002 to .0003: with three decimals two models would be the same, and one would be 0."""
+    fine = Interval(-0.00007, -0.00009, -0.00005, 0.95)
+    assert metric_words("log_gain", fine) == "log_gain -0.00007 (-0.00009 to -0.00005)"
+    assert metric_words("click_ece", fine).startswith("click_ece -0.00007")
+    assert metric_words("ndcg", Interval(0.1834, 0.1, 0.2, 0.95)) == "ndcg 0.183 (0.100 to 0.200)"
+    assert str(fine) == "-0.000070 [-0.000090, -0.000050]"
+    assert str(Interval(0.1834, 0.1, 0.2, 0.95)) == "0.183 [0.100, 0.200]"
+    said = gain_words(Comparison("base_rate", Interval(0.00021, 0.00001, 0.00041, 0.95), 0.00002))
+    assert "+0.000210 over base_rate, 95% interval +0.000010 to +0.000410, lower bound not above 0.000020" in said
+
+
+def test_slices_are_told_to_the_last_digit_of_what_is_tolerated():
+    lost = SliceGain("device", "tv", 60, -0.1, -0.0998, Interval(-0.0002, -0.0003, -0.0001, 0.95), 0.00015, True)
+    [veto] = slice_vetoes([lost], (), "the champion")
+    assert "loses 0.00020 to the champion on 60 cases (-0.00030 to -0.00010); 0.00015 is tolerated" in veto.reason

@@ -54,6 +54,7 @@ def test_what_events_add_to():
     assert said(type="impression", clicked=1, bid=0.25) == {"impressions": 1, "clicks": 1, "spend_milli": 250}
     assert said(type="click", bid=0.42) == {"clicks": 1, "spend_milli": 420}
     assert said(type="click") == {"clicks": 1}
+    assert said(type="click", clicked=1) == said(type="click", clicked=0) == {"clicks": 1}  # no second showing
     assert max(amounts({"type": "click", "bid": 1e6})) < 2**32
 
 

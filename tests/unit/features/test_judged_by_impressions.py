@@ -15,6 +15,7 @@ import taps
 from twinloop.contracts.artefacts import Case
 from twinloop.contracts.outcomes import OutcomesTold
 from twinloop.errors import BadInputError, IntegrityError, NotFoundError
+from twinloop.evaluation.bundles import OTHER
 from twinloop.evaluation.candidates import open_bench
 from twinloop.features.judged import BUNDLE, SHOWN_FILE, KnownThen
 from twinloop.features.knowledge import ItemCache, UserKnowledge
@@ -110,6 +111,15 @@ def test_the_gate_is_given_bundles_with_what_was_known(made):
     assert manifest.outcomes.most_judged == 205
     assert manifest.rows["cases/impressions"] == 205
     assert len(open_bench(objects, few, load_models, f"snapshots/taps/{manifest.snapshot_id}/").cases) == 10
+
+
+def test_a_slice_by_what_applications_write_freely_is_carried_all_the_same():
+    """Hardly two showings are of one kind of device; a slice that no case carries would veto everybody."""
+    tables = taps.world(3000)
+    tables["events"] = [row | {"context": {"device": f"model {n}"}} for n, row in enumerate(tables["events"])]
+    objects, manifest = snapshot(tables)
+    bench = open_bench(objects, taps.SYSTEM, load_models, f"snapshots/taps/{manifest.snapshot_id}/")
+    assert {case.slices["device"] for case in bench.cases} == {case.slices["device"] for case in bench.shown} == {OTHER}
 
 
 def test_a_snapshot_of_lists_does_not_judge_impressions(made):

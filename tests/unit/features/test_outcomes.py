@@ -103,15 +103,18 @@ def test_an_impression_whose_window_is_not_over_is_left_out():
 
 def test_a_clock_that_is_ahead_does_not_end_the_wait():
     """What it says happened tomorrow is no sign that today's showings have been waited for."""
-    rows, ahead = [row("impression", 0), JUDGED], row("hide", 9 * WINDOW_MS + 2 * WINDOW_MS, "ahead")
-    store = lake([*rows, ahead, *background()])
+    ahead = row("hide", 9 * WINDOW_MS + 2 * WINDOW_MS, "ahead")
 
-    def shown(minutes: float) -> set[str]:
-        now = START + timedelta(milliseconds=9 * WINDOW_MS + minutes * MINUTE)
+    def shown(now_at: float, lake_until: float) -> set[str]:
+        """Who was shown something; minutes after `JUDGED`, of the wall clock and of the lake's latest true event."""
+        latest = row("hide", 9 * WINDOW_MS + round(lake_until * MINUTE), "latest")
+        store = lake([row("impression", 0), JUDGED, latest, ahead, *background()])
+        now = START + timedelta(milliseconds=9 * WINDOW_MS + now_at * MINUTE)
         return {r["user_id"] for r in impressions(store, make_snapshot(VIDEO, store, now=now, minimum_cases=1))}
 
-    assert JUDGED["user_id"] not in shown(59.9)
-    assert JUDGED["user_id"] in shown(60)
+    assert JUDGED["user_id"] not in shown(59.9, 59.9)
+    assert JUDGED["user_id"] not in shown(90, 59.9)  # clicks of the last minutes are still to come
+    assert JUDGED["user_id"] in shown(60, 60)
 
 
 def test_doubled_events_and_impressions_of_one_moment_are_one():
@@ -122,6 +125,18 @@ def test_doubled_events_and_impressions_of_one_moment_are_one():
     (one,) = impressions(*taken([shown, shown]))
     assert one["position"] == 3
     assert impressions(*taken([row("impression", 0)]))[0]["position"] == -1
+
+
+@pytest.mark.parametrize("swapped", [False, True])
+def test_what_is_told_of_a_moment_comes_from_one_event(swapped):
+    """The greatest of each fact by itself would be a television on page b in place 9, which nobody had."""
+    some = [
+        row("impression", 0, event_id="e1", position=3, context='{"page": "a", "device": "tv"}'),
+        row("impression", 0, event_id="e2", position=1, context='{"page": "b", "device": "phone"}'),
+        row("impression", 0, event_id="e3", position=9),  # tells less
+    ]
+    [found] = impressions(*taken([*(some[::-1] if swapped else some), JUDGED]))[:1]
+    assert (found["position"], found["context_page"], found["context_device"]) == (3, '"a"', '"tv"')
 
 
 times = st.one_of(st.integers(0, 6).map(lambda n: n * 20 * MINUTE), st.integers(0, 3 * WINDOW_MS))

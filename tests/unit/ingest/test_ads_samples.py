@@ -1,8 +1,11 @@
 """The samples of ads' raw data become what they show."""
 
+import io
 import json
 from pathlib import Path
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from twinloop import systems
@@ -66,3 +69,25 @@ def test_ads_and_users_are_kept_with_what_is_said_of_them(ads):
 @pytest.mark.parametrize("name", ADS_TABLES)
 def test_whole_columns_are_checked_and_not_rows(name):
     assert table_of(name, ADS_TABLES[name]).exact
+
+
+@pytest.mark.parametrize("form", ["jsonl", "csv", "parquet"])
+def test_a_click_that_says_whether_it_was_clicked_is_no_second_showing(ads, form):
+    common = {"time": "2025-03-01T10:00:00Z", "user_id": "u", "item_id": "a"}
+    rows = [{"event_id": f"{kind}-{clicked}", "type": kind, "clicked": clicked} | common for kind, clicked in TOLD]
+    body = io.BytesIO()
+    if form == "jsonl":
+        body.write("\n".join(map(json.dumps, rows)).encode())
+    elif form == "csv":
+        lines = [",".join(rows[0]), *(",".join("" if v is None else str(v) for v in row.values()) for row in rows)]
+        body.write("\n".join(lines).encode())
+    else:
+        pq.write_table(pa.Table.from_pylist(rows), body)
+    ads.deliver(f"events/told.{form}", body.getvalue())
+    assert sorted(ads.ids()) == ["click-None", "impression-0", "impression-1", "impression-None"]
+    assert len(ads.quarantine()) == 2
+    for entry in ads.quarantine():
+        assert "clicked is told only where type is impression, not click" in json.dumps(entry)
+
+
+TOLD = [(kind, clicked) for kind in ("impression", "click") for clicked in (None, 0, 1)]

@@ -128,6 +128,16 @@ def test_a_clock_that_is_ahead_does_not_end_the_waiting(bucket, tmp_path):
     assert found(bucket, tmp_path)[0] == {}
 
 
+def test_a_clock_that_is_ahead_does_not_say_how_far_the_lake_is(tmp_path):
+    bucket = Bucket()
+    bucket.shown("latest", "x", 30)
+    bucket.shown("ahead", "x", -600)
+    bucket.shown("soon", "a", 80)
+    bucket.shown("over", "a", 95)
+    bucket.log(answer("soon"), answer("over"))
+    assert len(found(bucket, tmp_path)[0]["v1"].came) == 1
+
+
 def test_what_comes_twice_counts_once(bucket, tmp_path):
     bucket.shown("p1", "a", 120, clicked=1)
     bucket.lake()
@@ -165,6 +175,9 @@ def test_only_items_of_the_answer_and_showings_that_name_it_count(bucket, tmp_pa
         answer(items=("a", "")),
         answer(items=("a", "\ud800")),
         answer(context=[1]),
+        answer(context={"page": "\ud800"}),
+        answer(said=(0.2, 10**400)),
+        answer(said=(0.2, "1e999")),
         {"prediction_id": "p1"},
         answer(extra="x" * 1_000_001),
     ],

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from tiny_ads import HASHED, NOW_MS, ad, models, store
 
+from twinloop.contracts.segments import segment_value
 from twinloop.errors import BadInputError
 from twinloop.features.knowledge import ItemCache, UserKnowledge
 from twinloop.systems.ads.evaluate import UNCAPPED, Remote, cases
@@ -14,6 +15,7 @@ from twinloop.systems.ads.features import COUNTING
 from twinloop.systems.ads.serve import AdsPredictor
 from twinloop.systems.ads.system import SYSTEM
 
+MIXED = {"page": 7, "slot": 7.0, "device": True}
 PHONE = json.dumps({"device": "phone", "colour": "red"})
 
 
@@ -54,7 +56,8 @@ def test_another_moment_user_request_or_context_is_another_page():
     [
         (act("click", "a", 10), [0, 1]),  # the latest showing before it
         (act("click", "a", -1), [0, 0]),  # before any
-        (act("click", "a", 3605), [0, 0]),  # too late for both
+        (act("click", "a", 3605), [0, 1]),  # the hour is not over until it is, as in a snapshot
+        (act("click", "a", 3605.001), [0, 0]),  # too late for both
         (act("click", "a", 10, request_id="first"), [1, 0]),
         (act("click", "a", 10, request_id="other"), [0, 0]),
         (act("click", "a", 10, user="v"), [0, 0]),
@@ -63,6 +66,30 @@ def test_another_moment_user_request_or_context_is_another_page():
 def test_a_click_is_owed_to_the_latest_showing_within_the_hour(click, owed):
     rows = [act("impression", "a", request_id="first"), act("impression", "a", 5, request_id="second"), click]
     assert [int(case.truth["click"][0]) for case in sorted(made(*rows), key=lambda c: c.request["time_ms"])] == owed
+
+
+@pytest.mark.parametrize(
+    ("told", "heard"),
+    [
+        ({"page": ["x"], "device": "phone"}, {"device": "phone"}),
+        ({"page": {"a": 1}, "slot": None}, {}),
+        ({"page": "y" * 600, "slot": " Top "}, {"page": segment_value("y" * 600), "slot": "top"}),
+        ({"page": 7, "slot": 7.0, "device": True}, {n: segment_value(v) for n, v in MIXED.items()}),
+        ({"page": "\ud800", "slot": "top"}, {"slot": "top"}),
+    ],
+)
+def test_of_an_odd_context_the_api_is_asked_with_what_models_hear(told, heard):
+    heard = {name: value for name, value in heard.items() if value is not None}
+    (case,) = made(act("impression", "a", context=json.dumps(told)))
+    assert case.request["context"] == heard
+    asked = []
+
+    def ask(body):
+        asked.append(SYSTEM.endpoint.request.model_validate_json(json.dumps(body)))
+        return {"ads": [{"ad": "a", "p_click": 0.25}]}
+
+    SYSTEM.judge(Remote(ask, case), case)
+    assert len(asked) == 1
 
 
 @pytest.mark.parametrize("context", [None, "", "[", "7", "[" * 100_000])

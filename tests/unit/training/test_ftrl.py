@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 import zipfile
 from dataclasses import replace
 
@@ -135,6 +136,18 @@ def test_either_input_may_be_absent(parts, lacks):
     assert Ftrl.unpack(state.packed()).hashed == hashed
     with pytest.raises(BadInputError, match="the model knows"):
         state.learn(parts[0])
+
+
+def test_a_state_that_does_not_say_of_which_share_it_learnt_has_learnt_from_everything(parts):
+    thin = replace(learnt(parts[0].take(np.arange(10))), negatives=0.25)
+    assert Ftrl.unpack(thin.packed()).negatives == 0.25
+    with np.load(io.BytesIO(thin.packed())) as file:
+        held = dict(file)
+    told = json.loads(held["told"].tobytes())
+    del told["negatives"]
+    before = io.BytesIO()
+    np.savez(before, **(held | {"told": np.frombuffer(json.dumps(told).encode(), np.uint8)}))
+    assert Ftrl.unpack(before.getvalue()).negatives == 1
 
 
 def test_what_is_no_state_is_refused(parts):

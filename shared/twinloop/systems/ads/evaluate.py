@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from twinloop.contracts.artefacts import Case
 from twinloop.contracts.history import History
+from twinloop.contracts.segments import segment_value
 from twinloop.contracts.signature import CLICK
 from twinloop.errors import BadInputError
 from twinloop.systems.ads.endpoint import MOST_ADS
@@ -116,7 +117,7 @@ def _owed(
     """Return the page of the showing that a click is owed to."""
     at_ms, request = _ms(click), click.get("request_id")
     for shown_ms, named, page in reversed(showings[: bisect_right(showings, at_ms, key=lambda one: one[0])]):
-        if at_ms - shown_ms >= OUTCOMES.window_ms:
+        if at_ms - shown_ms > OUTCOMES.window_ms:
             return None
         if request is None or named is None or request == named:
             return page
@@ -124,14 +125,22 @@ def _owed(
 
 
 def _context(row: Row) -> str:
-    """Return the facts of a row's moment that models hear, as JSON."""
+    """Return the facts of a row's moment that models hear, as they hear them, in JSON.
+
+    Events may tell whatever JSON says there; the API takes no lists and objects, and they are heard as nothing.
+    """
     told = row.get("context")
     try:
         found = json.loads(told) if isinstance(told, str) else told
     except (ValueError, RecursionError):
         found = None
-    heard = {name: found[name] for name in CONTEXT if name in found} if isinstance(found, Mapping) else {}
-    return json.dumps(heard, sort_keys=True)
+    heard = {name: segment_value(found.get(name)) for name in CONTEXT} if isinstance(found, Mapping) else {}
+    return json.dumps({name: value for name, value in heard.items() if value and _whole(value)}, sort_keys=True)
+
+
+def _whole(text: str) -> bool:
+    """Whether it has no half of a character, which no request can be sent with."""
+    return text.encode(errors="replace").decode() == text
 
 
 def _ms(row: Row) -> int:

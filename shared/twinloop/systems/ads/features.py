@@ -12,8 +12,8 @@ from twinloop.contracts.live import LiveSettings
 from twinloop.contracts.outcomes import Outcomes
 from twinloop.contracts.segments import segment_value
 
-# An event shows the ad, or says that it was clicked, or both: where one row tells the two, `clicked` is 0 or 1.
-SHOWN_SQL = "(type = 'impression' OR clicked IS NOT NULL)"
+# An event shows the ad, or says that it was clicked; an impression with `clicked` 0 or 1 says both.
+SHOWN_SQL = "(type = 'impression')"
 CLICKED_SQL = "(type = 'click' OR coalesce(clicked, 0) = 1)"
 
 MEASURES = ("impressions", "clicks", "spend_milli")  # thousandths, so that sums are exact
@@ -30,7 +30,7 @@ AMOUNTS_SQL = (
 def amounts(event: Mapping[str, Any]) -> tuple[int, ...]:
     """What an event adds to each of `MEASURES`: a click costs what was bid for it."""
     bid, clicked = event.get("bid"), event["type"] == "click" or event.get("clicked") == 1
-    shown = event["type"] == "impression" or event.get("clicked") is not None
+    shown = event["type"] == "impression"
     return int(shown), int(clicked), math.floor(bid * MILLI + 0.5) if clicked and bid is not None else 0
 
 
@@ -133,6 +133,9 @@ STORED: tuple[Feature, ...] = (
     ),
 )
 
+# Advertisers write what they like there. No number, or one so great that it limits nothing, is none.
+_BUDGET_SQL = "TRY_CAST(json_extract_string(attributes, '$.daily_budget') AS DOUBLE)"
+
 COUNTING = Counting(
     features=STORED,
     measures=MEASURES,
@@ -148,7 +151,7 @@ COUNTING = Counting(
             "advertiser_id": "advertiser_id::VARCHAR",
             "campaign_id": "campaign_id::VARCHAR",
             "category": "json_extract_string(attributes, '$.category')",
-            "daily_budget": "TRY_CAST(json_extract_string(attributes, '$.daily_budget') AS DOUBLE)",
+            "daily_budget": f"CASE WHEN abs({_BUDGET_SQL}) < 1e9 THEN {_BUDGET_SQL} END",
         },
     },
     marks=("item_id", "campaign_id", "advertiser_id"),
