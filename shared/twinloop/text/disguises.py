@@ -24,7 +24,10 @@ MOST_CHARACTERS = 100_000
 MOST_NORMALISED = 2 * MOST_CHARACTERS
 """Of a text as it is read: some characters stand for four."""
 
-URL, ACCOUNT = "\ue000", "\ue001"  # of the private use area, so that no text can hold them by itself
+# Of the private use area, so that no text can hold them by itself.
+URL, ACCOUNT = "\ue000", "\ue001"
+NAMED = "\ue002"
+"""Stands before a word of an address or a name: see `spelt`."""
 
 _UNESCAPED = 3  # times: an entity may be hidden in another
 _ZEROS = re.compile(r"&#0+(?=[0-9])")
@@ -33,6 +36,7 @@ _ADDRESS = re.compile(r"(?:https?://|www\.)([!#$%&'()*+,\-./0-9:;=?@\[\]_a-z|~]+
 _PERCENT = re.compile(r"%([2-7][0-9a-f])")
 _EMAIL = re.compile(r"(?<![\w.+\-])([\w.+\-]++)@([\w\-]++(?:\.[\w\-]++)+)")
 _AT = re.compile(r"(?<![\w@])@(\w+)")
+_NAMED = re.compile(rf"{NAMED}\w+")
 _BETWEEN_WORDS = re.compile(r"[\W_]+")
 _OF_ADDRESS = re.compile(r"[a-z0-9@$!|]+")
 _LETTERS = re.compile(r"[a-z]{3,}")
@@ -85,7 +89,7 @@ def read(text: str) -> Normalised:
     if "://" in text or "www." in text:
         text = _ADDRESS.sub(_words_of_address, text)
     if "@" in text:
-        text = _AT.sub(rf" {ACCOUNT} \1 ", _EMAIL.sub(_words_of_email, text))
+        text = _AT.sub(_words_of_name, _EMAIL.sub(_words_of_email, text))
     text = _RUN.sub(_without_leet, text)
     if "$" in text or "€" in text:
         text = _LEET_AT_END.sub(_letters, _LEET_AT_START.sub(_letters, text))
@@ -110,14 +114,23 @@ def _words_of_address(found: re.Match[str]) -> str:
     """Return an address's token and its words; of a part that is a code, the letters that could be words."""
     text = _PERCENT.sub(lambda one: chr(int(one[1], 16)), found[1]).casefold()
     words = [" ".join(_LETTERS.findall(part)) if _is_code(part) else part for part in _OF_ADDRESS.findall(text)]
-    return f" {URL} {' '.join(words)} "
+    return f" {URL} {_named(' '.join(words))} "
+
+
+def _words_of_name(found: re.Match[str]) -> str:
+    return f" {ACCOUNT} {_named(found[1])}"  # marks of the last letter may follow
 
 
 def _words_of_email(found: re.Match[str]) -> str:
     """Return the token of an account, its words, and the word that it is if its @ stands for a letter."""
     before, after = (_BETWEEN_WORDS.sub(" ", part).split() for part in found.groups())
     both = f"{before[-1]}@{after[0]}" if before and after else ""
-    return f" {ACCOUNT} {' '.join([*before, *after, both])} "
+    return f" {ACCOUNT} {_named(' '.join([*before, *after, both]))} "
+
+
+def _named(text: str) -> str:
+    words = _LETTERS_APART.sub(_together, text).replace("_", " ").split()
+    return " ".join([NAMED + word if word[0].isalnum() else word for word in words])
 
 
 def _without_leet(found: re.Match[str]) -> str:
@@ -179,7 +192,16 @@ def windows(text: str, inputs: TextInputs) -> list[str]:
 
 def tokens(text: str) -> list[str]:
     """Return words and signs of a normalised text; a mark belongs to its word."""
+    text = text.replace(NAMED, "")
     return _token("" if text.isascii() else marks()).findall(text)
+
+
+def spelt(text: str) -> list[str]:
+    """Return those that are to be read by their characters, too: all but words of addresses and names.
+
+    These are many, and each is met once: their characters would say more of who is spoken to than of what is said.
+    """
+    return tokens(_NAMED.sub("", text) if NAMED in text else text)
 
 
 @cache
