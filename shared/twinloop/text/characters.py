@@ -27,6 +27,7 @@ _BLANK = frozenset(
 )
 _LETTERS = "abcdefghijklmnopqrstuvwxyz"
 _ENCLOSED = {chr(first + place): letter for first in (0x1F150, 0x1F170) for place, letter in enumerate(_LETTERS)}
+_NOT_ASCII = re.compile(r"[^\x00-\x7f]+")
 _INDICATORS = re.compile("[\U0001f1e6-\U0001f1ff]+")
 # What looks like a Latin letter: the commonest of Unicode's confusables.
 _LOOKALIKES = str.maketrans(
@@ -40,13 +41,16 @@ def plain(text: str) -> str:
     """Return a text in plain characters; it is at most four times as long."""
     if text.isascii():
         return text
+    made = unicodedata.normalize("NFC", _NOT_ASCII.sub(_plain, _INDICATORS.sub(_indicated, text)))
+    if made.isascii():
+        return made
+    return "".join([_latin(part) if not part.isascii() else part for part in re.split(r"(\W+)", made)])
+
+
+def _plain(found: re.Match[str]) -> str:
     kept: list[str] = []
     room = 0  # for marks on the letter before
-    for character in _INDICATORS.sub(_indicated, text):
-        if character < "\x80":
-            kept.append(character)
-            room = 0
-            continue
+    for character in found[0]:
         for part, kind in _parts(character):
             if kind == "mark":
                 if room:
@@ -55,10 +59,7 @@ def plain(text: str) -> str:
             elif kind != "gone":
                 kept.append(part)
                 room = _MOST_MARKS if kind == "bearer" else 0
-    made = unicodedata.normalize("NFC", "".join(kept))
-    if made.isascii():
-        return made
-    return "".join([_latin(part) if not part.isascii() else part for part in re.split(r"(\W+)", made)])
+    return "".join(kept)
 
 
 @cache

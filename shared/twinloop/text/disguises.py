@@ -35,8 +35,9 @@ _NO_CHARACTER = re.compile(r"&#[0-9]{8,};?")  # Python refuses to read numbers o
 _ADDRESS = re.compile(r"(?:https?://|www\.)([!#$%&'()*+,\-./0-9:;=?@\[\]_a-z|~]+)")
 _PERCENT = re.compile(r"%([2-7][0-9a-f])")
 _EMAIL = re.compile(r"(?<![\w.+\-])([\w.+\-]++)@([\w\-]++(?:\.[\w\-]++)+)")
-_AT = re.compile(r"(?<![\w@])@(\w+)")
-_NAMED = re.compile(rf"{NAMED}\w+")
+_LIKE_EMAIL = re.compile(r"@[\w\-]++\.[\w\-]")
+_AT = re.compile(r"@(?<![\w@]@)(\w+)")
+_MARKED = re.compile(r"[\u0300-\u1fff\u3000-\udfff\U00010000-\U0001efff]")  # where marks may be
 _BETWEEN_WORDS = re.compile(r"[\W_]+")
 _OF_ADDRESS = re.compile(r"[a-z0-9@$!|]+")
 _LETTERS = re.compile(r"[a-z]{3,}")
@@ -89,12 +90,16 @@ def read(text: str) -> Normalised:
     if "://" in text or "www." in text:
         text = _ADDRESS.sub(_words_of_address, text)
     if "@" in text:
-        text = _AT.sub(_words_of_name, _EMAIL.sub(_words_of_email, text))
+        if _LIKE_EMAIL.search(text):
+            text = _EMAIL.sub(_words_of_email, text)
+        text = _AT.sub(_words_of_name, text)
     text = _RUN.sub(_without_leet, text)
     if "$" in text or "€" in text:
         text = _LEET_AT_END.sub(_letters, _LEET_AT_START.sub(_letters, text))
     text = _MARKUP_INSIDE.sub("", text)
-    text = " ".join(_SPACED_APART.sub(_spaced, text).split())
+    if "  " in text:
+        text = _SPACED_APART.sub(_spaced, text)
+    text = " ".join(text.split())
     if "_" in text:
         text = _ONE_LETTER_OFF.sub(r"\1\2\3\4", text)
     text = _LETTERS_APART.sub(_together, text).replace("_", " ")
@@ -106,7 +111,9 @@ def _unescaped(text: str) -> str:
     for _ in range(_UNESCAPED):
         if "&" not in text:
             break
-        text = html.unescape(_NO_CHARACTER.sub("\ufffd", _ZEROS.sub("&#", text)))
+        before, text = text, html.unescape(_NO_CHARACTER.sub("\ufffd", _ZEROS.sub("&#", text)))
+        if text == before:
+            break
     return text
 
 
@@ -129,7 +136,7 @@ def _words_of_email(found: re.Match[str]) -> str:
 
 
 def _named(text: str) -> str:
-    words = _LETTERS_APART.sub(_together, text).replace("_", " ").split()
+    words = [text] if text.isalnum() else _LETTERS_APART.sub(_together, text).replace("_", " ").split()
     return " ".join([NAMED + word if word[0].isalnum() else word for word in words])
 
 
@@ -192,19 +199,25 @@ def windows(text: str, inputs: TextInputs) -> list[str]:
 
 def tokens(text: str) -> list[str]:
     """Return words and signs of a normalised text; a mark belongs to its word."""
-    text = text.replace(NAMED, "")
-    return _token("" if text.isascii() else marks()).findall(text)
+    return _found(text.replace(NAMED, ""))
 
 
-def spelt(text: str) -> list[str]:
-    """Return those that are to be read by their characters, too: all but words of addresses and names.
+def spelt(text: str) -> tuple[list[str], list[str]]:
+    """Return the same, and those that are to be read by their characters, too: all but words of addresses and names.
 
     These are many, and each is met once: their characters would say more of who is spoken to than of what is said.
     """
-    return tokens(_NAMED.sub("", text) if NAMED in text else text)
+    if NAMED not in text:
+        return (found := _found(text)), found
+    found = _found(text)
+    return [token.lstrip(NAMED) for token in found], [token for token in found if token[0] != NAMED]
+
+
+def _found(text: str) -> list[str]:
+    return _token(marks() if _MARKED.search(text) else "").findall(text)
 
 
 @cache
 def _token(marked: str) -> re.Pattern[str]:
     word = rf"\w[\w{marked}]*"
-    return re.compile(rf"[{URL}{ACCOUNT}]|{word}(?:'{word})*|[^\w\s]")
+    return re.compile(rf"[{URL}{ACCOUNT}]|{NAMED}?{word}(?:'{word})*|[^\w\s]")

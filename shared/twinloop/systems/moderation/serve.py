@@ -215,7 +215,7 @@ class ModerationPredictor:
         counts = np.bincount(owners)
         most = most_encoded(counts)
         long = np.flatnonzero(counts[owners] > most)
-        found[long] = self._run([every[place] for place in long])
+        found[long] = self._run([every[place] for place in long.tolist()])
         rows: dict[int, list[list[int]]] = {}
         for owner in np.unique(owners):
             inside = np.flatnonzero(owners == owner)
