@@ -8,7 +8,7 @@ from pydantic import Field, model_validator
 
 from twinloop.contracts.model import Contract
 
-NORMALISATION = 1
+NORMALISATION = 2
 """Version of the rules in `text/disguises.py`: other rules, another number; serving refuses a model of another."""
 
 MOST_TEXT_BUCKETS = 2**22

@@ -47,6 +47,11 @@ class AssetsOnly:
         return f"component {self._manifest.component!r} ({self._manifest.rung})"
 
 
+def can_run(model: Model) -> bool:
+    """Say whether a component was opened with its model: without, only a baseline is asked."""
+    return type(model) is not AssetsOnly
+
+
 class OnnxModel(AssetsOnly):
     """A component run by ONNX Runtime on one thread: a request gets one core, and its latency is its own."""
 

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from twinloop.contracts.text import TextInputs
-from twinloop.text.disguises import tokens
+from twinloop.text.disguises import spelt
 
 _BASE = np.uint64(0x9E3779B97F4A7C15)
 _MIX = (np.uint64(0xFF51AFD7ED558CCD), np.uint64(0xC4CEB9FE1A85EC53))
@@ -37,10 +37,12 @@ _NOTHING = Counted(np.zeros(1, np.int64), np.zeros(1, np.float32))
 
 def counted(text: str, inputs: TextInputs) -> Counted:
     """Return the n-grams of a normalised text; the empty text has one id that counts 0 times."""
-    found = tokens(text)
+    found, letters = spelt(text)
     if not found:
         return _NOTHING
-    every = np.concatenate([_of_words(found, inputs.words), _of_characters(found, inputs.shortest, inputs.longest)])
+    every = _of_words(found, inputs.words)
+    if letters:
+        every = np.concatenate([every, _of_characters(letters, inputs.shortest, inputs.longest)])
     ids, counts = np.unique(every & (inputs.buckets - 1), return_counts=True)
     return Counted(ids, counts.astype(np.float32))
 

@@ -39,6 +39,13 @@ def test_the_hardest_action_of_any_label_counts() -> None:
     assert harder(Decision("limit", ("a",)), Decision("limit", ("b",))).because == ("a",)
 
 
+def test_a_text_that_is_not_read_whole_is_reviewed_at_least() -> None:
+    assert decide(POLICY, {"spam": 0.0}, cut=True) == Decision("review", ("too_long",))
+    assert decide(POLICY, {"spam": 0.3}, cut=True) == Decision("review", ("too_long",))
+    assert decide(POLICY, {"spam": 0.6}, cut=True) == Decision("review", ("spam",))
+    assert decide(POLICY, {"spam": 0.95}, cut=True) == Decision("remove", ("spam",))
+
+
 def test_an_authors_record_makes_it_stricter() -> None:
     assert decide(POLICY, {"spam": 0.45}).action == "limit"
     assert decide(POLICY, {"spam": 0.45}, violations=3).action == "review"
@@ -76,9 +83,9 @@ def test_what_is_no_policy_is_refused(body: bytes, told: str) -> None:
 def test_media_are_known_by_nearly_the_same_hash() -> None:
     hashes = unpack_hashes(read_hashes(["00000000000000ff  # known since 2024", "", "ffffffffffffffff"]))
     assert hashes.tolist() == [0xFF, 2**64 - 1]
-    assert known_bad(hashes, [media_hash("00000000000000f0")], 4)
-    assert not known_bad(hashes, [media_hash("00000000000000e0")], 4)
-    assert known_bad(hashes, [media_hash("FFFFFFFFFFFFFFFF")], 0)
+    near, far, other = (media_hash(f"{text:0>16}") for text in ("f0", "e0", "F" * 16))
+    assert known_bad(hashes, [near, far], 4) == {near}
+    assert known_bad(hashes, [other, near], 0) == {other}
     assert not known_bad(np.zeros(0, np.uint64), [1], 16)
     assert not known_bad(hashes, [], 16)
     for wrong in ("xyz", "ff", "00000000000000fg"):

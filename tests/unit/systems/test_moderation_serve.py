@@ -8,11 +8,12 @@ import pytest
 import tiny_moderation
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tiny_encoder import VOCABULARY
 
 from twinloop.contracts.artefacts import Case
 from twinloop.contracts.events import ModerationEventRow
 from twinloop.contracts.tally import Happening, key_of
-from twinloop.contracts.text import TextInputs
+from twinloop.contracts.text import NORMALISATION, TextInputs
 from twinloop.errors import BadInputError, IntegrityError, UnavailableError
 from twinloop.evaluation.bundles import LOG_GAIN
 from twinloop.evaluation.subgroups import FALSE_POSITIVES, NEGATIVES
@@ -23,9 +24,9 @@ from twinloop.serving.http import Request
 from twinloop.serving.loading import load_models
 from twinloop.serving.problems import InvalidRequestError
 from twinloop.serving.service import make_app
-from twinloop.systems.moderation import review
+from twinloop.systems.moderation import policy, review
 from twinloop.systems.moderation.features import COUNTING, amounts, case, slices_of
-from twinloop.systems.moderation.policy import read_hashes
+from twinloop.systems.moderation.policy import Decision, read_hashes
 from twinloop.systems.moderation.review_queue import waiting
 from twinloop.systems.moderation.serve import ModerationPredictor, _record, judge, most_encoded, worst_windows
 from twinloop.systems.moderation.system import SYSTEM
@@ -87,6 +88,7 @@ def test_a_batch_is_answered_in_its_order() -> None:
         {"text": 5},
         {"text": "a", "media_hashes": ["xyz"]},
         {"text": "a", "media_hashes": ["00000000000000ff"] * 21},
+        {"items": [{"text": "a", "media_hashes": [f"{n:016x}" for n in range(m, m + 20)]} for m in range(0, 220, 20)]},
         {"text": "a", "colour": "red"},
     ],
 )
@@ -111,6 +113,58 @@ def test_known_media_are_removed_before_any_model() -> None:
     assert other["action"] == "allow"
 
 
+def test_media_of_a_request_are_bounded_and_each_is_looked_up_once(monkeypatch) -> None:
+    many = [{"text": "a", "media_hashes": [f"{n:016x}" for n in range(m, m + 20)]} for m in range(0, 201, 20)]
+    with pytest.raises(InvalidRequestError) as refused:
+        ask(app(), items=many)
+    [fault] = refused.value.faults
+    assert fault.field == "items"
+    assert fault.reason.startswith("media_hashes of all items are 220 different ones; at most 200")
+    store, looked_up = MemoryObjectStore(), []
+    tiny_moderation.registered(store, **{"media_hashes.bin": read_hashes(["f" * 16])})
+    known_bad = policy.known_bad
+
+    def counting(hashes, asked, distance):
+        looked_up.extend(asked)
+        return known_bad(hashes, asked, distance)
+
+    monkeypatch.setattr(policy, "known_bad", counting)
+    same = [{"text": "a", "media_hashes": [f"{n:016x}", "00AB", "F" * 16][: 3 if n == 5 else 2]} for n in range(100)]
+    same = [one | {"media_hashes": [f"{text:0>16}" for text in one["media_hashes"]]} for one in same]
+    told = ask(app(store), items=same)["decisions"]
+    assert sorted(looked_up) == sorted({*range(100), 0xAB, 2**64 - 1})
+    assert [n for n, one in enumerate(told) if one["action"] == "remove"] == [5]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "www.jackpot",
+        "www.you.win.the.jackpot",
+        "@jackpot now",
+        "http://t.co/\u597djackpot",
+        "\u597djackpot\u597d",
+        "j@ckpot.x",
+        "\ufdfa" * 6_000 + " jackpot",
+        "jackp\u3164ot",
+        "j  a  c  k  p  o  t",
+        "&amp;#106;ackpot",
+    ],
+)
+def test_a_bad_word_is_found_wherever_it_is_put(text) -> None:
+    assert PREDICTOR.look(text).decision == Decision("remove", ("spam",))
+
+
+def test_a_text_whose_end_is_not_read_is_a_persons_to_decide() -> None:
+    hidden = "\u247d" * 60_000 + " jackpot"  # each becomes four characters
+    for text in (hidden, "garden " * 20_000):
+        assert PREDICTOR.look(text).decision == Decision("review", ("too_long",))
+    assert PREDICTOR.look("jackpot " + hidden).decision == Decision("remove", ("spam",))
+    body = json.dumps({"text": hidden}, ensure_ascii=False).encode()
+    [one] = json.loads(app()(Request("POST", "/v1/moderation/decisions", {}, body)).body)["decisions"]
+    assert (one["action"], one["because"]) == ("review", ["too_long"])
+
+
 def record(author, **kinds):
     store = MemoryFeatureStore()
     happenings = [
@@ -124,9 +178,9 @@ def record(author, **kinds):
 def test_each_author_of_a_batch_has_their_own_record() -> None:
     made = app(features=record("bad", violation=3))
     items = [{"text": "megadeal", "author_id": author} for author in ("bad", "good")] + [{"text": "megadeal"}]
-    policy = {"labels": {"scam": {"review": 0.65}, "spam": {}}}
+    other = {"labels": {"scam": {"review": 0.65}, "spam": {}}}
     store = MemoryObjectStore()
-    tiny_moderation.registered(store, **{"policy.json": json.dumps(policy).encode()})
+    tiny_moderation.registered(store, **{"policy.json": json.dumps(other).encode()})
     told = ask(app(store, features=record("bad", violation=3)), items=items)
     assert [one["action"] for one in told["decisions"]] == ["review", "allow", "allow"]
     assert told["degraded"] is False
@@ -189,6 +243,17 @@ def test_without_a_model_a_person_decides() -> None:
     items = [{"text": "garden"}, {"text": ""}, {"text": "x", "media_hashes": ["00000000000000ff"]}]
     told = ask(app(store), items=items)
     assert [one["action"] for one in told["decisions"]] == ["review", "allow", "remove"]
+    assert (told["arm"], told["degraded"]) == ("control", True)
+
+
+def test_of_a_release_of_other_rules_known_media_and_people_are_left(monkeypatch) -> None:
+    store = MemoryObjectStore()
+    older = tiny_moderation.INPUTS.model_copy(update={"normalisation": NORMALISATION - 1})
+    made = tiny_moderation.files(inputs=older, **{"media_hashes.bin": read_hashes(["00000000000000ff"])})
+    monkeypatch.setattr(tiny_moderation, "files", lambda **_: made)
+    tiny_moderation.registered(store)
+    told = ask(app(store), items=[{"text": "a"}, {"text": "x", "media_hashes": ["00000000000000ff"]}])
+    assert [one["because"] for one in told["decisions"]] == [["no_model"], ["media"]]
     assert (told["arm"], told["degraded"]) == ("control", True)
 
 
@@ -302,6 +367,45 @@ def test_a_request_of_many_long_texts_is_bounded_and_nothing_can_be_hidden() -> 
     assert all(bad["spam"] > clean["spam"] + 0.3 for clean, bad in zip(found[::2], found[1::2], strict=True))
 
 
+def rows_read(predictor) -> list[list[int]]:
+    """What the encoder is asked to read from now on."""
+    found: list[list[int]] = []
+    run = predictor.model.run
+
+    def watched(inputs):
+        found.extend([piece for piece in row if piece >= 0] for row in inputs["pieces"].tolist() if max(row) >= 0)
+        return run(inputs)
+
+    predictor.model.run = watched
+    return found
+
+
+def test_signs_at_the_start_of_a_window_hide_nothing_from_the_encoder() -> None:
+    predictor = ModerationPredictor(load_models(tiny_moderation.blended_files()))
+    rows = rows_read(predictor)
+    a, b, c = (VOCABULARY.decode().split("\n").index(letter) for letter in "abc")
+    text = "-." * 20 + " a b c"
+    predictor.probabilities([text])
+    assert any(row[-4:-1] == [a, b, c] for row in rows)
+    assert len(rows) == 2
+    # A window is as bad as the worst of its rows, each with the n-grams of all of it.
+    alone = [predictor._run([normalise(text)], [row])[0] for row in list(rows)]
+    found = [predictor.probabilities([text])[0][label] for label in predictor.labels]
+    assert found == pytest.approx(np.max(alone, axis=0).tolist(), abs=1e-6)
+    assert not np.allclose(*alone, atol=1e-6)
+
+
+@pytest.mark.parametrize("texts", [1, 40, 100])
+def test_rows_of_pieces_are_bounded_and_nothing_can_be_hidden(texts) -> None:
+    predictor = ModerationPredictor(load_models(tiny_moderation.blended_files()))
+    rows = rows_read(predictor)
+    dense = "\u2605\u2606" * 35  # each is read as the words of its name
+    found = predictor.probabilities([dense * 3, dense * 2 + " jackpot " + dense] * texts)
+    assert len(rows) <= max(300, 3 * 2 * texts)
+    assert texts > 1 or len(rows) == 24
+    assert all(bad["spam"] > clean["spam"] + 0.3 for clean, bad in zip(found[::2], found[1::2], strict=True))
+
+
 def test_the_worst_windows_of_every_label_are_looked_at() -> None:
     said = np.zeros((50, 3), np.float32)
     said[:, 0] = np.linspace(0.9, 0.8, 50)
@@ -313,9 +417,11 @@ def test_the_worst_windows_of_every_label_are_looked_at() -> None:
 
 
 def test_a_release_of_other_rules_is_refused() -> None:
-    files = tiny_moderation.files(inputs=TextInputs(words=1, buckets=2**12, normalisation=99))
-    with pytest.raises(IntegrityError, match="by rules 99"):
-        ModerationPredictor(load_models(files))
+    for rules in (99, NORMALISATION - 1):
+        files = tiny_moderation.files(inputs=TextInputs(words=1, buckets=2**12, normalisation=rules))
+        told = f"by rules {rules}, this code by {NORMALISATION}; learn anew, or deploy the code that belongs"
+        with pytest.raises(IntegrityError, match=told):
+            ModerationPredictor(load_models(files))
     with pytest.raises(IntegrityError, match=r"text\.json"):
         ModerationPredictor(load_models(tiny_moderation.files(**{"text.json": b"{"})))
     with pytest.raises(IntegrityError, match="not valid"):

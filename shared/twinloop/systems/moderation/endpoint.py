@@ -6,7 +6,7 @@ import hashlib
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
-from pydantic import Field, StringConstraints, model_validator
+from pydantic import Field, StringConstraints, field_validator, model_validator
 from pydantic_core import PydanticCustomError
 
 from twinloop.contracts.api import ApiRequest, Id, PredictionAnswer, PredictionRequest
@@ -19,6 +19,7 @@ if TYPE_CHECKING:  # functions that only know of rows carry no numpy
     from twinloop.systems.moderation.serve import Decided
 
 MOST_TEXTS, MOST_CHARACTERS, MOST_MEDIA = 100, 100_000, 20
+MOST_DIFFERENT_MEDIA = 200  # of a request: each is held against up to a million, in about a millisecond
 _LOGGED_CHARACTERS = 10_000
 _MOST_PASSAGES = 5
 # As people can read it; read again it means the same.
@@ -61,6 +62,18 @@ class DecisionsRequest(PredictionRequest):
             raise PydanticCustomError("item_twice", "an item_id may stand for one text only; here one stands for two")
         return self
 
+    @field_validator("items")
+    @classmethod
+    def _few_media(cls, items: tuple[AskedText, ...] | None) -> tuple[AskedText, ...] | None:
+        different = {one.lower() for asked in items or () for one in asked.media_hashes}
+        if len(different) > MOST_DIFFERENT_MEDIA:
+            raise PydanticCustomError(
+                "media_hashes",
+                "media_hashes of all items are {found} different ones; at most {most} are looked up in a request",
+                {"found": len(different), "most": MOST_DIFFERENT_MEDIA},
+            )
+        return items
+
     @property
     def asked(self) -> tuple[AskedText, ...]:
         """Every text that is asked about."""
@@ -78,7 +91,7 @@ class DecisionTold(Contract):
 
     item_id: str | None = None
     action: Literal["allow", "limit", "review", "remove"]
-    because: tuple[str, ...] = Field(description="The labels that ask for it, or `media`, or `no_model`.")
+    because: tuple[str, ...] = Field(description="The labels that ask for it, or `media`, `no_model` or `too_long`.")
     labels: dict[str, float] = Field(description="Probability of each label; empty where the model was not asked.")
 
 

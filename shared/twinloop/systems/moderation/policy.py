@@ -81,7 +81,7 @@ class Policy(Contract):
 
 
 class Decision(NamedTuple):
-    """What is done about a text, and why: `because` are the labels that ask for it, or `media` or `no_model`."""
+    """What is done about a text, and why: `because` are labels that ask for it, `media`, `no_model` or `too_long`."""
 
     action: Action
     because: tuple[str, ...]
@@ -135,9 +135,17 @@ def read_policy(body: bytes) -> Policy:
 
 
 def decide(
-    policy: Policy, probabilities: Mapping[str, float], *, violations: float = 0.0, reports: float = 0.0
+    policy: Policy,
+    probabilities: Mapping[str, float],
+    *,
+    violations: float = 0.0,
+    reports: float = 0.0,
+    cut: bool = False,
 ) -> Decision:
-    """Return what is done about a text that the model says this of; the hardest action of any label counts."""
+    """Return what is done about a text that the model says this of; the hardest action of any label counts.
+
+    `cut`: the model has not read its end, so a person does, unless the action is harder anyway.
+    """
     strict = violations >= policy.author.violations or reports >= policy.author.reports
     asked: dict[str, Action] = {}
     for label, p in probabilities.items():
@@ -145,7 +153,8 @@ def decide(
             asked[label] = policy.labels[label].action(_shifted(p, policy.author.stricter) if strict else p)
     hardest: Action = max(asked.values(), key=ACTIONS.index, default="allow")
     because = () if hardest == "allow" else tuple(sorted(label for label, a in asked.items() if a == hardest))
-    return Decision(hardest, because)
+    decision = Decision(hardest, because)
+    return harder(decision, Decision("review", ("too_long",))) if cut else decision
 
 
 def harder(one: Decision, other: Decision) -> Decision:
@@ -187,6 +196,8 @@ def unpack_hashes(body: bytes) -> Hashes:
     return np.frombuffer(body, "<u8").astype(np.uint64)
 
 
-def known_bad(hashes: Hashes, asked: Sequence[int], distance: int) -> bool:
-    """Say whether one of the hashes asked about differs from one of the list in so few bits."""
-    return any(bool(len(hashes)) and int(np.bitwise_count(hashes ^ np.uint64(one)).min()) <= distance for one in asked)
+def known_bad(hashes: Hashes, asked: Sequence[int], distance: int) -> frozenset[int]:
+    """Return those of the hashes asked about that differ from one of the list in so few bits."""
+    if not len(hashes):
+        return frozenset()
+    return frozenset(one for one in asked if int(np.bitwise_count(hashes ^ np.uint64(one)).min()) <= distance)

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, NamedTuple, Protocol
+from itertools import islice
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,22 +19,27 @@ from twinloop.contracts.system import Knowledge, Model
 from twinloop.contracts.text import NORMALISATION
 from twinloop.contracts.thresholds import LABELS, TEXT_FILE, VOCABULARY_FILE, TextTold
 from twinloop.errors import BadInputError, IntegrityError, NotFoundError
+from twinloop.serving.loading import can_run
 from twinloop.systems.moderation import policy as rules
 from twinloop.systems.moderation.features import REPORTS, RESTORATIONS, VIOLATIONS
 from twinloop.systems.moderation.policy import Decision, Hashes, Policy
 from twinloop.systems.moderation.spec import MEDIA_FILE, POLICY_FILE
-from twinloop.text.disguises import normalise, windows
+from twinloop.text.disguises import read, windows
 from twinloop.text.ngrams import counted, padded
 from twinloop.text.normalised_wordpiece import NormalisedWordPiece, padded_pieces
 
+if TYPE_CHECKING:
+    from twinloop.systems.moderation.endpoint import AskedText
+
 COMPONENT, COUNTS, PIECES = "text", "counts", "pieces"
 _TOGETHER = 32  # windows that are run at once: what more are costs memory, and gains no time
-_MOST_ENCODED = 12  # windows of a text that an encoder reads, where n-grams can tell which: some 5 ms each
+_MOST_ENCODED = 12  # windows, and rows of pieces, of a text that an encoder reads: some 5 ms each
 _MOST_ENCODED_TOGETHER = 300  # of all texts of a request: a second and a half
 _LEAST_ENCODED = 3  # the first, the last, and the worst one
 _HALF = 0.5
 
 Floats32 = NDArray[np.float32]
+Ints = NDArray[np.int64]
 _ALLOWED = Decision("allow", ())
 
 
@@ -48,11 +54,18 @@ class DecidedText(NamedTuple):
     worst: tuple[str, ...] = ()
 
 
-class _Said(NamedTuple):
-    """The probability of each label of a text, and the window in which each is likeliest."""
+class Said(NamedTuple):
+    """What the model says of a text: nothing of one without a character that says anything.
+
+    Attributes:
+        labels: Their probabilities.
+        windows: The window in which each is likeliest.
+        cut: Whether the text's end is unread.
+    """
 
     labels: dict[str, float]
     windows: dict[str, str]
+    cut: bool
 
 
 @dataclass(frozen=True)
@@ -84,7 +97,7 @@ class ModerationPredictor:
             self.told = TextTold.model_validate_json(self.model.asset(TEXT_FILE))
         except (NotFoundError, ValidationError) as error:
             raise IntegrityError(f"{TEXT_FILE} of the release cannot be read: {error}") from error
-        if self.told.inputs.normalisation != NORMALISATION:
+        if self.told.inputs.normalisation != NORMALISATION and can_run(self.model):
             raise IntegrityError(
                 f"the model reads texts by rules {self.told.inputs.normalisation}, this code by {NORMALISATION}; "
                 "learn anew, or deploy the code that belongs to the model"
@@ -126,32 +139,34 @@ class ModerationPredictor:
         Raises IntegrityError where the model cannot be asked, or its answer is none.
         """
         asked, policy = question.request.asked, self.policy
-        media = [self._of_media(one.media_hashes) for one in asked]
+        media = self._of_media(asked)
         open_ = [place for place, one in enumerate(media) if one.action != rules.ACTIONS[-1]]
         said = self._said([asked[place].text for place in open_])
         found = [DecidedText(one, {}) for one in media]
-        for place, (labels, likeliest) in zip(open_, said, strict=True):
+        for place, one in zip(open_, said, strict=True):
             known = question.others.get(asked[place].author_id or "")
             violations, reports = _record(known, question.at_ms)
-            decision = rules.harder(media[place], rules.decide(policy, labels, violations=violations, reports=reports))
-            worst = dict.fromkeys(likeliest[label] for label in decision.because if label in likeliest)
-            found[place] = DecidedText(decision, labels, tuple(worst))
+            decision = rules.decide(policy, one.labels, violations=violations, reports=reports, cut=one.cut)
+            decision = rules.harder(media[place], decision)
+            worst = dict.fromkeys(one.windows[label] for label in decision.because if label in one.windows)
+            found[place] = DecidedText(decision, one.labels, tuple(worst))
         degraded = any(known.degraded for known in question.others.values())
         return Decided(tuple(found), policy.version, degraded)
 
     def base(self, question: Question) -> Decided:
         """Return the trivial baseline: known media by their list, all else as policy has it where no model runs."""
         blind = Decision(self.policy.without_model, ("no_model",))
+        asked = question.request.asked
         texts = [
-            DecidedText(rules.harder(self._of_media(one.media_hashes), blind if one.text.strip() else _ALLOWED), {})
-            for one in question.request.asked
+            DecidedText(rules.harder(media, blind if one.text.strip() else _ALLOWED), {})
+            for one, media in zip(asked, self._of_media(asked), strict=True)
         ]
         return Decided(tuple(texts), self.policy.version)
 
     def look(self, text: str) -> DecidedText:
         """Return what is said of a text by nobody in particular, and done about it."""
-        labels = self.probabilities([text])[0]
-        return DecidedText(rules.decide(self.policy, labels), labels)
+        [said] = self._said([text])
+        return DecidedText(rules.decide(self.policy, said.labels, cut=said.cut), said.labels)
 
     def probabilities(self, texts: Sequence[str]) -> list[dict[str, float]]:
         """Return the probability of each label of each text; of a text without a character that says anything, none.
@@ -162,77 +177,117 @@ class ModerationPredictor:
         """
         return [one.labels for one in self._said(texts)]
 
-    def _said(self, texts: Sequence[str]) -> list[_Said]:
+    def _said(self, texts: Sequence[str]) -> list[Said]:
         owners: list[int] = []
-        read: list[str] = []
+        every: list[str] = []
+        found: list[Said] = []
         for place, text in enumerate(texts):
-            plain = normalise(text)
-            if plain:
-                pieces = windows(plain, self.told.inputs)
-                read += pieces
+            plain = read(text)
+            found.append(Said({}, {}, plain.cut))
+            if plain.text:
+                pieces = windows(plain.text, self.told.inputs)
+                every += pieces
                 owners += [place] * len(pieces)
-        found = [_Said({}, {}) for _ in texts]
-        if not read:
+        if not every:
             return found
         whose = np.array(owners, np.int64)
-        said = self._read(read, whose)
+        said = self._read(every, whose)
         for place in set(owners):
             inside = np.flatnonzero(whose == place)
             likeliest = inside[said[inside].argmax(axis=0)]
             for label, column, window in zip(self.labels, range(len(self.labels)), likeliest.tolist(), strict=True):
                 found[place].labels[label] = float(said[window, column])
-                found[place].windows[label] = read[window]
+                found[place].windows[label] = every[window]
         return found
 
-    def _of_media(self, hashes: Sequence[str]) -> Decision:
-        if hashes and rules.known_bad(
-            self.hashes, [rules.media_hash(one) for one in hashes], self.policy.media.distance
-        ):
-            return Decision(self.policy.media.action, ("media",))
-        return _ALLOWED
+    def _of_media(self, asked: Sequence[AskedText]) -> list[Decision]:
+        """Return what is done about the media of each text; each different hash is looked up once."""
+        different = {rules.media_hash(one) for text in asked for one in text.media_hashes}
+        bad = rules.known_bad(self.hashes, sorted(different), self.policy.media.distance) if different else frozenset()
+        removed = Decision(self.policy.media.action, ("media",))
+        return [
+            removed if any(rules.media_hash(one) in bad for one in text.media_hashes) else _ALLOWED for text in asked
+        ]
 
-    def _read(self, read: Sequence[str], owners: NDArray[np.int64]) -> Floats32:
+    def _read(self, every: Sequence[str], owners: Ints) -> Floats32:
         """Return the probabilities of windows, float32[W, L]; `owners` int64[W] tells whose each is."""
-        if self.told.inputs.kind != "both":
-            return self._run(read)
-        found, encoded = np.empty((len(read), len(self.labels)), np.float32), np.ones(len(read), np.bool_)
+        inputs = self.told.inputs
+        if inputs.kind == "ngrams":
+            return self._run(every)
+        if inputs.kind == "both":
+            return self._read_both(every, owners)
+        rows = [(place, row) for place, text in enumerate(every) for row in self._rows(text)]
+        found = np.zeros((len(every), len(self.labels)), np.float32)
+        self._encode(every, rows, found)
+        return found
+
+    def _read_both(self, every: Sequence[str], owners: Ints) -> Floats32:
+        """Return the same where n-grams are read of every window, and pieces of some.
+
+        A window with more pieces than fit into a row has several; it is as bad as the worst of them. What the encoder
+        has not read all of has the probability of n-grams alone, too.
+        """
+        found = np.zeros((len(every), len(self.labels)), np.float32)
         counts = np.bincount(owners)
         most = most_encoded(counts)
-        long = np.flatnonzero(counts[owners] > most).tolist()
-        if long:
-            found[long] = self._run([read[place] for place in long], encode=False)
-            encoded[long] = False
-            for owner in np.unique(owners[long]):
-                inside = np.flatnonzero(owners == owner)
-                encoded[inside[worst_windows(found[inside], most)]] = True
-        asked = np.flatnonzero(encoded).tolist()
-        found[asked] = self._run([read[place] for place in asked])
+        long = np.flatnonzero(counts[owners] > most)
+        found[long] = self._run([every[place] for place in long.tolist()])
+        rows: dict[int, list[list[int]]] = {}
+        for owner in np.unique(owners):
+            inside = np.flatnonzero(owners == owner)
+            for place in inside[worst_windows(found[inside], most)].tolist():
+                rows[place] = list(islice(self._rows(every[place]), most + 1))
+        places = np.array(list(rows), np.int64)
+        sizes = np.bincount(owners[places], [len(rows[place]) for place in places.tolist()]).astype(np.int64)
+        bound = most_encoded(sizes)
+        whole = dict.fromkeys(rows, True)
+        for owner in np.flatnonzero(sizes > bound):
+            inside = places[owners[places] == owner]
+            if counts[owner] <= most:
+                found[inside] = self._run([every[place] for place in inside.tolist()])
+            room = bound
+            for place in inside[_first_to_read(found[inside])].tolist():
+                whole[place] = len(rows[place]) <= room
+                rows[place] = rows[place][:room]
+                room -= len(rows[place])
+        found[[place for place, is_whole in whole.items() if is_whole]] = 0
+        self._encode(every, [(place, row) for place in rows for row in rows[place]], found)
         return found
 
-    def _run(self, read: Sequence[str], *, encode: bool = True) -> Floats32:
-        # Windows of like length together: what is shorter is filled up.
-        order = sorted(range(len(read)), key=lambda place: len(read[place]))
-        found = np.empty((len(read), len(self.labels)), np.float32)
+    def _rows(self, text: str) -> Iterator[list[int]]:
+        return self._pieces.rows(text, most=self.told.inputs.most_pieces)
+
+    def _encode(self, every: Sequence[str], rows: Sequence[tuple[int, list[int]]], found: Floats32) -> None:
+        """Raise probabilities of windows, float32[W, L], to those of rows of their pieces."""
+        said = self._run([every[place] for place, _ in rows], [row for _, row in rows])
+        np.maximum.at(found, [place for place, _ in rows], said)
+
+    def _run(self, texts: Sequence[str], rows: Sequence[list[int]] | None = None) -> Floats32:
+        """Return probabilities, float32[T, L], of windows and rows of their pieces; without any by n-grams alone."""
+        # What is of like length together: what is shorter is filled up.
+        lengths = [len(one) for one in (texts if rows is None else rows)]
+        order = sorted(range(len(texts)), key=lengths.__getitem__)
+        found = np.empty((len(texts), len(self.labels)), np.float32)
         for start in range(0, len(order), _TOGETHER):
             places = order[start : start + _TOGETHER]
-            said = self.model.run(self._inputs([read[place] for place in places], encode=encode))[LABELS]
+            pieces = [[-1]] if rows is None else [rows[place] for place in places]
+            said = self.model.run(self._inputs([texts[place] for place in places], pieces))[LABELS]
             if said.shape != (len(places), len(self.labels)) or not ((said >= 0) & (said <= 1)).all():
                 raise IntegrityError(f"{COMPONENT} returned what are no probabilities, one a label of a text")
             found[places] = said
         return found
 
-    def _inputs(self, read: Sequence[str], *, encode: bool) -> dict[str, NDArray[Any]]:
+    def _inputs(self, texts: Sequence[str], pieces: Sequence[list[int]]) -> dict[str, NDArray[Any]]:
         inputs, found = self.told.inputs, dict[str, NDArray[Any]]()
         if inputs.kind != "ngrams":
-            rows = [self._pieces.ids(text, most=inputs.most_pieces) for text in read] if encode else [[-1]]
-            found[PIECES] = padded_pieces(rows)
+            found[PIECES] = padded_pieces(pieces)
         if inputs.kind != "wordpieces":
-            found[IDS], found[COUNTS] = padded([counted(text, inputs) for text in read])
+            found[IDS], found[COUNTS] = padded([counted(text, inputs) for text in texts])
         return found
 
 
-def most_encoded(counts: NDArray[np.int64]) -> int:
-    """Return how many windows of a text an encoder reads, of texts with int64[T] windows each.
+def most_encoded(counts: Ints) -> int:
+    """Return how many windows, or rows of pieces, of a text an encoder reads, of texts with int64[T] of them each.
 
     All of them together are at most 300, or three a text where that is more: with 100 texts it is not.
     """
@@ -241,15 +296,19 @@ def most_encoded(counts: NDArray[np.int64]) -> int:
     return min(max(_MOST_ENCODED_TOGETHER // int((counts > 0).sum()), _LEAST_ENCODED), _MOST_ENCODED)
 
 
-def worst_windows(said: Floats32, most: int) -> NDArray[np.int64]:
+def worst_windows(said: Floats32, most: int) -> Ints:
     """Return which windows of a text are looked at more closely, of their probabilities float32[W, L].
 
     The first and the last, and those that come first for any label: the worst of every label before the second worst of
     any. Never more than `most`, which is above 2.
     """
+    return np.sort(_first_to_read(said)[:most])
+
+
+def _first_to_read(said: Floats32) -> Ints:
     rank = np.argsort(np.argsort(-said, axis=0, kind="stable"), axis=0).min(axis=1)
     rank[[0, -1]] = -1
-    return np.sort(np.argsort(rank, kind="stable")[:most])
+    return np.argsort(rank, kind="stable")
 
 
 def _record(known: Knowledge | None, at_ms: int) -> tuple[float, float]:
