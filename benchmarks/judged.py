@@ -1,4 +1,4 @@
-"""What the gate is handed of a job, and what it said, as a benchmark's result has it."""
+"""What the gate is handed of a job, and what it said, as a benchmark's result has it: rounded."""
 
 from __future__ import annotations
 
@@ -7,8 +7,6 @@ import tarfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
-
-from benchmarks.ads.scores import rounded
 
 
 def packed(folder: Path) -> bytes:
@@ -39,3 +37,8 @@ def of_record(record: Mapping[str, Any]) -> dict[str, Any]:
         "verdict": record["verdict"],
         "rows": rungs,
     }
+
+
+def rounded(row: dict[str, Any]) -> dict[str, Any]:
+    """Return numbers to five places, those within too."""
+    return {name: rounded(value) if isinstance(value, dict) else round(float(value), 5) for name, value in row.items()}

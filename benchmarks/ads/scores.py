@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 from benchmarks.ads.models import LINEAR, RUNGS, Row, Tested
 from benchmarks.clicks import WORLDS, Floats
+from benchmarks.judged import rounded
 from numpy.typing import NDArray
 
 from twinloop.evaluation.probability import auc, calibration_ratio, ece, log_loss, log_losses, normalised_entropy
@@ -83,8 +84,3 @@ def interval(name: str, drawn: Floats) -> Row:
     """Return the 95 % interval of what was drawn."""
     low, high = np.quantile(drawn, (0.025, 0.975))
     return {f"{name} low": float(low), f"{name} high": float(high)}
-
-
-def rounded(row: dict[str, Any]) -> dict[str, Any]:
-    """Return numbers to five places, those within too."""
-    return {name: rounded(value) if isinstance(value, dict) else round(float(value), 5) for name, value in row.items()}

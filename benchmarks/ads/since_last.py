@@ -15,8 +15,9 @@ from typing import Any
 import numpy as np
 from benchmarks import clicks
 from benchmarks.ads.models import LINEAR, Row, Tested, says, told, trained
-from benchmarks.ads.scores import gain_of, rounded, users_drawn
+from benchmarks.ads.scores import gain_of, users_drawn
 from benchmarks.ads.simulated import simulated_ads
+from benchmarks.judged import rounded
 
 from twinloop.datasets.simulator.settings import AdsSettings, WorldSettings
 from twinloop.evaluation.probability import log_losses

@@ -101,7 +101,7 @@ def test_a_slice_that_is_no_reason_is_taken_for_one_less() -> None:
         gap[strength] = gaps(TextConfig(), other, p)[MARK]
         loss[strength] = log_loss(said, other.targets)
     assert gap[0.0] > 0.2
-    assert gap[1.0] < 0.5 * gap[0.0]
+    assert gap[1.0] < 0.65 * gap[0.0]
     assert gap[2.0] < gap[1.0]
     assert loss[0.0] < loss[1.0] < loss[0.0] + 0.06  # being right in the slice is what it costs
 

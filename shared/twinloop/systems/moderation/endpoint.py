@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
@@ -13,7 +14,7 @@ from twinloop.contracts.api import ApiRequest, Id, PredictionAnswer, PredictionR
 from twinloop.contracts.endpoint import Endpoint, Origin, Question
 from twinloop.contracts.model import Contract
 from twinloop.systems.moderation.words import digest
-from twinloop.text.disguises import ACCOUNT, URL, normalise
+from twinloop.text.disguises import ACCOUNT, NAMED, URL, normalise
 
 if TYPE_CHECKING:  # functions that only know of rows carry no numpy
     from twinloop.systems.moderation.serve import Decided
@@ -22,8 +23,7 @@ MOST_TEXTS, MOST_CHARACTERS, MOST_MEDIA = 100, 100_000, 20
 MOST_DIFFERENT_MEDIA = 200  # of a request: each is held against up to a million, in about a millisecond
 _LOGGED_CHARACTERS = 10_000
 _MOST_PASSAGES = 5
-# As people can read it; read again it means the same.
-_READABLE = str.maketrans({URL: "https://_", ACCOUNT: "@_"})
+_ADDRESS, _NAME = (re.compile(rf"{token}((?: {NAMED}[^ ]+)*)") for token in (URL, ACCOUNT))
 
 LongText = Annotated[str, StringConstraints(max_length=MOST_CHARACTERS)]
 MediaHash = Annotated[str, StringConstraints(pattern=r"^[0-9a-fA-F]{16}$")]
@@ -152,13 +152,20 @@ def _logged_text(text: str, worst: Sequence[str]) -> dict[str, Any]:
         return {"text": text}
     beginning = text[:_LOGGED_CHARACTERS]
     there = normalise(beginning)
-    passages = [window.translate(_READABLE) for window in worst if window not in there]
+    passages = [_readable(window) for window in worst if window not in there]
     return {
         "text": beginning,
         "passages": passages[:_MOST_PASSAGES],
         "characters": len(text),
         "text_hash": digest(text),  # a text is the same, whichever of its windows another model finds worst
     }
+
+
+def _readable(window: str) -> str:
+    """Return a window with addresses and names as people write them; read again it means the same."""
+    text = _ADDRESS.sub(lambda found: "https://" + ".".join(found[1].replace(NAMED, "").split() or ["_"]), window)
+    text = _NAME.sub(lambda found: "@" + "_".join(found[1].replace(NAMED, "").split() or ["_"]), text)
+    return text.replace(NAMED, "")
 
 
 def _log_shadow(decided: Decided) -> dict[str, Any]:
