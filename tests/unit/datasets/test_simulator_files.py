@@ -10,7 +10,7 @@ from types import SimpleNamespace
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from twinloop import systems
@@ -236,7 +236,6 @@ SCHEMA = pa.schema(
 )
 
 
-@settings(deadline=None)  # the first call imports
 @given(st.lists(lines, max_size=12))
 def test_lines_are_the_rows(rows):
     table = pa.Table.from_pylist(rows, schema=SCHEMA)

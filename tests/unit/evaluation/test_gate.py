@@ -272,7 +272,7 @@ def test_a_primary_metric_that_nobody_measured_is_told():
 means = st.dictionaries(st.sampled_from(sorted(LADDER)), st.floats(0.05, 0.3), min_size=1)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(means, st.none() | st.floats(0.05, 0.3), st.randoms())
 def test_whatever_the_figures_a_promotion_has_beaten_everybody_it_must(found, serving, random):
     entries = [candidate(name, mean) for name, mean in found.items()]

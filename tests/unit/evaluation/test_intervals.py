@@ -56,7 +56,7 @@ def test_a_ratio_and_its_interval():
             ratio_interval(above, below)
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(st.lists(st.floats(-1e6, 1e6), min_size=1, max_size=40), st.floats(0.5, 0.99))
 def test_an_interval_lies_among_the_values_and_mirrors(values, confidence):
     found = mean_interval(values, confidence=confidence, resamples=200)

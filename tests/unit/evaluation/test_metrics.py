@@ -4,7 +4,7 @@ import math
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from sklearn import metrics
 
@@ -53,7 +53,6 @@ def test_what_cannot_be_scored_is_refused(metric):
             metric(ranked, relevant, k)
 
 
-@settings(deadline=None)
 @given(
     st.permutations([str(n) for n in range(12)]),
     st.sets(st.sampled_from([str(n) for n in range(12)]), min_size=1),
@@ -69,7 +68,6 @@ outcomes = st.lists(
 ).filter(lambda rows: len({y for y, _ in rows}) == 2)
 
 
-@settings(deadline=None)
 @given(outcomes)
 def test_auc_and_log_loss_are_those_of_scikit_learn(rows):
     y, p = zip(*rows, strict=True)

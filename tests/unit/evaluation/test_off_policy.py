@@ -31,7 +31,7 @@ def rounds_of(serving, other, actions, rewards):
     return Rounds(rewards, of_shown(serving, actions), of_shown(other, actions))
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(logs())
 def test_estimates_are_those_of_the_open_bandit_package(log):
     from obp.ope import estimators  # importing it takes seconds, which the other tests need not wait for
@@ -54,7 +54,7 @@ def test_estimates_are_those_of_the_open_bandit_package(log):
         assert interval.low <= interval.mean <= interval.high
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(logs())
 def test_a_policy_evaluated_on_its_own_rounds_earned_what_it_earned(log):
     serving, _, actions, rewards, model = log

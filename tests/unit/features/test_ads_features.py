@@ -3,7 +3,7 @@
 import duckdb
 import pyarrow as pa
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from twinloop.features.outcomes import known_features
@@ -29,7 +29,6 @@ rows = st.fixed_dictionaries(
 SCHEMA = pa.schema({"n": pa.int64(), "type": pa.string(), "clicked": pa.int64(), "bid": pa.float64()})
 
 
-@settings(deadline=None)
 @given(st.lists(rows, min_size=1, max_size=40))
 def test_sql_and_python_agree(events):
     table = pa.Table.from_pylist([{"n": n} | row for n, row in enumerate(events)], SCHEMA)

@@ -11,7 +11,7 @@ import duckdb
 import kuairand
 import pytest
 from both_ways import SYSTEM, Row, ask, know_attributes, offline, replay, send
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from twinloop.contracts.features import Counting, Feature
@@ -109,10 +109,7 @@ def oracle(counting: Counting, events: Sequence[Row], label: Row, feature: Featu
     return (above + feature.prior * feature.weight) / (below + feature.weight)
 
 
-slow = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
-
-
-@settings(slow, max_examples=40)
+@settings(max_examples=40)
 @given(event_rows, label_rows, st.booleans())
 def test_both_are_the_definition_just_before_every_moment(rows, asked, forgetful):
     counting = FORGETFUL if forgetful else COUNTING
@@ -127,7 +124,7 @@ def test_both_are_the_definition_just_before_every_moment(rows, asked, forgetful
                 assert answer[feature.name] == expected, f"online: {feature.name}"
 
 
-@settings(slow, max_examples=40)
+@settings(max_examples=40)
 @given(event_rows, st.integers(0, 3), st.randoms(use_true_random=False), st.sampled_from([1, 3, 50]))
 def test_late_doubled_and_disordered_events_end_in_the_same_values(rows, again, draw, batch):
     """Within what is remembered: every event comes one time or more, in any order, in batches of any size."""
@@ -146,7 +143,7 @@ def test_late_doubled_and_disordered_events_end_in_the_same_values(rows, again, 
         assert ask(store, COUNTING, label) == {name: row[name] for name in NAMES}
 
 
-@settings(slow, max_examples=40)
+@settings(max_examples=40)
 @given(event_rows, st.randoms(use_true_random=False))
 def test_late_events_past_what_is_remembered_end_in_the_same_values(rows, draw):
     events = events_of(rows)

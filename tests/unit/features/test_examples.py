@@ -140,7 +140,7 @@ def test_by_time_the_last_groups_are_test_and_none_is_divided() -> None:
     assert max(begins[author] for author in groups[0]) < min(begins[author] for author in groups[2])
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 @given(
     st.integers(30, 80),
     st.sampled_from(["by_group", "global"]),

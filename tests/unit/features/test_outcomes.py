@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 from both_ways import ask, know_attributes, send
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from shown import (
     ITEMS,
@@ -183,7 +183,7 @@ def became(rows: list[Row]) -> dict[tuple[str, str, int], list[float]]:
     return found
 
 
-@settings(deadline=None, max_examples=30, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=30)
 @given(events, st.randoms(use_true_random=False))
 def test_labels_are_the_definition_in_whatever_order_events_came(drawn, draw):
     rows = [

@@ -81,7 +81,7 @@ def offline_values(events: list[tuple[str, str, int, float]], labels: list[tuple
     return sorted(rows, key=lambda row: row["position"])
 
 
-@settings(deadline=None, max_examples=150)
+@settings(max_examples=150)
 @given(event_rows, label_rows)
 def test_offline_is_the_definition(events, labels):
     rows = offline_values(events, labels, FEATURES)
@@ -91,7 +91,7 @@ def test_offline_is_the_definition(events, labels):
             assert row[definition.name] == oracle(events, user, at, definition), definition.name
 
 
-@settings(deadline=None, max_examples=300)
+@settings(max_examples=300)
 @given(event_rows, label_rows)
 def test_online_is_the_definition(events, labels):
     for user, at in labels:
@@ -103,7 +103,7 @@ def test_online_is_the_definition(events, labels):
             assert (list(got) if isinstance(got, tuple) else got) == expected, definition.name
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(event_rows)
 def test_a_replay_sees_online_what_the_lake_gives_offline(events):
     """Events arrive one by one in time order; before each arrival the stored history answers as the as-of join does."""

@@ -405,7 +405,7 @@ events_of_few = st.lists(
 )
 
 
-@settings(deadline=None, max_examples=25, suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much])
+@settings(max_examples=25, suppress_health_check=[HealthCheck.filter_too_much])
 @given(events_of_few, st.sampled_from([(0.0, 0.2), (0.1, 0.2), (0.1, 0.1), (0.25, 0.4)]))
 def test_every_event_is_in_one_part_and_the_parts_have_their_sizes(rows, shares):
     validation, test = shares

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from shown import ITEMS, MINUTE, NOW, START_MS, VIDEO, Row, background, busy, impressions, lake, row, taken
 
@@ -214,7 +214,7 @@ things = st.lists(
 )
 
 
-@settings(deadline=None, max_examples=15, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=15)
 @given(things)
 def test_nothing_that_is_learnt_from_has_an_outcome_in_the_test(drawn):
     rows = [

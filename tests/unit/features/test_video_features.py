@@ -3,7 +3,7 @@
 import duckdb
 import pyarrow as pa
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
@@ -32,7 +32,6 @@ rows = st.fixed_dictionaries(
 SCHEMA = pa.schema({"type": pa.string(), "rating": pa.float64(), "watch_s": pa.float64(), "duration_s": pa.float64()})
 
 
-@settings(deadline=None)
 @given(st.lists(rows, min_size=1, max_size=40))
 def test_sql_and_python_agree(events):
     table = pa.Table.from_pylist(
@@ -82,7 +81,6 @@ counted_rows = st.fixed_dictionaries(
 )
 
 
-@settings(deadline=None)
 @given(st.lists(counted_rows, min_size=1, max_size=40))
 def test_what_is_counted_is_the_same_in_sql_and_python(events):
     table = pa.Table.from_pylist(

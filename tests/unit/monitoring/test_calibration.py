@@ -38,7 +38,7 @@ def test_a_name_however_long_takes_no_more_memory_than_itself():
     assert fitted([*rows, (0.5, True, "x" * 100_000, None)]).by["page"].keys() == {"home"}
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(rows=ROWS, seed=st.integers(0, 2**32 - 1))
 def test_the_order_of_the_rows_does_not_matter_and_nothing_is_out_of_bounds(rows, seed):
     found = fitted(rows)
@@ -49,7 +49,7 @@ def test_the_order_of_the_rows_does_not_matter_and_nothing_is_out_of_bounds(rows
         assert abs(told(found).of({"page": page, "slot": "top"})) <= FARTHEST
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(rows=ROWS)
 def test_a_value_that_is_not_known_has_the_overall_offset_alone(rows):
     offsets = told(fitted(rows))
@@ -57,7 +57,7 @@ def test_a_value_that_is_not_known_has_the_overall_offset_alone(rows):
         assert offsets.of(context) == offsets.offset
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(rows=ROWS)
 def test_what_is_fitted_is_the_maximum(rows):
     """The gradient is 0 there: residuals add up to what the ridges hold back, overall and of each value."""

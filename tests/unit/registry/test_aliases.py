@@ -274,7 +274,7 @@ def test_a_spoilt_alias_is_told_not_overwritten(body):
 steps = st.lists(st.one_of(st.integers(0, 3), st.just("rollback"), st.sampled_from("0123")), max_size=25)
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=80)
 @given(steps)
 def test_any_sequence_of_moves_agrees_with_a_pair_of_variables(moves):
     registry, versions = make(MemoryObjectStore(), 4)
@@ -300,7 +300,7 @@ def test_any_sequence_of_moves_agrees_with_a_pair_of_variables(moves):
     assert len(registry.history()) == made
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 @given(st.integers(2, 10), st.integers(1, 5))
 def test_racing_movers_form_one_chain_in_which_no_move_is_lost(movers, rounds):
     store = MemoryObjectStore()

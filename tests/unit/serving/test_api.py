@@ -5,7 +5,7 @@ import json
 
 import pytest
 import tiny_system
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from openapi_spec_validator import OpenAPIV31SpecValidator
 
@@ -221,7 +221,7 @@ REQUESTS = st.fixed_dictionaries(
 )
 
 
-@settings(max_examples=300, suppress_health_check=[HealthCheck.too_slow], deadline=None)
+@settings(max_examples=300)
 @given(
     st.one_of(st.text(), JSON.map(json.dumps), st.dictionaries(FIELDS, JSON).map(json.dumps), REQUESTS.map(json.dumps))
 )
@@ -231,20 +231,20 @@ def test_no_body_makes_a_500(body):
     (RecommendationsAnswer if status == 200 else Problem).model_validate(content)
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(REQUESTS)
 def test_every_request_that_fits_the_contract_is_answered(request):
     # A lone surrogate is no character; JSON that carries one is refused before it gets here.
     assert send(request)[0] == (200 if _encodable(request) else 400)
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(st.binary())
 def test_no_bytes_make_a_500(body):
     assert send(base64.b64encode(body).decode(), encoded=True)[0] in {200, 400}
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(
     st.fixed_dictionaries(
         {},

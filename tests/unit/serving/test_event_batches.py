@@ -184,7 +184,7 @@ FIELDS = st.sampled_from([*tiny_system.SYSTEM.tables["events"].model_fields, "mo
 EVENTS = st.builds(lambda change: event() | change, st.dictionaries(FIELDS, JSON, max_size=3))
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(st.lists(EVENTS, max_size=6).map(lambda events: {"events": events}) | JSON)
 def test_no_batch_makes_a_500_and_every_event_is_accounted_for(body):
     queue = Queue()

@@ -431,7 +431,7 @@ def test_a_release_of_other_rules_is_refused() -> None:
 PREDICTOR = ModerationPredictor(load_models(tiny_moderation.files()))
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(st.lists(st.text(st.characters(), max_size=400), max_size=8))
 def test_whatever_is_written_there_is_a_decision(texts) -> None:
     for found in PREDICTOR.probabilities(texts):

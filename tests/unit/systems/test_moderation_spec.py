@@ -1,7 +1,7 @@
 """Moderation as the rails see it."""
 
 import duckdb
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from twinloop import systems
@@ -27,7 +27,6 @@ def test_examples_are_told_in_which_guarded_slices_they_are() -> None:
     assert guarded({"text": "a garden"}) == guarded({"text": None}) == []
 
 
-@settings(deadline=None)
 @given(st.sampled_from(TYPES))
 def test_both_languages_count_alike(kind: str) -> None:
     with duckdb.connect() as connection:

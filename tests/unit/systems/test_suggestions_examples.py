@@ -101,7 +101,7 @@ def test_who_says_it_twice_is_counted_once():
 WORDS = st.lists(st.tuples(st.sampled_from("ab"), st.sampled_from(["rsvp", "withdraw", "decline"])), max_size=12)
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(WORDS)
 def test_the_lake_counts_the_words_that_the_store_counts(words):
     rows = [act(kind, user, "e", -20 + n) for n, (user, kind) in enumerate(words)]

@@ -41,7 +41,7 @@ def test_the_best_is_first_and_told_by_the_clocks_where_it_is():
     assert (found.placed, found.degraded) == (True, False)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(
     st.lists(
         st.tuples(st.floats(-72, 72), st.integers(0, 4), st.one_of(st.none(), st.integers(0, 3)), st.booleans()),
@@ -106,7 +106,7 @@ def test_a_cancelled_event_is_gone_and_comes_back_when_it_is_on_again():
     assert ids(release.answer(question(world.knowledge()))) == ["e", "f"]
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(st.lists(st.sampled_from(["cancel", "restore"]), max_size=6), st.booleans(), st.randoms())
 def test_the_last_word_says_whether_an_event_is_on(words, row, random):
     told = event("e", cancelled=row)

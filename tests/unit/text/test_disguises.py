@@ -216,7 +216,7 @@ def test_n_grams_are_what_they_were() -> None:
     assert word_id("cat", 2**18) == zlib.crc32(b"cat") % 2**18
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(st.text(st.characters(), max_size=300))
 def test_whatever_is_written_can_be_read(text: str) -> None:
     plain = normalise(text)
@@ -229,7 +229,7 @@ def test_whatever_is_written_can_be_read(text: str) -> None:
         assert ((found.ids >= 0) & (found.ids < INPUTS.buckets)).all()
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(st.lists(st.sampled_from(["garden", "rain", "tea", "!", "été"]), max_size=30))
 def test_a_row_is_the_same_alone_and_in_a_batch(words: list[str]) -> None:
     one, other = counted(normalise(" ".join(words)), INPUTS), counted("weather", INPUTS)

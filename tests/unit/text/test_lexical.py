@@ -21,7 +21,7 @@ def scores(index, query):
     return np.bincount(found.documents, found.impacts * factors[found.terms], index.size)
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(DOCUMENTS, st.dictionaries(st.sampled_from(["a", "b", "c", "dd", "ee", "never"]), st.floats(0.1, 2), max_size=4))
 def test_scores_are_those_of_the_formula_word_by_word(documents, query):
     index = build(("title", "text"), documents, SCORING)
@@ -29,7 +29,7 @@ def test_scores_are_those_of_the_formula_word_by_word(documents, query):
     np.testing.assert_allclose(scores(index, list(query.items())), expected, rtol=1e-4, atol=1e-5)
 
 
-@settings(deadline=None, max_examples=30)
+@settings(max_examples=30)
 @given(DOCUMENTS)
 def test_what_is_packed_is_what_was_built(documents):
     index = build(("title", "text"), documents, SCORING)

@@ -4,7 +4,7 @@ import itertools
 import re
 
 import pytest
-from hypothesis import example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from twinloop.text.analysis import fold, nfc, stem, terms, words
@@ -106,7 +106,6 @@ LETTERS = st.sampled_from(
 )
 
 
-@settings(deadline=None)
 @given(st.text(LETTERS, max_size=60), st.integers(5, 30))
 def test_words_and_marks_stand_where_they_say(text, length):
     composed = nfc(text)

@@ -4,7 +4,7 @@ import importlib.util
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from twinloop.errors import IntegrityError
@@ -43,7 +43,6 @@ def test_words_that_only_look_like_plurals_stay():
     assert [stem(word) for word in ("glass", "bus", "as", "alias")] == ["glass", "bus", "as", "alia"]
 
 
-@settings(deadline=None)
 @given(st.text(max_size=80))
 def test_words_stand_where_they_say_in_any_text(text):
     composed = nfc(text)
@@ -124,7 +123,6 @@ def test_a_passage_holds_the_words_and_says_where():
     assert passage("", {"a"}) == ("", ())
 
 
-@settings(deadline=None)
 @given(st.text(max_size=400), st.integers(20, 100))
 def test_marks_are_inside_a_passage_of_any_text(text, length):
     wanted = {word.term for word in words(nfc(text))[::2]}

@@ -7,7 +7,7 @@ from collections import Counter
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from twinloop.datasets.simulator.run import simulate
@@ -70,7 +70,6 @@ def test_places_that_were_all_looked_at_alike_are_found_alike():
     assert attraction(seen, found)["q", "i4"] == pytest.approx(0.25, abs=0.01)
 
 
-@settings(deadline=None)
 @given(
     st.lists(
         st.builds(

@@ -90,7 +90,7 @@ def test_with_nobody_to_judge_or_nobody_else_to_learn_from_it_stays():
         assert (after.taken, after.tried, after.rows) == (STAYS, (), len(rows))
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(
     seed=st.integers(0, 10_000),
     turned=st.floats(-1, 1),

@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from twinloop.contracts.signature import CANDIDATES
@@ -35,7 +35,6 @@ def ensemble(events: Events, *, members: int = 2, seed: int = 0, shape: Shape = 
     return Ensemble(events, shape, longest=50, members=members, seed=seed)
 
 
-@settings(deadline=None)
 @given(st.lists(st.integers(0, 2**40), min_size=2, max_size=9))
 def test_a_gap_is_classed_by_its_doublings(seconds: list[int]) -> None:
     classes = gap_classes(np.array([seconds]))[0]

@@ -49,7 +49,7 @@ def proved(of: Sources, against: Sources, question: Question, tolerance: float =
     return prove_parity(compare(against, names, question, CONTEXT, answer), tolerance=tolerance)
 
 
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 @given(
     st.integers(0, 10_000),
     st.integers(1, 30),

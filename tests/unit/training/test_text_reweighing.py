@@ -40,7 +40,7 @@ def world(many: int, seed: int) -> Labelled:
     return Labelled(tuple(texts), np.array(targets), np.arange(many), tuple(slices))
 
 
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 @given(st.lists(st.tuples(st.sampled_from([(), (MARK,), (NAMED,), (MARK, NAMED)]), st.booleans()), min_size=1))
 def test_no_slice_says_that_a_text_is_rarely_clean(rows: list[tuple[tuple[str, ...], bool]]) -> None:
     data = labelled([set(slices) for slices, _ in rows], [[float(there)] for _, there in rows])

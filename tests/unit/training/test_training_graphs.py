@@ -47,7 +47,7 @@ def check(
     np.testing.assert_allclose(scores, np.sort(expected)[::-1][: len(items)], atol=1e-5)
 
 
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 @given(asked())
 def test_popularity_is_the_same_list_for_everybody_less_what_is_excluded(case: Asked) -> None:
     n, history, exclude = case
@@ -55,7 +55,7 @@ def test_popularity_is_the_same_list_for_everybody_less_what_is_excluded(case: A
     check(answer(linear.popularity_graph(shares), history, exclude), shares, exclude)
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(asked(), st.sampled_from([0.3, 0.9, 1.0]))
 def test_ease_is_the_decayed_sum_of_the_historys_rows(case: Asked, decay: float) -> None:
     n, history, exclude = case
@@ -85,7 +85,6 @@ def events(rows: list[tuple[int, int, int]], n_users: int, n_items: int) -> Even
     return Events.sort(users=users, items=items, times=times, n_users=n_users, n_items=n_items)
 
 
-@settings(deadline=None)
 @given(st.lists(st.tuples(st.integers(0, 5), st.integers(0, 4), st.just(0)), min_size=1), st.floats(1, 500))
 def test_ease_solves_its_problem(rows: list[tuple[int, int, int]], l2: float) -> None:
     """The gradient of |X - XB|^2 + l2 |B|^2 is zero off the diagonal, and the diagonal itself is."""

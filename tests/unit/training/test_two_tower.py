@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from twinloop.contracts.signature import CANDIDATES
@@ -33,7 +33,6 @@ def ensemble(events: Events, *, members: int = 2, seed: int = 0, shape: Shape = 
     return Ensemble(events, tags, shape, longest=100, members=members, seed=seed)
 
 
-@settings(deadline=None)
 @given(st.lists(st.tuples(st.integers(0, 4), st.integers(0, 6)), min_size=2, max_size=60), st.data())
 def test_a_batch_is_the_past_before_the_cut_and_the_new_items_after(
     rows: list[tuple[int, int]], data: st.DataObject
@@ -164,7 +163,6 @@ def test_unknown_items_count_for_nothing_and_exclude_nothing() -> None:
     assert sorted(items.tolist()) == list(range(12))
 
 
-@settings(deadline=None)
 @given(st.integers(1, 30), st.integers(1, 9), st.integers(0, 99))
 def test_quantising_is_off_by_half_a_level_at_most(n: int, dim: int, seed: int) -> None:
     vectors = (np.random.default_rng(seed).normal(size=(n, dim)) * 10.0 ** (seed % 7 - 3)).astype(np.float32)
