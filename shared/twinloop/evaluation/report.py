@@ -242,6 +242,8 @@ def _subgroups(verdict: Verdict) -> str:
         f"More than {policy.false_positive_tolerance:.1%} inside above outside vetoes, where the interval of the "
         f"difference is above 0 and both sides have {policy.minimum_slice_cases:,} cases with nothing to act upon."
     )
+    if policy.false_positive_limit is not None:
+        told += f" So does a rate over all cases that is surely above {policy.false_positive_limit:.1%}."
     return f"<p>{told}</p>{table}"
 
 
