@@ -34,7 +34,8 @@ class Config(NetworkConfig):
     head_rate: float = Field(5e-4, gt=0, le=1e-1)
     decay: float = Field(0.01, ge=0, le=1)
     dropout: float = Field(0.1, ge=0, lt=1)
-    strength: float = Field(3.0, gt=0, description="Of the linear model of n-grams; see hashed_linear.")
+    strength: float = Field(1.0, gt=0, description="Of the linear model of n-grams; see hashed_linear.")
+    emphasis: float = Field(1.0, ge=0, description="Of rare n-grams in it, a power of rarity; for the rarest label.")
     buckets: int = Field(2**18, ge=2**10, le=2**22, description="Of its hashed n-grams, a power of two.")
     short_floats: Literal["where_fast", "never"] = Field(
         "where_fast", description="Products of learning in bfloat16, where the processor has instructions for them."
@@ -78,7 +79,7 @@ def train(config: Config, job: Job) -> None:
     grams = {
         part: ngrams(data.texts, inputs) for part, data in (("train", texts.train), ("validation", texts.validation))
     }
-    linear = fit_linear(inputs, grams["train"], targets, config.strength, alike)
+    linear = fit_linear(inputs, grams["train"], targets, config.strength, alike, emphasis=config.emphasis)
     of_pieces, of_grams = model.log_odds(rows["validation"]), linear.log_odds(grams["validation"])
     blend = blended(model, linear, of_pieces, of_grams, texts.validation.targets)
     job.say(f"shares of the encoder and of n-grams: {blend.shares.round(2).tolist()}")

@@ -93,11 +93,18 @@ class LinearModel:
 
 
 def fit_linear(
-    inputs: TextInputs, rows: Sequence[Counted], targets: Floats, strength: float, counts: Floats | None = None
+    inputs: TextInputs,
+    rows: Sequence[Counted],
+    targets: Floats,
+    strength: float,
+    counts: Floats | None = None,
+    *,
+    emphasis: float = 0.0,
 ) -> LinearModel:
     """Fit every label by itself, on those n-grams that are met; what was never met weighs nothing.
 
-    A row is worth as many as `counts` float64[N] says; what is rare is told by the rows that there are.
+    A row is worth as many as `counts` float64[N] says; what is rare is told by the rows that there are. Weights are
+    multiplied by rarity to the power of `emphasis` once they are found: a ridge holds back most what is met seldom.
     """
     matrix = as_matrix(rows, inputs.buckets)
     idf = rarity(matrix)
@@ -105,7 +112,8 @@ def fit_linear(
     narrow = weighted(matrix, idf)[:, met]
     weights, bias = np.zeros((inputs.buckets, targets.shape[1])), np.zeros(targets.shape[1])
     for label in range(targets.shape[1]):
-        weights[met, label], bias[label] = fit_label(narrow, targets[:, label], strength=strength, counts=counts)
+        found, bias[label] = fit_label(narrow, targets[:, label], strength=strength, counts=counts)
+        weights[met, label] = found * idf[met] ** emphasis
     return LinearModel(inputs, idf, weights, bias)
 
 
