@@ -68,6 +68,19 @@ def test_the_linear_graph_says_what_the_model_says() -> None:
     assert np.allclose(alone, answers(model, told(some))[:1], atol=1e-5)  # what fills up a batch counts nothing
 
 
+def test_what_is_asked_is_what_was_fitted_and_rare_words_count_more_where_that_is_wanted() -> None:
+    random = np.random.default_rng(0)
+    words = random.integers(0, 30, (600, 4))
+    rows = [counted(" ".join(f"w{word}" for word in row), INPUTS) for row in words.tolist()]
+    target = np.where((words == 3).any(1), 0.9, 0.3)[:, None]
+    model = fit_linear(INPUTS, rows, target, 1e6)
+    [slope], [shift] = (getattr(calibrate(model.log_odds(rows), target), name) for name in ("slope", "shift"))
+    assert (slope, shift) == (pytest.approx(1, abs=0.05), pytest.approx(0, abs=0.05))
+    more = fit_linear(INPUTS, rows, target, 1e6, emphasis=1.0)
+    met = model.idf > 0
+    assert more.weights[met, 0] == pytest.approx((model.weights[:, 0] * model.idf)[met])
+
+
 def test_a_bag_learns_and_its_graph_says_what_it_says() -> None:
     torch.manual_seed(0)
     target = np.array([[float("garden" in text), np.nan] for text in TEXTS])
