@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from statistics import NormalDist
 
 import numpy as np
+from numpy.typing import NDArray
 
 from twinloop.contracts.spec import GatePolicy
 from twinloop.evaluation.cases import CaseScores
@@ -67,18 +68,20 @@ class FalsePositives:
 
 def false_positives(policy: GatePolicy, scores: CaseScores) -> FalsePositives | None:
     """Return the rate over all cases; None where nobody tells of it, or no case has nothing to act upon."""
-    if NEGATIVES not in scores.metrics or FALSE_POSITIVES not in scores.metrics:
+    told = _clean_and_wrong(scores)
+    if told is None:
         return None
-    clean, wrong = scores.metrics[NEGATIVES] > 0, scores.metrics[FALSE_POSITIVES] > 0
+    clean, wrong = told
     n, a = int(clean.sum()), int((clean & wrong).sum())
     return FalsePositives(n, a / n, *_wilson(a, n, policy.confidence)) if n else None
 
 
 def subgroup_rates(policy: GatePolicy, scores: CaseScores) -> tuple[SubgroupRate, ...]:
     """Return the rates of every label of every guarded slice, in the declared order, labels sorted."""
-    if NEGATIVES not in scores.metrics or FALSE_POSITIVES not in scores.metrics:
+    told = _clean_and_wrong(scores)
+    if told is None:
         return ()
-    clean, wrong = scores.metrics[NEGATIVES] > 0, scores.metrics[FALSE_POSITIVES] > 0
+    clean, wrong = told
     found = []
     for name in policy.false_positive_slices:
         labels = scores.slices.get(name)
@@ -115,10 +118,17 @@ def unguarded(policy: GatePolicy, scores: CaseScores) -> tuple[str, ...]:
 
 def untold(policy: GatePolicy, scores: CaseScores) -> tuple[str, ...]:
     """Return the guarded slices that no case carries, or all of them where the judge does not say who is acted upon."""
-    if NEGATIVES not in scores.metrics or FALSE_POSITIVES not in scores.metrics:
+    if _clean_and_wrong(scores) is None:
         return policy.false_positive_slices
-    told = {name for name, labels in scores.slices.items() if (labels != "").any()}
-    return tuple(name for name in policy.false_positive_slices if name not in told)
+    carried = {name for name, labels in scores.slices.items() if (labels != "").any()}
+    return tuple(name for name in policy.false_positive_slices if name not in carried)
+
+
+def _clean_and_wrong(scores: CaseScores) -> tuple[NDArray[np.bool_], NDArray[np.bool_]] | None:
+    """Return which cases have nothing to act upon, and which are acted upon all the same; None where nobody tells."""
+    if NEGATIVES not in scores.metrics or FALSE_POSITIVES not in scores.metrics:
+        return None
+    return scores.metrics[NEGATIVES] > 0, scores.metrics[FALSE_POSITIVES] > 0
 
 
 def _difference(a: int, n: int, b: int, m: int, confidence: float) -> tuple[float, float]:

@@ -219,7 +219,7 @@ class Registry:
             why: In words, for the history.
             by: Who moves it.
             expected: The version (None: nowhere) the alias must point to now; by default wherever it does.
-            keep_previous: Whether `previous` stays where it is, when the champion moves.
+            keep_previous: Whether `previous` stays where it is, if it is anywhere, when the champion moves.
 
         Raises:
             NotFoundError, IntegrityError: The release or one of its components is not whole.
@@ -231,20 +231,9 @@ class Registry:
             raise BadInputError("the champion cannot be taken away; promote another release")
         return self._aliases.move(name, to, why=why, by=by, expected=expected, keep_previous=keep_previous)
 
-    def promote(
-        self,
-        version: str,
-        *,
-        why: str,
-        by: str,
-        expected: str | Unset | None = UNSET,
-        keep_previous: bool = False,
-    ) -> Move:
-        """Make a release the champion and the old champion `previous`, in one atomic move.
-
-        `keep_previous`: `previous` stays where it is, if it is anywhere: the new champion has the old one's models.
-        """
-        return self.move_alias("champion", version, why=why, by=by, expected=expected, keep_previous=keep_previous)
+    def promote(self, version: str, *, why: str, by: str, expected: str | Unset | None = UNSET) -> Move:
+        """Make a release the champion and the old champion `previous`, in one atomic move."""
+        return self.move_alias("champion", version, why=why, by=by, expected=expected)
 
     def rollback(self, *, why: str, by: str, expected: str | Unset | None = UNSET) -> Move:
         """Make `previous` the champion again, and the champion `previous`; twice is back where it began."""

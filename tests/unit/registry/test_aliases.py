@@ -291,7 +291,7 @@ def test_any_sequence_of_moves_agrees_with_a_pair_of_variables(moves):
             made += 1
         else:  # a text is a release of the champion's models
             to = versions[int(move)]
-            registry.promote(to, why="p", by="x", keep_previous=isinstance(move, str))
+            registry.move_alias("champion", to, why="p", by="x", keep_previous=isinstance(move, str))
             if to != champion:
                 keeps = isinstance(move, str) and previous not in (None, to)
                 champion, previous = to, previous if keeps else champion

@@ -132,7 +132,7 @@ def test_what_served_until_today_stays_however_old_it_is(house):
     successor = house.refresh(b"news")
     assert house.discard() == []
     assert house.discard(WEEK - HOUR) == []
-    house.registry.promote(champion, why="yesterday's was better", by="t", keep_previous=True)
+    house.registry.move_alias("champion", champion, why="yesterday's was better", by="t", keep_previous=True)
     assert house.discard(WEEK + 2 * DAY) == [successor]
 
 

@@ -320,7 +320,8 @@ def test_what_people_are_to_decide_is_not_lost_in_silence() -> None:
     assert len(log.lines) == 6
 
 
-def test_an_encoder_reads_few_windows_of_a_long_text_and_nothing_can_be_hidden() -> None:
+def watched_encoder() -> tuple[ModerationPredictor, list[int]]:
+    """A predictor with an encoder, and how many rows of pieces this reads, call by call."""
     predictor = ModerationPredictor(load_models(tiny_moderation.blended_files()))
     read: list[int] = []
     run = predictor.model.run
@@ -330,6 +331,11 @@ def test_an_encoder_reads_few_windows_of_a_long_text_and_nothing_can_be_hidden()
         return run(inputs)
 
     predictor.model.run = watched
+    return predictor, read
+
+
+def test_an_encoder_reads_few_windows_of_a_long_text_and_nothing_can_be_hidden() -> None:
+    predictor, read = watched_encoder()
     plain, bad = "garden weather train music bread river " * 2_000, " jackpot "
     clean = predictor.probabilities([plain])[0]["spam"]
     assert 0 < sum(read) <= 12
@@ -352,15 +358,7 @@ def test_of_a_whole_request_an_encoder_reads_few_windows(counts) -> None:
 
 
 def test_a_request_of_many_long_texts_is_bounded_and_nothing_can_be_hidden() -> None:
-    predictor = ModerationPredictor(load_models(tiny_moderation.blended_files()))
-    read: list[int] = []
-    run = predictor.model.run
-
-    def watched(inputs):
-        read.append(int((inputs["pieces"] >= 0).any(1).sum()))
-        return run(inputs)
-
-    predictor.model.run = watched
+    predictor, read = watched_encoder()
     plain = "garden weather train music bread river " * 40
     found = predictor.probabilities([plain, plain[:700] + " jackpot " + plain[700:]] * 30)
     assert 0 < sum(read) <= 300
