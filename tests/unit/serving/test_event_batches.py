@@ -62,7 +62,7 @@ def test_a_batch_is_queued_as_it_came():
     assert counts["Accepted"] == 2
 
 
-ARRIVAL = datetime.now(UTC).replace(microsecond=789_123)
+ARRIVAL = datetime(2026, 1, 31, 12, 0, 0, 789_123, tzinfo=UTC)
 ARRIVAL_MS = int(ARRIVAL.replace(microsecond=789_000).timestamp() * 1000)
 
 
