@@ -7,7 +7,7 @@ from typing import Any
 
 from twinloop.contracts.artefacts import Case
 from twinloop.contracts.examples import Examples
-from twinloop.systems.suggestions.features import FACTS, MOST_FRIENDS, TURN_SQL
+from twinloop.systems.suggestions.features import FACTS, KNOWN_SQL, PLANS_TOLD_SQL, TURN_SQL
 
 OUTCOME_HOURS = 6  # a yes later than that is not owed to the list
 LABEL = "rsvp"
@@ -107,14 +107,14 @@ records AS (
         sum(yeses) OVER (PARTITION BY organizer_id {_BEFORE}) AS organizer_yeses
     FROM organised
 ),
--- What a friend said last of an event before the moment.
+-- What a friend said last of an event before the moment, where an answer would be told of it.
 plans AS (
     SELECT user_id AS friend_id, item_id, time_ms, type = 'rsvp' AS comes,
         lead(time_ms) OVER (PARTITION BY user_id, item_id ORDER BY time_ms, event_id) AS until_ms
     FROM acts WHERE type IN ('rsvp', 'withdraw')
 ),
 asked AS (
-    SELECT example_id, item_id, time_ms, unnest(list_distinct(friends[1:{MOST_FRIENDS}])) AS friend_id FROM shown
+    SELECT example_id, item_id, time_ms, unnest({PLANS_TOLD_SQL}) AS friend_id FROM shown
 ),
 friends_going AS (
     SELECT example_id, count(DISTINCT friend_id) AS friends_going FROM asked a JOIN plans p USING (friend_id, item_id)
@@ -130,7 +130,7 @@ SELECT example_id, group_id, s.time_ms, s.user_id, s.item_id, s.organizer_id,
     capacity::DOUBLE AS capacity, coalesce(rsvps, 0)::DOUBLE AS rsvps, coalesce(withdrawals, 0)::DOUBLE AS withdrawals,
     len(s.topics)::DOUBLE AS topics, len(liked)::DOUBLE AS user_topics,
     len(list_intersect(s.topics, liked))::DOUBLE AS topics_shared,
-    len(list_distinct(friends[1:{MOST_FRIENDS}]))::DOUBLE AS friends,
+    len({KNOWN_SQL})::DOUBLE AS friends,
     coalesce(friends_going, 0)::DOUBLE AS friends_going, coalesce(user_rsvps, 0)::DOUBLE AS user_rsvps,
     coalesce(topic_rsvps, 0)::DOUBLE AS topic_rsvps, coalesce(organizer_rsvps, 0)::DOUBLE AS organizer_rsvps,
     coalesce(organizer_declines, 0)::DOUBLE AS organizer_declines,

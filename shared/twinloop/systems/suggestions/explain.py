@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta, timezone
 
 from twinloop.contracts.system import Reason
+from twinloop.systems.suggestions.features import LEAST_FRIENDS
 
-LEAST_FRIENDS = 3  # whoever knows fewer people than that would know who it is
 _NEAR_KM, _SOON_H, _DAY_H, _FEW_PLACES, _MANY = 5.0, 48.0, 24.0, 5.0, 20.0
 _HOUR_MS = 3_600_000
 

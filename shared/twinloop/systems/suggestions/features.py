@@ -94,6 +94,18 @@ STORED: tuple[Feature, ...] = (
 )  # fmt: skip
 
 MOST_FRIENDS = 100  # whose plans are read: one batch of the store
+LEAST_FRIENDS = 3  # whoever knows fewer people than that would know whose plan it is
+KNOWN_SQL = f"list_distinct(friends[1:{MOST_FRIENDS}])"
+"""Whom a user knows, of the row's `friends`."""
+PLANS_TOLD_SQL = f"CASE WHEN len({KNOWN_SQL}) >= {LEAST_FRIENDS} THEN {KNOWN_SQL} ELSE [] END"
+"""Of these, whose plans may have a part in a list: nobody's where it would show whose."""
+
+
+def plans_told(known: tuple[str, ...]) -> tuple[str, ...]:
+    """Return `PLANS_TOLD_SQL` of whom a user knows."""
+    return known if len(known) >= LEAST_FRIENDS else ()
+
+
 COUNTING = Counting(
     features=STORED,
     measures=MEASURES,

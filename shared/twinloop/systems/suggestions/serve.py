@@ -22,7 +22,7 @@ from twinloop.features import geography as geo
 from twinloop.features.knowledge import NoItems, UserKnowledge
 from twinloop.systems.suggestions import catalogue, explain, policy, tastes
 from twinloop.systems.suggestions.columns import DAY_MS, FEATURES, HOUR_MS, facts_of, matrix, shared
-from twinloop.systems.suggestions.features import COUNTING, HOME, MOST_FRIENDS, PERSONAL, STATE, UNKNOWN
+from twinloop.systems.suggestions.features import COUNTING, HOME, MOST_FRIENDS, PERSONAL, STATE, UNKNOWN, plans_told
 from twinloop.systems.suggestions.presets import DEFAULT, PRESETS, Preset
 
 BASELINE_FILE = "baseline.json"  # what the fallback needs
@@ -92,8 +92,7 @@ class Asking(NamedTuple):
 
         Nobody where it would show who it is, or when they said so: who knows few people, or chooses the moment.
         """
-        few = len(self.person.friends) < explain.LEAST_FRIENDS
-        return () if few or self.request.time_ms is not None else self.person.friends
+        return () if self.request.time_ms is not None else plans_told(self.person.friends)
 
 
 class SuggestionsPredictor:
