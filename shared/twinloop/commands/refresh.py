@@ -22,7 +22,7 @@ def refresh(
 ) -> None:
     """Let the champion serve the items that the lake holds now: search's index, or the events that come up.
 
-    So do challenger and shadow, where there are any.
+    So do challenger, shadow and previous, where there are any.
 
     What was learnt stays as it is. Running functions take it up within 30 seconds, without a gap.
     """

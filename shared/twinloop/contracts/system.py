@@ -167,7 +167,7 @@ class Refresh:
         least_share: Of the items that it has, how many must still be there; less is taken for an accident.
         memory_mb: What DuckDB may use; past that it spills to the disk.
         now: The present, with a time zone.
-        alias: Which release is given them: the champion, challenger or shadow.
+        alias: Which release is given them: the champion, challenger, shadow or previous.
         keep: How long a release that a refresh made is kept after an alias named it last. A week: a run of the learning
             loop may go on for six days with a champion's files, and people look at what served yesterday; a process
             loads what an alias names within seconds.
@@ -189,12 +189,14 @@ class Refreshed(NamedTuple):
         items: How many it has.
         fresh: How many of these it had not, or not as they are now.
         said: The same in words, or why there was nothing to do; of the champion also what came of the others.
+        failed: Of the champion: the other aliases whose releases could not be given the items.
     """
 
     version: str | None
     items: int
     fresh: int
     said: str
+    failed: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

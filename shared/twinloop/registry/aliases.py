@@ -3,7 +3,7 @@
 The object of an alias is the record of its latest move. So the object that decides a race also tells who won it, and
 a mover that dies before it has written the history loses nothing: whoever comes next writes that entry from the
 object. `previous` has no object of its own; it is where `champion` came from, or what a move says that it kept, and
-therefore moves with it atomically.
+therefore moves with it atomically. A move of `previous` alone is one of the champion to where it is.
 """
 
 from __future__ import annotations
@@ -144,7 +144,27 @@ class Aliases:
                 raise NotFoundError(f"{alias} points nowhere already")
             return latest
         kept = latest.before if keep_previous and latest else None
-        move = self._next(alias, latest, target, why, by, kept=None if kept == target else kept)
+        return self._make(
+            self._next(alias, latest, target, why, by, kept=None if kept == target else kept), latest, etag
+        )
+
+    def move_previous(self, to: str, *, why: str, by: str, expected: str) -> Move:
+        """Point `previous` from the version that is expected to another one, and leave the champion where it is.
+
+        Raises:
+            BadInputError: The version is the champion, or `why` or `by` is empty.
+            ConflictError: `previous` is not where it was expected, or another mover won; the message names the winner.
+        """
+        latest, etag = self._latest("champion")
+        if latest is None or latest.before != expected:
+            raise ConflictError(f"previous was expected at {expected}. {_told('champion', latest)}")
+        if to == latest.version:
+            raise BadInputError(f"{to} is the champion; 'previous' is what would serve in its place")
+        if to == expected:
+            return latest
+        return self._make(self._next("champion", latest, latest.version, why, by, kept=to), latest, etag)
+
+    def _make(self, move: Move, latest: Move | None, etag: str) -> Move:
         if latest:
             self._record(latest)
         self._swap(move, etag)

@@ -52,7 +52,8 @@ def release_rows(registry: Registry) -> list[ReleaseRow]:
     for alias in names.ALIASES:
         if state := registry.alias(alias):
             pointing.setdefault(state.version, []).append(alias)
-    arrivals = {move.version: move for move in registry.history() if move.version}
+    # A champion that stays, and `previous` moves, has not arrived.
+    arrivals = {move.version: move for move in registry.history() if move.version and move.version != move.came_from}
     return [_row(registry, version, pointing.get(version, []), arrivals) for version in reversed(registry.versions())]
 
 

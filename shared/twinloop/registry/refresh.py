@@ -23,8 +23,9 @@ def refresh(system: System, objects: ObjectStore, asked: Refresh) -> Refreshed:
     """Let the champion serve the items that the lake holds now; repeating it is harmless.
 
     Then the challenger and the shadow, where there are any: a release that had older items would lose to the champion
-    for that alone. What goes wrong with one of them is logged and said, and so is a release of an earlier refresh that
-    could not be discarded: the champion's place in the matter is settled by then.
+    for that alone. Then `previous`, which answers where the champion cannot: with the items of then, it would bring
+    back what was deleted. What goes wrong with one of them is logged and said, and so is a release of an earlier
+    refresh that could not be discarded: the champion's place in the matter is settled by then.
 
     Args:
         system: One with `refresh`.
@@ -46,23 +47,23 @@ def refresh(system: System, objects: ObjectStore, asked: Refresh) -> Refreshed:
     if champion is None:
         return Refreshed(None, 0, 0, f"nothing was learnt yet, so nothing serves: twinloop learn {name}")
     made = system.refresh(objects, replace(asked, alias="champion"))
-    following = {champion.version: made.version}
-    said = [made.said, *(_others(system, objects, asked, registry, following)), *_discarded(name, objects, asked)]
-    return made._replace(said="; ".join(said))
+    others, failed = _others(system, objects, asked, registry, {champion.version: made.version})
+    said = [made.said, *others, *_discarded(name, objects, asked)]
+    return made._replace(said="; ".join(said), failed=failed)
 
 
 def _others(
     system: System, objects: ObjectStore, asked: Refresh, registry: Registry, following: dict[str, str | None]
-) -> list[str]:
-    """Refresh challenger and shadow; returns what came of it, in words.
+) -> tuple[list[str], tuple[str, ...]]:
+    """Refresh challenger, shadow and previous; returns what came of it, in words, and of which nothing did.
 
     `following`: what was refreshed already -> the release in its place, None where nothing has changed.
     """
-    said = []
-    for alias in ("challenger", "shadow"):
+    said, failed = [], []
+    for alias in ("challenger", "shadow", "previous"):
         try:
             state = registry.alias(alias)
-            if state is None:
+            if state is None or (alias == "previous" and _same_models(registry, "champion", state.version)):
                 continue
             if state.version not in following and system.refresh is not None:
                 made = system.refresh(objects, replace(asked, alias=alias))
@@ -70,12 +71,36 @@ def _others(
                 said.append(f"{alias}: {made.said}")
             elif (version := following[state.version]) is not None:
                 why = f"the release that {state.version} was refreshed to"
-                registry.move_alias(alias, version, why=why, by=asked.by, expected=state.version)
+                _move(registry, alias, version, of=state.version, why=why, by=asked.by)
                 said.append(f"{alias}: {version} serves, too")
         except Exception as error:
             _LOGGER.exception("the %s of %s was not refreshed", alias, system.spec.name)
             said.append(f"{alias}: not refreshed, {_told(error)}")
-    return said
+            failed.append(alias)
+    return said, tuple(failed)
+
+
+def _same_models(registry: Registry, alias: str, version: str) -> bool:
+    """Return whether a release has the models of the one that an alias names, whatever their items."""
+    state = registry.alias(alias)
+    return state is not None and registry.release(state.version).learnt_as == registry.release(version).learnt_as
+
+
+def _move(registry: Registry, alias: str, to: str, *, of: str, why: str, by: str) -> None:
+    """Let an alias name what the release `of`, which it names, was refreshed to; raises as `Registry.move_alias`."""
+    if alias == "previous":
+        registry.move_previous(to, why=why, by=by, expected=of)
+    else:
+        keep = alias == "champion" and not _is_previous(registry, of)
+        registry.move_alias(alias, to, why=why, by=by, expected=of, keep_previous=keep)
+
+
+def _is_previous(registry: Registry, champion: str) -> bool:
+    """Return whether `previous` has the champion's models; where it cannot be read, it is taken for others."""
+    try:
+        return _same_models(registry, "previous", champion)
+    except TwinloopError:
+        return False
 
 
 def _discarded(name: str, objects: ObjectStore, asked: Refresh) -> list[str]:
@@ -113,11 +138,12 @@ def put_in_place(
 ) -> str:
     """Register a release of another one's models, let the alias name it instead, and return its version.
 
-    `previous` stays where it is: it is there for a champion whose models are bad, and these have the same.
+    As the champion moves `previous` stays where it is: it is there for a champion whose models are bad, and these have
+    the same. Where `previous` has the same as well, such as after the first learning, it is the release before.
 
     Args:
         registry: Of the system.
-        alias: champion, challenger or shadow.
+        alias: Any.
         of: The version that it was built of, which the alias names.
         components: All of them, component -> file -> bytes.
         check: Is given them, and raises where they cannot be served.
@@ -141,5 +167,5 @@ def put_in_place(
     )
     why = f"{words}; models of {of}"
     registry.register_release(draft.model_copy(update={"verdict": why}), {})
-    registry.move_alias(alias, draft.version, why=why, by=by, expected=of, keep_previous=alias == "champion")
+    _move(registry, alias, draft.version, of=of, why=why, by=by)
     return draft.version

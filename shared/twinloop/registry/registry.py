@@ -231,6 +231,17 @@ class Registry:
             raise BadInputError("the champion cannot be taken away; promote another release")
         return self._aliases.move(name, to, why=why, by=by, expected=expected, keep_previous=keep_previous)
 
+    def move_previous(self, to: str, *, why: str, by: str, expected: str) -> Move:
+        """Point `previous` from the version that is expected to another whole release; the champion stays.
+
+        Raises:
+            NotFoundError, IntegrityError: The release or one of its components is not whole.
+            BadInputError: It is the champion.
+            ConflictError: `previous` is no longer where it was expected; the message says who moved it.
+        """
+        self._require_whole(to)
+        return self._aliases.move_previous(to, why=why, by=by, expected=expected)
+
     def promote(self, version: str, *, why: str, by: str, expected: str | Unset | None = UNSET) -> Move:
         """Make a release the champion and the old champion `previous`, in one atomic move."""
         return self.move_alias("champion", version, why=why, by=by, expected=expected)

@@ -89,7 +89,7 @@ def refresh(
         check: Is given the new components, and raises where they cannot be served.
         by: Who does it.
         least_share: Of the documents that must still be there.
-        alias: champion, challenger or shadow.
+        alias: Whose.
 
     Raises:
         NotFoundError, BadInputError, IntegrityError: See `rebuild`; or the alias names no release.

@@ -101,7 +101,7 @@ def test_a_release_that_serves_again_has_the_items_of_now(place, releases, comma
     assert champion not in releases
     assert f"{after} -> {before}" in done.stdout
     assert f"{champion} serves: 4 upcoming events" in done.stdout
-    assert home.alias("previous").version == after
+    assert home.release(home.alias("previous").version).learnt_as == after
 
 
 def test_the_items_of_then_can_be_kept(place, releases):

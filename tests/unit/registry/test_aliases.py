@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from twinloop.errors import BadInputError, ConflictError, IntegrityError, NotFoundError, UnavailableError
 from twinloop.ports import MemoryObjectStore
+from twinloop.registry.aliases import Aliases
 from twinloop.registry.registry import Registry
 
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
@@ -298,6 +299,40 @@ def test_any_sequence_of_moves_agrees_with_a_pair_of_variables(moves):
                 made += 1
         assert (points(registry, "champion"), points(registry, "previous")) == (champion, previous)
     assert len(registry.history()) == made
+
+
+def test_previous_moves_alone_and_the_champion_stays():
+    registry, (a, b, c) = make(MemoryObjectStore())
+    for version in (a, b):
+        registry.promote(version, why="p", by="gate")
+    registry.move_previous(c, why="other items", by="refresh", expected=a)
+    assert (points(registry, "champion"), points(registry, "previous")) == (b, c)
+    assert registry.move_previous(c, why="again", by="refresh", expected=c).why == "other items"
+    assert registry.alias("previous").why == "other items"
+    assert {a, b, c} <= registry_names(registry)
+    assert [(move.version, move.before) for move in registry.history()] == [(a, None), (b, a), (b, c)]
+    for champion, previous in ((c, b), (b, c)):
+        registry.rollback(why="bad", by="x")
+        assert (points(registry, "champion"), points(registry, "previous")) == (champion, previous)
+
+
+def registry_names(registry):
+    return Aliases(registry._store, "video", lambda: NOW, str).named_since(NOW - timedelta(days=1))
+
+
+def test_previous_does_not_move_from_where_it_is_not_nor_to_the_champion():
+    registry, (a, b, c) = make(MemoryObjectStore())
+    with pytest.raises(ConflictError, match="champion points nowhere"):
+        registry.move_previous(b, why="w", by="x", expected=a)
+    registry.promote(a, why="p", by="gate")
+    with pytest.raises(ConflictError, match=f"previous was expected at {b}. champion was moved to {a} by gate"):
+        registry.move_previous(c, why="w", by="x", expected=b)
+    registry.promote(b, why="p", by="gate")
+    with pytest.raises(BadInputError, match="is the champion"):
+        registry.move_previous(b, why="w", by="x", expected=a)
+    with pytest.raises(NotFoundError):
+        registry.move_previous("20260301T120000-00000000", why="w", by="x", expected=a)
+    assert (points(registry, "champion"), points(registry, "previous")) == (b, a)
 
 
 @settings(max_examples=15)

@@ -11,6 +11,7 @@ from twinloop.contracts.system import Refresh, Refreshed
 from twinloop.errors import BadInputError, IntegrityError, NotFoundError, UnavailableError
 from twinloop.ports import MemoryObjectStore
 from twinloop.registry.discards import discard
+from twinloop.registry.names import ALIASES
 from twinloop.registry.refresh import refresh
 from twinloop.registry.registry import Registry
 
@@ -46,7 +47,10 @@ class House:
         self.now += HOUR
         of = self.registry.alias(alias).version
         version = self.registry.register_release(self.draft(items, self.registry.release(of).learnt_as), {})
-        self.registry.move_alias(alias, version, why="w", by="t", expected=of, keep_previous=alias == "champion")
+        if alias == "previous":
+            self.registry.move_previous(version, why="w", by="t", expected=of)
+        else:
+            self.registry.move_alias(alias, version, why="w", by="t", expected=of, keep_previous=alias == "champion")
         return version
 
     def discard(self, after=timedelta(), **more):
@@ -306,7 +310,7 @@ class Refreshing:
 
 
 def names(house):
-    states = {alias: house.registry.alias(alias) for alias in ("champion", "challenger", "shadow")}
+    states = {alias: house.registry.alias(alias) for alias in ALIASES}
     return {alias: state.version for alias, state in states.items() if state}
 
 
@@ -314,8 +318,8 @@ def test_where_nobody_challenges_only_the_champion_is_refreshed(house):
     doing = Refreshing(house, champion=b"new")
     made = doing.run()
     assert doing.asked == ["champion"]
-    assert names(house) == {"champion": made.version}
-    assert made.said == f"{made.version} serves"
+    assert names(house) == {"champion": made.version, "previous": house.learnt}
+    assert (made.said, made.failed) == (f"{made.version} serves", ())
 
 
 def test_challenger_and_shadow_are_refreshed_of_their_own_models(house):
@@ -341,6 +345,7 @@ def test_a_fault_of_the_challenger_stops_neither_champion_nor_shadow(house, erro
     assert after["challenger"] == before["challenger"]
     assert after["shadow"] != before["shadow"]
     assert "challenger: not refreshed" in made.said
+    assert made.failed == ("challenger",)
 
 
 def test_a_challenger_is_refreshed_where_the_champion_has_nothing_new(house):
@@ -356,9 +361,81 @@ def test_a_challenger_that_is_the_champion_follows_it(house):
     doing = Refreshing(house, champion=b"new")
     made = doing.run()
     assert doing.asked == ["champion"]
-    assert names(house) == {"champion": made.version, "challenger": made.version}
+    now = {"champion": made.version, "challenger": made.version, "previous": house.learnt}
+    assert names(house) == now
     Refreshing(house, champion=None).run()
-    assert names(house) == {"champion": made.version, "challenger": made.version}
+    assert names(house) == now
+
+
+def of_other_models(house):
+    """Another release becomes the champion; returns what is `previous` since."""
+    house.registry.promote(house.learn(b"other models"), why="w", by="t")
+    return house.registry.alias("previous").version
+
+
+@pytest.mark.parametrize("champion", [b"new", None])
+def test_previous_has_the_items_of_now_and_its_own_models(house, champion):
+    before, learnt = of_other_models(house), house.registry.alias("champion").version
+    made = Refreshing(house, champion=champion, previous=b"kept up").run()
+    after = names(house)
+    assert (after["champion"], made.failed) == (made.version or learnt, ())
+    assert after["previous"] not in (before, house.learnt)
+    assert house.registry.release(after["previous"]).refreshed_from == house.learnt
+    assert f"; previous: {after['previous']} serves" in made.said
+    house.registry.rollback(why="bad models", by="t")
+    assert house.registry.release(house.registry.alias("champion").version).learnt_as == house.learnt
+    assert house.registry.alias("previous").version == after["champion"]
+
+
+def test_a_fault_of_previous_is_told_and_changes_nothing(house):
+    before = of_other_models(house)
+    made = Refreshing(house, champion=b"new", challenger=None, previous=IntegrityError("cannot be read")).run()
+    assert (names(house)["champion"], names(house)["previous"]) == (made.version, before)
+    assert made.said.endswith("; previous: not refreshed, cannot be read")
+    assert made.failed == ("previous",)
+
+
+def test_a_challenger_that_is_previous_is_built_once(house):
+    """As a champion that lost its place and goes on beside the new one."""
+    before = of_other_models(house)
+    house.registry.move_alias("challenger", before, why="w", by="t")
+    doing = Refreshing(house, champion=b"a", challenger=b"b")
+    made = doing.run()
+    after = names(house)
+    assert doing.asked == ["champion", "challenger"]
+    assert after["previous"] == after["challenger"] != before
+    assert made.said.endswith(f"; previous: {after['previous']} serves, too")
+
+
+def test_who_promotes_meanwhile_keeps_what_is_previous_by_that(house):
+    before = of_other_models(house)
+    third = house.learn(b"third models")
+
+    class Overtaken(Refreshing):
+        def refresh(self, objects, asked):
+            if asked.alias == "previous":
+                house.registry.promote(third, why="better", by="gate")
+                version = house.registry.register_release(house.draft(b"late", house.learnt), {})
+                house.registry.move_previous(version, why="w", by="t", expected=before)
+            return super().refresh(objects, asked)
+
+    made = Overtaken(house, champion=b"a").run()
+    assert (names(house)["champion"], names(house)["previous"]) == (third, made.version)
+    assert made.failed == ("previous",)
+
+
+def test_what_previous_named_goes_after_a_week_and_what_it_names_stays(house):
+    of_other_models(house)
+    replaced = house.refreshed[-1]
+    house.now += DAY
+    latest = house.refresh(b"previous of now", "previous")
+    house.now += DAY
+    assert replaced not in house.discard()
+    assert house.discard(60 * DAY) == house.refreshed
+    assert latest in house.left()
+    assert house.whole()
+    house.registry.rollback(why="bad models", by="t")
+    assert house.registry.alias("champion").version == latest
 
 
 def test_the_champions_fault_is_raised(house):

@@ -45,6 +45,18 @@ def test_rows_tell_who_serves_and_why():
     assert rows[third].why == "verdict 3"
 
 
+def test_why_a_champion_serves_is_told_though_previous_moved_since():
+    store = MemoryObjectStore()
+    first, second, third = (add(store, number, b"{}") for number in (1, 2, 3))
+    registry = Registry(store, "video")
+    registry.promote(first, why="the first", by="gate")
+    registry.promote(second, why="a better one", by="gate")
+    registry.move_previous(third, why="other items", by="refresh", expected=first)
+    rows = {row.version: row for row in release_rows(registry)}
+    assert (rows[second].aliases, rows[second].why) == (("champion",), "a better one")
+    assert (rows[third].aliases, rows[third].why) == (("previous",), "verdict 3")
+
+
 def test_a_spoilt_release_is_a_row_that_says_so():
     store = MemoryObjectStore()
     version = add(store, 1, b"{}")
