@@ -89,6 +89,10 @@ def test_every_way_in_which_the_loop_can_end_badly_rings(resources: dict[str, An
     # A store that was not filled fails no execution.
     watched = [alarm["Dimensions"] for alarm in alarms if alarm["MetricName"] == "Errors"]
     assert [{"Name": "FunctionName", "Value": {"Ref": "SnapshotFunction"}}] in watched
+    # Nor does a refresh that the champion alone went through.
+    told = {(alarm["Namespace"], alarm["MetricName"]): alarm["Dimensions"] for alarm in alarms}
+    refreshing = {"Name": "FunctionName", "Value": {"Ref": "RefreshFunction"}}
+    assert told["twinloop", "NotRefreshed"] == [{"Name": "service", "Value": "refresh"}, refreshing]
     assert all(alarm["AlarmActions"] == [{"Ref": "Alarms"}] for alarm in alarms)
     runbook = (ROOT / "docs" / "runbook.md").read_text()
     names = [name.removesuffix("Alarm") for name in of_type(resources, "AWS::CloudWatch::Alarm")]
