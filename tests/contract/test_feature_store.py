@@ -54,6 +54,33 @@ def test_events_are_counted_once(store: FeatureStore):
     assert counted(store) == 7
 
 
+def test_an_event_that_comes_late_is_counted_once(store: FeatureStore):
+    """Older than all that counters remember, as a restoration that is dated back to its violation."""
+    store.count("video", USER, [click(n) for n in range(100, 108)], LAYOUT)
+    for batch in ([click(3)], [click(3), click(4)], [click(4), click(109)], [click(3), click(3)]):
+        store.count("video", USER, batch, LAYOUT)
+    assert counted(store) == 11
+    lake = add(Tally(), [click(n) for n in (3, 4, *range(100, 108))], LAYOUT)
+    store.settle("video", USER, lake, {}, LAYOUT)
+    store.count("video", USER, [click(4)], LAYOUT)
+    assert counted(store) == 11
+    [known] = store.known("video", [USER])
+    assert known.late == (3, 4)
+
+
+def test_of_those_that_came_late_the_last_are_known(store: FeatureStore):
+    store.count("video", USER, [click(n) for n in range(100, 104)], LAYOUT)
+    store.count("video", USER, [click(n) for n in range(80)], LAYOUT)
+    for again in (click(79), click(16)):
+        store.count("video", USER, [again], LAYOUT)
+    assert counted(store) == 84
+    store.count("video", USER, [click(15)], LAYOUT)
+    assert counted(store) == 85  # nobody knows of it any more
+    other = LAYOUT._replace(identity=identity(["watches"]))
+    known = store.count("video", USER, [click(79)], other)
+    assert (len(unpack(known.counters, other).recent), known.late) == (1, ())
+
+
 def test_systems_kinds_and_ids_are_apart(store: FeatureStore):
     for system, key in (("video", USER), ("ads", USER), ("video", ("item", "u")), ("video", ("user", "u#2"))):
         store.count(system, key, [click(1)], LAYOUT)
@@ -225,6 +252,8 @@ DAMAGES = {
     "attributes cut off": {"attributes": {"S": '{"author_id": "x'}},
     "attributes that are no object": {"attributes": {"S": "[1]"}},
     "attributes in attributes": {"attributes": {"S": '{"author_id": {"a": 1}}'}},
+    "late events of another type": {"late": {"S": "text"}},
+    "late events cut off": {"late": {"B": b"1234567"}},
     "attributes too deep": {"attributes": {"S": "[" * 100_000}},
 }
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import struct
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -22,8 +23,9 @@ _TELLABLE = (str, int, float, type(None))
 class DynamoFeatureStore(DynamoOnlineStore):
     """Counters and attributes: `pk` `<system>#user#<user_id>` or `<system>#item#<item_id>`, `sk` `features`.
 
-    `data` holds the counters, packed; `attributes` a JSON object. They are apart from the history, because most events
-    change the counters alone, and a write costs by the size of its item.
+    `data` holds the counters, packed; `attributes` a JSON object; `late`, where there are any, keys of 8 bytes. They
+    are apart from the history, because most events change the counters alone, and a write costs by the size of its
+    item.
     """
 
     def known(self, system: str, keys: Sequence[tuple[Entity, str]]) -> list[Known]:
@@ -74,7 +76,20 @@ def _known(item: Mapping[str, Any]) -> Known:
         raise IntegrityError(_damaged(item)) from error
     if not isinstance(attributes, dict) or not all(isinstance(v, _TELLABLE) for v in attributes.values()):
         raise IntegrityError(_damaged(item))
-    return Known(counters, attributes)
+    return Known(counters, attributes, _late(item))
+
+
+def _late(item: Mapping[str, Any]) -> tuple[int, ...]:
+    if "late" not in item:
+        return ()
+    try:
+        packed = item["late"]["B"]
+        return struct.unpack(f"<{len(packed) // 8}Q", packed)
+    except (KeyError, TypeError, struct.error) as error:
+        raise IntegrityError(
+            f"the record at {item.get('pk')} {item.get('sk')} has no keys in `late`; delete it, and materialise makes "
+            "it anew"
+        ) from error
 
 
 def _damaged(item: Mapping[str, Any]) -> str:
@@ -86,4 +101,5 @@ def _damaged(item: Mapping[str, Any]) -> str:
 
 def _item(known: Known) -> dict[str, Any]:
     attributes = json.dumps(known.attributes, sort_keys=True, separators=(",", ":"))
-    return {"data": {"B": known.counters}, "attributes": {"S": attributes}}
+    late = {"late": {"B": struct.pack(f"<{len(known.late)}Q", *known.late)}} if known.late else {}
+    return {"data": {"B": known.counters}, "attributes": {"S": attributes}, **late}

@@ -2,7 +2,8 @@
 
 `add` takes events in any order. Distinct events end in the same tally in whatever order they come, late ones included.
 An event that comes again changes nothing as long as it is among the `memory` latest of its entity (by time, then key);
-after that nobody remembers it, and it would count again. What is older than the longest window is forgotten.
+after that a tally does not remember it, and it would count again (`features/stores.py` knows those that come late).
+What is older than the longest window is forgotten.
 """
 
 from __future__ import annotations

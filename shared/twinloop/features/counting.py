@@ -50,7 +50,7 @@ def marks_of(counting: Counting, item_id: str, attributes: Attributes) -> tuple[
 
 
 def _new(system: str, counting: Counting, store: FeatureStore, events: list[Event]) -> list[Event]:
-    """The events that their users do not remember, with the amounts that count, read in one batch."""
+    """The events that their users' records do not know, with the amounts that count, read in one batch."""
     layout = counting.layout("user")
     user_ids = list(dict.fromkeys(user_id for user_id, _, _ in events))
     known = store.known(system, [("user", user_id) for user_id in user_ids])
@@ -59,7 +59,11 @@ def _new(system: str, counting: Counting, store: FeatureStore, events: list[Even
         for user_id, record in zip(user_ids, known, strict=True)
         if record.counters
     }
-    remembered = {user_id: {happening.key for happening in theirs} for user_id, theirs in recent.items()}
+    remembered = {
+        user_id: {*record.late, *(happening.key for happening in recent.get(user_id, ()))}
+        for user_id, record in zip(user_ids, known, strict=True)
+        if recent.get(user_id)
+    }
     fresh = [event for event in events if event[2].key not in remembered.get(event[0], ())]
     return fresh if counting.turned is None else _turned(counting, counting.turned, fresh, recent)
 

@@ -13,16 +13,21 @@ from twinloop.contracts.tally import unpack as unpack_tally
 from twinloop.errors import BadInputError
 
 _MAX_KEY_BYTES = 2048  # of DynamoDB's partition keys
+_LATE = 64  # 512 bytes of a record, and only of one that late events came to
 
 Entity = Literal["user", "item"]
 Attributes = Mapping[str, float | str]
 
 
 class Known(NamedTuple):
-    """What is known of an entity: its counters, packed (empty for none), and its attributes."""
+    """What is known of an entity: its counters, packed (empty for none), and its attributes.
+
+    `late`: keys of events that were counted when counters remembered younger ones alone, the latest to come last.
+    """
 
     counters: bytes = b""
     attributes: Attributes = {}  # noqa: RUF012 - never changed
+    late: tuple[int, ...] = ()
 
 
 class Recalled(NamedTuple):
@@ -109,7 +114,7 @@ class FeatureStore(OnlineStore, Protocol):
         ...
 
     def count(self, system: str, key: tuple[Entity, str], happenings: Iterable[Happening], layout: Layout) -> Known:
-        """Count an entity's events and return what is then known; see `tally.add` for events that come again."""
+        """Count an entity's events and return what is then known; see `counted` for events that come again."""
         ...
 
     def settle(self, system: str, key: tuple[Entity, str], lake: Tally, attributes: Attributes, layout: Layout) -> None:
@@ -147,14 +152,24 @@ class MemoryFeatureStore(MemoryOnlineStore):
 
 
 def counted(before: Known, happenings: Iterable[Happening], layout: Layout) -> Known:
-    """Return an entity's record with events counted; the very same one where nothing is new."""
+    """Return an entity's record with events counted; the very same one where nothing is new.
+
+    An event that comes again changes nothing as long as counters remember it, or it is among the 64 that came last of
+    those that came too late to be remembered.
+    """
     tally = unpack_tally(before.counters, layout) if before.counters else Tally()
-    after = add(tally, happenings, layout)
-    return before if after is tally else before._replace(counters=pack_tally(after, layout))
+    late = before.late if tally.recent else ()  # what counters of other measures counted, these have not
+    fresh = [happening for happening in happenings if happening.key not in late]
+    after = add(tally, fresh, layout)
+    if after is tally:
+        return before
+    full = len(tally.recent) >= layout.memory
+    came = (happening.key for happening in fresh if full and happening < tally.recent[0])
+    return before._replace(counters=pack_tally(after, layout), late=tuple(dict.fromkeys((*late, *came)))[-_LATE:])
 
 
 def settled(before: Known, lake: Tally, attributes: Attributes, layout: Layout) -> Known:
     """Return an entity's record as the lake has it, with the events that are not in the lake yet."""
     live = unpack_tally(before.counters, layout) if before.counters else Tally()
     tally = settle(lake, live, layout)
-    return Known(pack_tally(tally, layout) if tally.recent else b"", dict(attributes))
+    return Known(pack_tally(tally, layout) if tally.recent else b"", dict(attributes), before.late)

@@ -12,6 +12,7 @@ from twinloop.errors import NotFoundError, UnavailableError
 from twinloop.features.live import apply_events
 from twinloop.features.stores import MemoryFeatureStore, MemoryOnlineStore
 from twinloop.systems import load as video
+from twinloop.systems.moderation import features as moderation
 from twinloop.systems.video.features import COUNTING, strength
 
 
@@ -38,12 +39,12 @@ def load(name: str) -> object:
 class Stream:
     """Keeps what it is sent, and refuses lines that name a refused event."""
 
-    def __init__(self, refuse: str = "nothing") -> None:
+    def __init__(self, refuse: str = "nothing", system: str = "video") -> None:
         self.lines: list[dict[str, object]] = []
-        self._refuse = refuse
+        self._refuse, self._system = refuse, system
 
     def send(self, system: str, lines: Sequence[bytes]) -> set[int]:
-        assert system == "video"
+        assert system == self._system
         assert all(line.endswith(b"\n") and line.count(b"\n") == 1 for line in lines)
         refused = {n for n, line in enumerate(lines) if self._refuse.encode() in line}
         self.lines += [json.loads(line) for n, line in enumerate(lines) if n not in refused]
@@ -176,6 +177,29 @@ def test_what_cannot_be_counted_is_in_the_lake_all_the_same():
     assert apply_events(messages, video, store, stream, features=store) == []
     [user] = store.known("video", [("user", "u")])
     assert len(unpack(user.counters, COUNTING.layout("user")).recent) == 2
+
+
+def test_a_restoration_dated_back_counts_once_however_many_events_are_younger():
+    """Of the author and of the text, neither of whose counters remember it singly."""
+
+    def said(name: str, kind: str, day: int) -> str:
+        event = {"event_id": name, "type": kind, "time": f"2026-01-{day:02d}T00:00:00Z"}
+        return json.dumps({"system": "moderation", "event": event | {"user_id": "a1", "item_id": "t1"}})
+
+    counting = moderation.COUNTING
+    store = MemoryFeatureStore()
+    views = {f"v{n}": said(f"v{n}", "view", 20) for n in range(counting.layout("user").memory + 1)}
+    assert apply_events(views, video, store, Stream("nothing", "moderation"), features=store) == []
+    restored = {"r": said("r", "restoration", 2)}
+    for _ in range(3):
+        assert apply_events(restored, video, store, Stream("nothing", "moderation"), features=store) == []
+    for entity, name in (("user", "a1"), ("item", "t1")):
+        [known] = store.known("moderation", [(entity, name)])
+        tally = unpack(known.counters, counting.layout(entity))
+        spans = {length for length, _ in tally.buckets}
+        place = moderation.MEASURES.index("restorations")
+        sums = [sum(of[place] for (length, _), of in tally.buckets.items() if length == span) for span in spans]
+        assert sums == [1] * len(spans)
 
 
 def test_what_the_stream_does_not_take_is_counted_when_it_comes_again():
