@@ -2,7 +2,6 @@
 
 import gzip
 import hashlib
-import importlib.util
 import io
 import json
 import os
@@ -12,13 +11,11 @@ import tarfile
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-import boto3
 import pytest
-from moto import mock_aws
+from played_aws import function
 from search_folder import install_encoder
 
 from twinloop import systems
-from twinloop.aws import clients
 from twinloop.commands.search import log_lines
 from twinloop.contracts.system import Refresh
 from twinloop.datasets.simulator.run import simulate
@@ -144,19 +141,8 @@ def groups(folder):
     return pq.read_table(folder / "examples.parquet").column("group_id").to_pylist()
 
 
-def test_the_function_has_nothing_to_do_before_anything_was_learnt(monkeypatch):
-    spec = importlib.util.spec_from_file_location("refresh_handler", ROOT / "functions" / "refresh" / "handler.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
-        monkeypatch.setenv(name, "testing")
-    monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
-    monkeypatch.setenv("TWINLOOP_BUCKET", "data")
-    clients.forget()
-    with mock_aws():
-        boto3.client("s3").create_bucket(Bucket="data")
-        told = module.handler({"system": "search"}, None)
-    clients.forget()
+def test_the_function_has_nothing_to_do_before_anything_was_learnt(bucket):
+    told = function("refresh")({"system": "search"})
     assert (told["version"], told["fresh"]) == (None, 0)
     assert "twinloop learn search" in told["said"]
 

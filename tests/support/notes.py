@@ -249,6 +249,14 @@ def train(rung: str, folder: Path) -> dict[str, bytes]:
     return {"model.onnx": _model(float(a), b), "manifest.json": json.dumps(manifest).encode(), "metrics.json": b"{}"}
 
 
+def write(rung: str, snapshot: Path, model: Path) -> None:
+    """Leave in a job's model folder what it makes of a snapshot."""
+    folder = model / "text"
+    folder.mkdir(parents=True)
+    for name, content in train(rung, snapshot).items():
+        (folder / name).write_bytes(content)
+
+
 def _model(a: float, b: NDArray[Any]) -> bytes:
     tensors = [
         helper.make_tensor("b", TensorProto.FLOAT, [len(b), 1], b.tolist()),
