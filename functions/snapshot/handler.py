@@ -14,7 +14,8 @@ from twinloop.aws.environment import memory_for_duckdb, own_bucket
 from twinloop.aws.feature_store import DynamoFeatureStore
 from twinloop.errors import BadInputError
 from twinloop.features.materialise import materialise
-from twinloop.features.snapshot import Resources, chosen_rungs, going_on, make_snapshot, snapshot_answer
+from twinloop.features.rungs import chosen_rungs, going_on, snapshot_answer
+from twinloop.features.snapshot import Resources, make_snapshot
 from twinloop.registry.registry import Registry
 
 logger = Logger(service="snapshot")

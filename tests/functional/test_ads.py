@@ -22,7 +22,8 @@ from twinloop.evaluation.messages import JudgeRequest, PromoteRequest
 from twinloop.evaluation.run import judge_results, promote
 from twinloop.features.knowledge import ItemCache, UserKnowledge
 from twinloop.features.materialise import materialise
-from twinloop.features.snapshot import make_snapshot, snapshot_answer
+from twinloop.features.rungs import snapshot_answer
+from twinloop.features.snapshot import make_snapshot
 from twinloop.features.stores import MemoryFeatureStore, MemoryOnlineStore
 from twinloop.ingest.process import ingest
 from twinloop.ingest.source import RawObject

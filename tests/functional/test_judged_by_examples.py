@@ -18,7 +18,8 @@ from twinloop.errors import BadInputError
 from twinloop.evaluation.messages import JudgeRequest, PromoteRequest
 from twinloop.evaluation.run import judge_results, promote
 from twinloop.features.materialise import materialise
-from twinloop.features.snapshot import make_snapshot, snapshot_answer
+from twinloop.features.rungs import snapshot_answer
+from twinloop.features.snapshot import make_snapshot
 from twinloop.features.stores import MemoryOnlineStore
 from twinloop.ports import MemoryObjectStore, ObjectStore
 from twinloop.registry.registry import Registry

@@ -24,8 +24,9 @@ from twinloop.evaluation.messages import JudgeRequest, PromoteRequest
 from twinloop.evaluation.run import judge_results, promote
 from twinloop.features.knowledge import ItemCache, UserKnowledge
 from twinloop.features.materialise import materialise
+from twinloop.features.rungs import snapshot_answer
 from twinloop.features.schema import chosen, schema_hash
-from twinloop.features.snapshot import make_snapshot, snapshot_answer
+from twinloop.features.snapshot import make_snapshot
 from twinloop.features.stores import MemoryFeatureStore, MemoryOnlineStore
 from twinloop.ports import MemoryObjectStore
 from twinloop.registry.registry import Registry

@@ -12,7 +12,8 @@ from twinloop import systems
 from twinloop.datasets.simulator.best import best_possible
 from twinloop.datasets.simulator.run import simulate
 from twinloop.datasets.simulator.settings import SuggestionsSettings, WorldSettings
-from twinloop.datasets.simulator.suggestions import TOWNS, SuggestionsApplication
+from twinloop.datasets.simulator.suggestions import SuggestionsApplication
+from twinloop.datasets.simulator.towns import TOWNS
 from twinloop.errors import BadInputError
 from twinloop.features import geography as geo
 from twinloop.ingest.process import ingest
