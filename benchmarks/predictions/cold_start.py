@@ -105,7 +105,7 @@ def _cloud(store: ObjectStore) -> type[BaseHTTPRequestHandler]:
         "revision": {"N": "1"},
         "expires_at": {"N": "99999999999"},
     }
-    answers = {
+    answers: dict[str, dict[str, Any]] = {
         "DynamoDB_20120810.GetItem": {"Item": item},
         "Firehose_20150804.PutRecordBatch": {"FailedPutCount": 0, "RequestResponses": [{"RecordId": "1"}]},
     }
