@@ -6,10 +6,8 @@ and AWS is played by moto.
 
 from __future__ import annotations
 
-import io
 import json
 import os
-import tarfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -17,6 +15,7 @@ from typing import Any
 import boto3
 import notes
 import pytest
+from job_files import on_disk, packed
 from played_aws import BUCKET, TABLE, create_stream, function
 from typer.testing import CliRunner
 
@@ -62,18 +61,10 @@ def delivered(bucket: S3ObjectStore, tables: Mapping[str, list[notes.Row]]) -> d
 def trained(bucket: S3ObjectStore, snapshot_key: str, rung: str, work: Path) -> dict[str, Any]:
     """Run a rung's job as a process on what a job is given, and leave what SageMaker leaves."""
     snapshot, made = work / rung / "snapshot", work / rung / "model"
-    for key in bucket.keys(snapshot_key):
-        if "test" not in key:  # a job never sees it
-            path = snapshot / key.removeprefix(snapshot_key)
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_bytes(bucket.read(key).body)
+    on_disk(bucket, snapshot_key, snapshot, without="test")  # which a job never sees
     assert local.run(JOBS / rung, snapshot, made, {}) == 0
-    packed, model_key = io.BytesIO(), f"jobs/notes-{rung}/output/model.tar.gz"
-    with tarfile.open(fileobj=packed, mode="w:gz") as tar:
-        for path in sorted(made.rglob("*")):
-            if path.is_file():
-                tar.add(path, path.relative_to(made).as_posix())
-    bucket.write(model_key, packed.getvalue())
+    model_key = f"jobs/notes-{rung}/output/model.tar.gz"
+    bucket.write(model_key, packed(made))
     return {"rung": rung, "status": "Completed", "model_key": model_key}
 
 

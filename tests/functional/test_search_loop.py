@@ -7,11 +7,11 @@ import json
 import os
 import subprocess
 import sys
-import tarfile
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
+from job_files import on_disk, packed
 from played_aws import function
 from search_folder import install_encoder
 
@@ -56,10 +56,7 @@ def loop(tmp_path_factory):
         )
     manifest = make_snapshot(SYSTEM, store, now=NOON)
     prefix = snapshot_key("search", manifest.snapshot_id)
-    for key in store.keys(prefix):
-        path = folder / "snapshot" / key.removeprefix(prefix)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(store.read(key).body)
+    on_disk(store, prefix, folder / "snapshot")
     words = [word for topic in SearchWorld(SETTINGS).words for word in topic]
     site = install_encoder(folder / "site", words)
     results = [run_rung(rung, folder, site, store) for rung in ("bm25", "learned_ranking")]
@@ -78,10 +75,7 @@ def run_rung(rung, folder, site, store):
         check=False,
     )
     assert ended.returncode == 0, ended.stderr
-    packed = io.BytesIO()
-    with tarfile.open(fileobj=packed, mode="w:gz") as archive:
-        archive.add(out, arcname=".")
-    store.write(f"jobs/{rung}/model.tar.gz", packed.getvalue())
+    store.write(f"jobs/{rung}/model.tar.gz", packed(out))
     return RungResult(rung=rung, status="Completed", model_key=f"jobs/{rung}/model.tar.gz", seconds=1.0)
 
 

@@ -138,14 +138,7 @@ class NotesAnswer(PredictionAnswer):
 
 
 def tell(question: Question, found: Found, origin: Origin) -> NotesAnswer:
-    return NotesAnswer(
-        chances=tuple(found.chances.tolist()),
-        model_version=origin.model_version,
-        arm=origin.arm,
-        prediction_id=origin.prediction_id,
-        degraded=origin.degraded,
-        preset=origin.preset,
-    )
+    return NotesAnswer(chances=tuple(found.chances.tolist()), **origin.told())
 
 
 def labelled_cases(rows: Iterable[Mapping[str, Any]], histories: Any) -> Iterable[Case]:

@@ -17,18 +17,18 @@ from twinloop.ingest.upload import plan
 from twinloop.ports import MemoryObjectStore, ObjectStore
 
 
-class Delivered(NamedTuple):
+class Loaded(NamedTuple):
     objects: MemoryObjectStore
     receipts: list[Receipt]
 
 
-def deliver(raw: Path, name: str, at: datetime) -> Delivered:
+def loaded(raw: Path, name: str, at: datetime) -> Loaded:
     """Take every file through the real ingest of a system."""
     objects, system, receipts = MemoryObjectStore(), systems.load(name), []
     for upload in plan([raw], system):
         with upload.path.open("rb") as body:
             receipts.append(ingest(RawObject(upload.key, "1", at, upload.size, body), system, objects))
-    return Delivered(objects, receipts)
+    return Loaded(objects, receipts)
 
 
 def rows_of(objects: ObjectStore, name: str, table: str) -> list[dict[str, Any]]:
