@@ -19,9 +19,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
+from benchmarks.played_cloud import playing
 from benchmarks.scale_steps import OBJECTS, STORE, SYSTEM, FolderStore
-
-from twinloop.errors import NotFoundError
 
 ROOT = Path(__file__).resolve().parents[1]
 REQUESTS = 200
@@ -88,7 +87,8 @@ def cloud(work: Path) -> type[BaseHTTPRequestHandler]:
         data = {"data": {"B": base64.b64encode(found[0]).decode()}}
         return {**key, **told, **data, "revision": {"N": "1"}, "expires_at": {"N": "99999999999"}}
 
-    def answered(target: str, asked: dict[str, Any]) -> dict[str, Any]:
+    def answered(target: str, body: bytes) -> dict[str, Any]:
+        asked = json.loads(body)
         if target == "DynamoDB_20120810.GetItem":
             found = item(asked["Key"])
             return {} if found is None else {"Item": found}
@@ -102,34 +102,7 @@ def cloud(work: Path) -> type[BaseHTTPRequestHandler]:
             }
         return {"FailedPutCount": 0, "RequestResponses": [{"RecordId": "1"}]}
 
-    class Cloud(BaseHTTPRequestHandler):
-        protocol_version = "HTTP/1.1"
-        disable_nagle_algorithm = True
-        wbufsize = -1  # headers and body in one packet
-
-        def do_GET(self) -> None:
-            try:
-                found = objects.read(self.path.removeprefix("/data/").split("?")[0])
-            except NotFoundError:
-                self._send(404, b"")
-            else:
-                self._send(200, found.body, ETag=found.etag)
-
-        def do_POST(self) -> None:
-            asked = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-            self._send(200, json.dumps(answered(self.headers["X-Amz-Target"], asked)).encode())
-
-        def _send(self, status: int, body: bytes, **headers: str) -> None:
-            self.send_response(status)
-            for name, value in {"Content-Length": str(len(body)), **headers}.items():
-                self.send_header(name, value)
-            self.end_headers()
-            self.wfile.write(body)
-
-        def log_message(self, *_: object) -> None:
-            pass
-
-    return Cloud
+    return playing(objects, answered)
 
 
 def users(work: Path) -> list[str]:

@@ -5,41 +5,26 @@ With "since": "last" only what can go on from the champion is trained.
 
 import os
 from datetime import UTC, datetime
-from functools import cache
-from typing import Any, NamedTuple
+from typing import Any
 
 from aws_lambda_powertools import Logger
 
 from twinloop import systems
+from twinloop.aws.environment import memory_for_duckdb, own_bucket
 from twinloop.aws.feature_store import DynamoFeatureStore
-from twinloop.aws.objects import S3ObjectStore
 from twinloop.errors import BadInputError
 from twinloop.features.materialise import materialise
-from twinloop.features.snapshot import Resources, chosen_rungs, going_on, make_snapshot, snapshot_answer
+from twinloop.features.rungs import chosen_rungs, going_on, snapshot_answer
+from twinloop.features.snapshot import Resources, make_snapshot
 from twinloop.registry.registry import Registry
 
 logger = Logger(service="snapshot")
 
 
-class Settings(NamedTuple):
-    """The function's environment."""
-
-    bucket: str
-    table: str
-    memory_mb: int
-
-
-@cache
-def settings() -> Settings:
-    memory_mb = int(os.environ.get("AWS_LAMBDA_FUNCTION_MEMORY_SIZE", "3008"))  # half for DuckDB, half for the rest
-    return Settings(os.environ["TWINLOOP_BUCKET"], os.environ["TWINLOOP_TABLE"], memory_mb // 2)
-
-
 def handler(event: dict[str, Any], context: object) -> dict[str, Any]:
-    system, configured = systems.load(event["system"]), settings()
-    objects, resources = S3ObjectStore(configured.bucket), Resources(configured.memory_mb)
+    system, objects, resources = systems.load(event["system"]), own_bucket(), Resources(memory_for_duckdb(2))
     if event.get("action") == "materialise":
-        store = DynamoFeatureStore(configured.table)
+        store = DynamoFeatureStore(os.environ["TWINLOOP_TABLE"])
         return materialise(system, objects, store, features=store, resources=resources)
     rungs = chosen_rungs(system, event.get("rungs"))
     if event.get("since") not in (None, "last"):

@@ -28,6 +28,7 @@ import tiny_releases
 from built import Functions
 from deployed import Cloud, wait_for
 from moto.server import ThreadedMotoServer
+from played_aws import create_stream, create_table
 
 from twinloop_local.deploy import build_folder
 from twinloop_local.settings import ACCOUNT
@@ -172,23 +173,10 @@ class World:
         body = (EVENTS / "video" / "items" / "valid.csv").read_bytes()
         s3.put_object(Bucket="data", Key="raw/video/items/first load/valid.csv", Body=body)
         self._client("glue").create_database(DatabaseInput={"Name": "twinloop_lake"})
-        self._client("dynamodb").create_table(
-            TableName="main",
-            BillingMode="PAY_PER_REQUEST",
-            AttributeDefinitions=[{"AttributeName": name, "AttributeType": "S"} for name in ("pk", "sk")],
-            KeySchema=[{"AttributeName": "pk", "KeyType": "HASH"}, {"AttributeName": "sk", "KeyType": "RANGE"}],
-        )
-        role = "arn:aws:iam::123456789012:role/stream"
+        create_table(self._client("dynamodb"), "main")
         logs = {f"{system}-predictions": f"predictions/{system}/" for system in ("video", *tiny_releases.FILES)}
         for name, prefix in {"video-events": "raw/video/events/live/", **logs}.items():
-            firehose.create_delivery_stream(
-                DeliveryStreamName=f"twinloop-{name}",
-                ExtendedS3DestinationConfiguration={
-                    "RoleARN": role,
-                    "BucketARN": "arn:aws:s3:::data",
-                    "Prefix": prefix,
-                },
-            )
+            create_stream(firehose, f"twinloop-{name}", prefix)
         return str(self._client("sqs").create_queue(QueueName="events")["QueueUrl"])
 
     def _fill_lake(self) -> None:

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import gzip
 import importlib
-import io
 import json
-import tarfile
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -14,6 +12,8 @@ from typing import Any
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
+from job_files import on_disk, packed
+from simulated_lake import loaded
 
 from twinloop import systems
 from twinloop.datasets.simulator.run import simulate
@@ -22,11 +22,9 @@ from twinloop.evaluation.messages import JudgeRequest, PromoteRequest
 from twinloop.evaluation.run import judge_results, promote
 from twinloop.features.knowledge import ItemCache, UserKnowledge
 from twinloop.features.materialise import materialise
-from twinloop.features.snapshot import make_snapshot, snapshot_answer
+from twinloop.features.rungs import snapshot_answer
+from twinloop.features.snapshot import make_snapshot
 from twinloop.features.stores import MemoryFeatureStore, MemoryOnlineStore
-from twinloop.ingest.process import ingest
-from twinloop.ingest.source import RawObject
-from twinloop.ingest.upload import plan
 from twinloop.ports import MemoryObjectStore
 from twinloop.registry.registry import Registry
 from twinloop.serving.http import Request
@@ -56,29 +54,11 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 @pytest.fixture(scope="module")
 def world(tmp_path_factory):
     """The simulated folder, and a bucket whose lake has its rows."""
-    folder, objects, system = tmp_path_factory.mktemp("ads") / "world", MemoryObjectStore(), systems.load("ads")
+    folder = tmp_path_factory.mktemp("ads") / "world"
     simulate(folder, WORLD, ADS)
-    for upload in plan([folder / "raw"], system):
-        with upload.path.open("rb") as body:
-            ingest(RawObject(upload.key, "1", NOW, upload.size, body), system, objects)
+    objects = loaded(folder / "raw", "ads", NOW).objects
     assert not list(objects.keys("quarantine/"))
     return folder, objects
-
-
-def on_disk(objects, prefix: str, folder: Path) -> Path:
-    """A channel as a job finds it."""
-    for key in objects.keys(prefix):
-        path = folder / key.removeprefix(prefix)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(objects.read(key).body)
-    return folder
-
-
-def packed(folder: Path) -> bytes:
-    buffer = io.BytesIO()
-    with tarfile.open(fileobj=buffer, mode="w:gz") as tar:
-        tar.add(folder, arcname=".")
-    return buffer.getvalue()
 
 
 @pytest.fixture(scope="module")

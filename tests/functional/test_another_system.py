@@ -6,23 +6,20 @@ and AWS is played by moto.
 
 from __future__ import annotations
 
-import importlib.util
-import io
 import json
 import os
-import tarfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import boto3
 import notes
 import pytest
-from moto import mock_aws
+from job_files import on_disk, packed
+from played_aws import BUCKET, TABLE, create_stream, function
 from typer.testing import CliRunner
 
 from twinloop import systems
-from twinloop.aws import clients
 from twinloop.aws.objects import S3ObjectStore
 from twinloop.cli import app as commands
 from twinloop.commands import api, evaluate
@@ -33,51 +30,20 @@ from twinloop.training import local
 ROOT = Path(__file__).resolve().parents[2]
 JOBS = ROOT / "tests" / "support" / "notes_jobs"
 TOLD = {
-    "TWINLOOP_BUCKET": "data",
-    "TWINLOOP_TABLE": "main",
     "TWINLOOP_GLUE_DATABASE": "lake",
     "TWINLOOP_SYSTEM": "notes",
     "TWINLOOP_PREDICTION_STREAM": "predictions",
-    "POWERTOOLS_METRICS_NAMESPACE": "twinloop",
-    "AWS_DEFAULT_REGION": "us-east-1",
-    "AWS_ACCESS_KEY_ID": "testing",
-    "AWS_SECRET_ACCESS_KEY": "testing",
     "PYTHONPATH": os.pathsep.join([str(ROOT / "shared"), str(ROOT / "tests" / "support")]),  # of the jobs
 }
 
 
-@pytest.fixture
-def bucket(monkeypatch: pytest.MonkeyPatch) -> Iterator[S3ObjectStore]:
+@pytest.fixture(autouse=True)
+def place(bucket: S3ObjectStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What the functions of the loop find beside the bucket and the table."""
     for name, value in TOLD.items():
         monkeypatch.setenv(name, value)
-    for name in ("AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_S3", "AWS_PROFILE"):
-        monkeypatch.delenv(name, raising=False)
-    with mock_aws():
-        clients.forget()
-        boto3.client("s3").create_bucket(Bucket="data")
-        boto3.client("glue").create_database(DatabaseInput={"Name": "lake"})
-        boto3.client("dynamodb").create_table(
-            TableName="main",
-            BillingMode="PAY_PER_REQUEST",
-            AttributeDefinitions=[{"AttributeName": name, "AttributeType": "S"} for name in ("pk", "sk")],
-            KeySchema=[{"AttributeName": "pk", "KeyType": "HASH"}, {"AttributeName": "sk", "KeyType": "RANGE"}],
-        )
-        to = {"RoleARN": "arn:aws:iam::123456789012:role/r", "BucketARN": "arn:aws:s3:::data", "Prefix": "predictions/"}
-        boto3.client("firehose").create_delivery_stream(
-            DeliveryStreamName="predictions", ExtendedS3DestinationConfiguration=to
-        )
-        yield S3ObjectStore("data")
-    clients.forget()
-
-
-def function(name: str) -> Callable[[Mapping[str, Any]], Any]:
-    path = ROOT / "functions" / name / "handler.py"
-    spec = importlib.util.spec_from_file_location(f"{name}_of_another_system", path)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return lambda event: module.handler(event, None)
+    boto3.client("glue").create_database(DatabaseInput={"Name": "lake"})
+    create_stream(boto3.client("firehose"), "predictions", "predictions/")
 
 
 def delivered(bucket: S3ObjectStore, tables: Mapping[str, list[notes.Row]]) -> dict[str, Any]:
@@ -86,7 +52,7 @@ def delivered(bucket: S3ObjectStore, tables: Mapping[str, list[notes.Row]]) -> d
     for table, rows in tables.items():
         body, key = "\n".join(json.dumps(row) for row in rows).encode(), f"raw/notes/{table}/all.jsonl"
         bucket.write(key, body)
-        told = {"bucket": {"name": "data"}, "object": {"key": key, "size": len(body)}}
+        told = {"bucket": {"name": BUCKET}, "object": {"key": key, "size": len(body)}}
         notice = {"Records": [{"eventName": "ObjectCreated:Put", "s3": told}]}
         records.append({"messageId": table, "body": json.dumps(notice)})
     return {"Records": records}
@@ -95,18 +61,10 @@ def delivered(bucket: S3ObjectStore, tables: Mapping[str, list[notes.Row]]) -> d
 def trained(bucket: S3ObjectStore, snapshot_key: str, rung: str, work: Path) -> dict[str, Any]:
     """Run a rung's job as a process on what a job is given, and leave what SageMaker leaves."""
     snapshot, made = work / rung / "snapshot", work / rung / "model"
-    for key in bucket.keys(snapshot_key):
-        if "test" not in key:  # a job never sees it
-            path = snapshot / key.removeprefix(snapshot_key)
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_bytes(bucket.read(key).body)
+    on_disk(bucket, snapshot_key, snapshot, without="test")  # which a job never sees
     assert local.run(JOBS / rung, snapshot, made, {}) == 0
-    packed, model_key = io.BytesIO(), f"jobs/notes-{rung}/output/model.tar.gz"
-    with tarfile.open(fileobj=packed, mode="w:gz") as tar:
-        for path in sorted(made.rglob("*")):
-            if path.is_file():
-                tar.add(path, path.relative_to(made).as_posix())
-    bucket.write(model_key, packed.getvalue())
+    model_key = f"jobs/notes-{rung}/output/model.tar.gz"
+    bucket.write(model_key, packed(made))
     return {"rung": rung, "status": "Completed", "model_key": model_key}
 
 
@@ -154,7 +112,7 @@ def test_it_is_taken_through_the_whole_loop(
         for n in range(20)
     ]
     labels.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
-    place = Deployment("twinloop", {"DataBucket": "data", "Table": "main"})
+    place = Deployment("twinloop", {"DataBucket": BUCKET, "Table": TABLE})
     monkeypatch.setattr(evaluate, "deployment", lambda: place)
     monkeypatch.setattr(api, "ask", lambda where, path, body: post(path, dict(body)))  # the way over HTTP
     for way in ("--in-process", "--api"):

@@ -1,40 +1,26 @@
 """The handler `collect` on SQS as moto plays it."""
 
-import importlib.util
 import json
-from pathlib import Path
 
 import boto3
 import pytest
 import tiny_system
-from moto import mock_aws
+from played_aws import function
 
-from twinloop.aws import clients
 from twinloop.aws.sqs import SqsQueue
-
-HANDLER = Path(__file__).resolve().parents[2] / "functions" / "collect" / "handler.py"
 
 
 @pytest.fixture
-def queue(monkeypatch, register):
-    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
-        monkeypatch.setenv(name, "test")
-    monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
+def queue(bucket, monkeypatch, register):
     register(tiny_system.SYSTEM)
-    with mock_aws():
-        clients.forget()
-        url = boto3.client("sqs").create_queue(QueueName="events")["QueueUrl"]
-        monkeypatch.setenv("TWINLOOP_EVENTS_QUEUE_URL", url)
-        yield url
-    clients.forget()
+    url = boto3.client("sqs").create_queue(QueueName="events")["QueueUrl"]
+    monkeypatch.setenv("TWINLOOP_EVENTS_QUEUE_URL", url)
+    return url
 
 
 @pytest.fixture
 def handler(queue):
-    spec = importlib.util.spec_from_file_location("collect_handler", HANDLER)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module.handler
+    return function("collect")
 
 
 def event(number, **changes):
@@ -44,7 +30,7 @@ def event(number, **changes):
 
 def send(handler, events, path="/v1/video/events"):
     body = json.dumps({"events": events})
-    response = handler({"httpMethod": "POST", "path": path, "headers": {}, "body": body}, None)
+    response = handler({"httpMethod": "POST", "path": path, "headers": {}, "body": body})
     return response["statusCode"], json.loads(response["body"])
 
 

@@ -2,22 +2,17 @@
 
 import gzip
 import hashlib
-import importlib.util
 import io
 import json
 import tarfile
 from datetime import UTC, datetime
-from pathlib import Path
 
-import boto3
 import numpy as np
 import onnx
 import pytest
-from moto import mock_aws
 from onnx import TensorProto, helper
+from played_aws import function
 
-from twinloop.aws import clients
-from twinloop.aws.objects import S3ObjectStore
 from twinloop.contracts.features import Feature
 from twinloop.contracts.spec import GatePolicy, Rung, Split, SystemSpec
 from twinloop.contracts.system import System
@@ -28,7 +23,7 @@ from twinloop.registry.overview import release_rows
 from twinloop.registry.registry import Registry
 from twinloop.serving.recommendations import RECOMMENDATIONS
 
-BUCKET, SNAPSHOT, ITEMS = "data", "a1b2c3d4", 12
+SNAPSHOT, ITEMS = "a1b2c3d4", 12
 KEY = f"snapshots/toy/{SNAPSHOT}/"
 LADDER = tuple(
     Rung(name=name, framework="xgboost", complexity=place)
@@ -120,24 +115,10 @@ def archive(rung, /, **changes):
 
 
 @pytest.fixture
-def store(monkeypatch, register):
-    for name, value in {
-        "TWINLOOP_BUCKET": BUCKET,
-        "AWS_ACCESS_KEY_ID": "testing",
-        "AWS_SECRET_ACCESS_KEY": "testing",
-        "AWS_DEFAULT_REGION": "us-east-1",
-    }.items():
-        monkeypatch.setenv(name, value)
-    for name in ("AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_S3", "AWS_PROFILE"):
-        monkeypatch.delenv(name, raising=False)
+def store(bucket, register):
     register(TOY)
-    with mock_aws():
-        clients.forget()
-        boto3.client("s3").create_bucket(Bucket=BUCKET)
-        bucket = S3ObjectStore(BUCKET)
-        write_snapshot(bucket)
-        yield bucket
-    clients.forget()
+    write_snapshot(bucket)
+    return bucket
 
 
 def write_snapshot(store, *features):
@@ -166,11 +147,7 @@ def write_snapshot(store, *features):
 
 @pytest.fixture
 def gate(store):
-    path = Path(__file__).parents[2] / "functions" / "gate" / "handler.py"
-    spec = importlib.util.spec_from_file_location("gate_handler", path)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return lambda event: module.handler(event, None)
+    return function("gate")
 
 
 def completed(store, rung, body=None):

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import io
 import json
-import tarfile
 from pathlib import Path
 from typing import Any
 
 import notes
 import pytest
 from deployed_in_memory import MemoryDeployment
+from job_files import on_disk, packed
 
 from twinloop.commands.design_card import design_card
 from twinloop.commands.evaluate import score
@@ -18,7 +17,8 @@ from twinloop.errors import BadInputError
 from twinloop.evaluation.messages import JudgeRequest, PromoteRequest
 from twinloop.evaluation.run import judge_results, promote
 from twinloop.features.materialise import materialise
-from twinloop.features.snapshot import make_snapshot, snapshot_answer
+from twinloop.features.rungs import snapshot_answer
+from twinloop.features.snapshot import make_snapshot
 from twinloop.features.stores import MemoryOnlineStore
 from twinloop.ports import MemoryObjectStore, ObjectStore
 from twinloop.registry.registry import Registry
@@ -29,20 +29,10 @@ from twinloop.serving.service import make_app
 
 def job(objects: ObjectStore, snapshot_key: str, rung: str, work: Path) -> str:
     """Fetch the snapshot as a training job is given it, train, and leave what a job leaves; returns its key."""
-    folder = work / rung
-    for key in objects.keys(snapshot_key):
-        if "test" not in key:  # a job never opens it
-            path = folder / key.removeprefix(snapshot_key)
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_bytes(objects.read(key).body)
-    buffer = io.BytesIO()
-    with tarfile.open(fileobj=buffer, mode="w:gz") as tar:
-        for name, content in notes.train(rung, folder).items():
-            info = tarfile.TarInfo(f"text/{name}")
-            info.size = len(content)
-            tar.addfile(info, io.BytesIO(content))
+    folder = on_disk(objects, snapshot_key, work / rung / "snapshot", without="test")  # which a job never opens
+    notes.write(rung, folder, work / rung / "model")
     key = f"jobs/notes-{rung}/output/model.tar.gz"
-    objects.write(key, buffer.getvalue())
+    objects.write(key, packed(work / rung / "model"))
     return key
 
 
@@ -78,7 +68,7 @@ def test_it_is_trained_judged_promoted_and_answers(tmp_path: Path) -> None:
     record = json.loads(objects.read(verdict.report_key.replace(".html", ".json")).body)
     words = next(entry for entry in record["candidates"] if entry["rung"] == "words")
     assert words["metrics"]["quality"]["mean"] > 0.9
-    assert learn(objects, tmp_path).promote is False  # the same again earns nothing
+    assert learn(objects, tmp_path / "again").promote is False  # the same again earns nothing
 
     histories = MemoryOnlineStore()
     assert materialise(notes.SYSTEM, objects, histories) == {"system": "notes", "users": 0}

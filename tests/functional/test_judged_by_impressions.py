@@ -2,26 +2,21 @@
 
 from __future__ import annotations
 
-import importlib.util
 import io
 import json
 import tarfile
 from dataclasses import replace
 from datetime import timedelta
-from pathlib import Path
 
-import boto3
 import numpy as np
 import onnx
 import pyarrow.parquet as pq
 import pytest
 import taps
-from moto import mock_aws
 from onnx import TensorProto, helper
+from played_aws import TABLE, function
 
-from twinloop.aws import clients
 from twinloop.aws.feature_store import DynamoFeatureStore
-from twinloop.aws.objects import S3ObjectStore
 from twinloop.contracts.artefacts import SnapshotManifest
 from twinloop.contracts.system import System
 from twinloop.errors import BadInputError
@@ -29,8 +24,9 @@ from twinloop.evaluation.messages import JudgeRequest, PromoteRequest
 from twinloop.evaluation.run import judge_results, promote
 from twinloop.features.knowledge import ItemCache, UserKnowledge
 from twinloop.features.materialise import materialise
+from twinloop.features.rungs import snapshot_answer
 from twinloop.features.schema import chosen, schema_hash
-from twinloop.features.snapshot import make_snapshot, snapshot_answer
+from twinloop.features.snapshot import make_snapshot
 from twinloop.features.stores import MemoryFeatureStore, MemoryOnlineStore
 from twinloop.ports import MemoryObjectStore
 from twinloop.registry.registry import Registry
@@ -182,48 +178,20 @@ def test_a_model_that_promises_too_much_is_refused_overall_and_in_slices(learnt)
     assert verdict.rung != "linear" or not verdict.promote
 
 
-def handler(name):
-    path = Path(__file__).parents[2] / "functions" / name / "handler.py"
-    spec = importlib.util.spec_from_file_location(f"{name}_handler_of_taps", path)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return lambda event: module.handler(event, None)
-
-
-@pytest.fixture
-def cloud(monkeypatch, register):
-    told = {"TWINLOOP_BUCKET": "data", "TWINLOOP_TABLE": "twinloop", "AWS_DEFAULT_REGION": "us-east-1"}
-    for name, value in (told | {"AWS_ACCESS_KEY_ID": "testing", "AWS_SECRET_ACCESS_KEY": "testing"}).items():
-        monkeypatch.setenv(name, value)
-    for name in ("AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_S3", "AWS_PROFILE"):
-        monkeypatch.delenv(name, raising=False)
-    register(taps.SYSTEM)
-    with mock_aws():
-        clients.forget()
-        boto3.client("s3").create_bucket(Bucket="data")
-        boto3.client("dynamodb").create_table(
-            TableName="twinloop",
-            BillingMode="PAY_PER_REQUEST",
-            AttributeDefinitions=[{"AttributeName": name, "AttributeType": "S"} for name in ("pk", "sk")],
-            KeySchema=[{"AttributeName": "pk", "KeyType": "HASH"}, {"AttributeName": "sk", "KeyType": "RANGE"}],
-        )
-        yield S3ObjectStore("data")
-    clients.forget()
-
-
 def going_on() -> System:
     rungs = tuple(rung.model_copy(update={"continues": rung.name == "linear"}) for rung in taps.SYSTEM.spec.rungs)
     return replace(taps.SYSTEM, spec=taps.SYSTEM.spec.model_copy(update={"rungs": rungs}))
 
 
-def test_the_functions_of_the_loop_take_it_through(cloud, register):
+def test_the_functions_of_the_loop_take_it_through(bucket, register):
     """In the order and with the messages of the state machine."""
-    taps.deliver(cloud, taps.world(3000))
-    snapshot, gate = handler("snapshot"), handler("gate")
+    register(taps.SYSTEM)
+    taps.deliver(bucket, taps.world(3000))
+    snapshot, gate = function("snapshot"), function("gate")
     taken = snapshot({"system": "taps"})
-    manifest = SnapshotManifest.model_validate_json(cloud.read(f"{taken['snapshot_key']}manifest.json").body)
+    manifest = SnapshotManifest.model_validate_json(bucket.read(f"{taken['snapshot_key']}manifest.json").body)
     results = [
-        {"rung": rung["name"], "status": "Completed", "model_key": job(cloud, manifest, rung["name"])}
+        {"rung": rung["name"], "status": "Completed", "model_key": job(bucket, manifest, rung["name"])}
         for rung in taken["rungs"]
     ]
     request = {name: taken[name] for name in ("system", "snapshot_key", "left_out")}
@@ -235,7 +203,7 @@ def test_the_functions_of_the_loop_take_it_through(cloud, register):
         snapshot({"system": "taps", "since": "last"})
     register(going_on())
     again = snapshot({"system": "taps", "since": "last"})
-    champion = Registry(cloud, "taps").release(verdict["version"])
+    champion = Registry(bucket, "taps").release(verdict["version"])
     assert again["champion_key"] == f"registry/taps/model/versions/{champion.components['model']}/"
     assert again["snapshot_key"] == taken["snapshot_key"]
     assert [rung["continues"] for rung in again["rungs"]] == [False, True]
@@ -243,5 +211,5 @@ def test_the_functions_of_the_loop_take_it_through(cloud, register):
         snapshot({"system": "taps", "since": "yesterday"})
     done = snapshot({"action": "materialise", "system": "taps"})
     assert done == {"system": "taps", "users": 0, "counted": {"items": 12, "users": 80}}
-    user = DynamoFeatureStore("twinloop").recall("taps", "u3", []).user
+    user = DynamoFeatureStore(TABLE).recall("taps", "u3", []).user
     assert user.attributes["plan"] == "gold"

@@ -3,23 +3,18 @@
 S3 is moto's; the model is a tiny one, and everything between is real.
 """
 
-import importlib.util
 import json
 import math
 from collections import defaultdict
 from datetime import UTC, datetime, timedelta
 from io import BytesIO
-from pathlib import Path
 
-import boto3
 import numpy as np
 import pytest
-from moto import mock_aws
+from played_aws import function
 from tiny_ads import HASHED, files
 
 from twinloop import systems
-from twinloop.aws import clients
-from twinloop.aws.objects import S3ObjectStore
 from twinloop.contracts.artefacts import ComponentManifest
 from twinloop.contracts.live import LiveCalibration, live_key
 from twinloop.errors import BadInputError
@@ -30,34 +25,14 @@ from twinloop.registry.registry import Registry
 from twinloop.serving.http import Request
 from twinloop.serving.service import make_app
 
-HANDLER = Path(__file__).parents[2] / "functions" / "monitor" / "handler.py"
 ADS = systems.load("ads")
 SHIFT, OF_SEARCH = 0.5, -0.8
 ASKED = [{"ad": f"ad{n}"} for n in range(10)]
 
 
 @pytest.fixture
-def store(monkeypatch):
-    for name, value in {
-        "AWS_ACCESS_KEY_ID": "testing",
-        "AWS_SECRET_ACCESS_KEY": "testing",
-        "AWS_DEFAULT_REGION": "us-east-1",
-        "TWINLOOP_BUCKET": "data",
-    }.items():
-        monkeypatch.setenv(name, value)
-    clients.forget()
-    with mock_aws():
-        boto3.client("s3").create_bucket(Bucket="data")
-        yield S3ObjectStore("data")
-    clients.forget()
-
-
-@pytest.fixture
-def handler(store):
-    spec = importlib.util.spec_from_file_location("monitor_handler", HANDLER)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module.handler
+def handler(bucket):
+    return function("monitor")
 
 
 class House:
@@ -99,9 +74,9 @@ def true(p, page):
     return 1 / (1 + math.exp(-math.log(p / (1 - p)) - SHIFT - OF_SEARCH * (page == "search")))
 
 
-def test_what_is_said_follows_what_comes(store, handler):
+def test_what_is_said_follows_what_comes(bucket, handler):
     draw, now = np.random.default_rng(11), datetime.now(UTC)
-    house, events = House(store, now - timedelta(hours=5)), []
+    house, events = House(bucket, now - timedelta(hours=5)), []
     for n in range(600):
         house.now = now - timedelta(hours=5) + timedelta(seconds=20 * n)
         page = "search" if n % 3 == 0 else "home"
@@ -118,10 +93,10 @@ def test_what_is_said_follows_what_comes(store, handler):
     body = b"\n".join(json.dumps(event).encode() for event in events)
     for name in ("a", "b"):  # delivered twice, under two names
         key = f"raw/ads/events/live/{name}.jsonl"
-        ingest(RawObject(key, "1", now, len(body), BytesIO(body)), ADS, store)
+        ingest(RawObject(key, "1", now, len(body), BytesIO(body)), ADS, bucket)
 
-    answer = json.loads(json.dumps(handler({"system": "ads"}, None)))
-    assert LiveCalibration.model_validate_json(store.read(live_key("ads")).body).versions.keys() == {house.version}
+    answer = json.loads(json.dumps(handler({"system": "ads"})))
+    assert LiveCalibration.model_validate_json(bucket.read(live_key("ads")).body).versions.keys() == {house.version}
     [offsets] = answer["calibration"]["versions"].values()
     assert offsets["rows"] == 6000
     assert offsets["offset"] + offsets["by"]["page"]["home"] == pytest.approx(SHIFT, abs=0.1)
@@ -144,4 +119,4 @@ def test_what_is_said_follows_what_comes(store, handler):
 
 def test_a_system_that_has_no_offsets_is_refused(handler):
     with pytest.raises(BadInputError, match="video"):
-        handler({"system": "video"}, None)
+        handler({"system": "video"})

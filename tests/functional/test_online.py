@@ -1,6 +1,5 @@
 """The online function between a queue, a DynamoDB and a Firehose."""
 
-import importlib.util
 import json
 import os
 import subprocess
@@ -9,9 +8,8 @@ from pathlib import Path
 
 import boto3
 import pytest
-from moto import mock_aws
+from played_aws import TABLE, create_stream, function
 
-from twinloop.aws import clients
 from twinloop.aws.dead_letters import SqsDeadLetters
 from twinloop.aws.feature_store import DynamoFeatureStore
 from twinloop.aws.firehose import FirehoseStream
@@ -24,44 +22,11 @@ ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture
-def cloud(monkeypatch):
-    for name, value in {
-        "AWS_ACCESS_KEY_ID": "testing",
-        "AWS_SECRET_ACCESS_KEY": "testing",
-        "AWS_DEFAULT_REGION": "eu-west-1",
-        "TWINLOOP_TABLE": "twinloop",
-        "TWINLOOP_RAW_STREAM": "stack-{system}-events",
-    }.items():
-        monkeypatch.setenv(name, value)
+def handler(bucket, monkeypatch):
+    monkeypatch.setenv("TWINLOOP_RAW_STREAM", "stack-{system}-events")
     monkeypatch.delenv("TWINLOOP_DEAD_LETTERS_URL", raising=False)
-    clients.forget()
-    with mock_aws():
-        s3 = boto3.client("s3")
-        s3.create_bucket(Bucket="data", CreateBucketConfiguration={"LocationConstraint": "eu-west-1"})
-        boto3.client("firehose").create_delivery_stream(
-            DeliveryStreamName="stack-video-events",
-            ExtendedS3DestinationConfiguration={
-                "BucketARN": "arn:aws:s3:::data",
-                "RoleARN": "arn:aws:iam::123456789012:role/stream",
-                "Prefix": "raw/video/events/",
-            },
-        )
-        boto3.client("dynamodb").create_table(
-            TableName="twinloop",
-            BillingMode="PAY_PER_REQUEST",
-            AttributeDefinitions=[{"AttributeName": name, "AttributeType": "S"} for name in ("pk", "sk")],
-            KeySchema=[{"AttributeName": "pk", "KeyType": "HASH"}, {"AttributeName": "sk", "KeyType": "RANGE"}],
-        )
-        yield s3
-    clients.forget()
-
-
-@pytest.fixture
-def handler():
-    spec = importlib.util.spec_from_file_location("online_handler", ROOT / "functions/online/handler.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module.handler
+    create_stream(boto3.client("firehose"), "stack-video-events", "raw/video/events/")
+    return function("online")
 
 
 def batch(*events: object) -> dict[str, object]:
@@ -80,28 +45,27 @@ def event(event_id: str, **changes: object) -> dict[str, object]:
     return {"event_id": event_id} | base | changes
 
 
-def raw_lines(s3) -> list[dict[str, object]]:
-    entries = s3.list_objects_v2(Bucket="data", Prefix="raw/video/events/").get("Contents", [])
-    bodies = [s3.get_object(Bucket="data", Key=entry["Key"])["Body"].read() for entry in entries]
+def raw_lines(bucket) -> list[dict[str, object]]:
+    bodies = [bucket.read(key).body for key in bucket.keys("raw/video/events/")]
     return [json.loads(line) for body in bodies for line in body.splitlines()]
 
 
-def test_good_events_pass_and_poison_fails_alone(cloud, handler):
-    answer = handler(batch(event("1"), "poison", event("2"), event("3", type="impression")), None)
+def test_good_events_pass_and_poison_fails_alone(bucket, handler):
+    answer = handler(batch(event("1"), "poison", event("2"), event("3", type="impression")))
     assert answer == {"batchItemFailures": [{"itemIdentifier": "m1"}]}
-    assert {entry.item_id for entry in DynamoOnlineStore("twinloop").history("video", "u")} == {"item-1", "item-2"}
-    assert sorted(line["event_id"] for line in raw_lines(cloud)) == ["1", "2", "3"]
+    assert {entry.item_id for entry in DynamoOnlineStore(TABLE).history("video", "u")} == {"item-1", "item-2"}
+    assert sorted(line["event_id"] for line in raw_lines(bucket)) == ["1", "2", "3"]
 
 
-def test_a_second_delivery_changes_no_history(cloud, handler):
-    handler(batch(event("1"), event("2")), None)
-    before = DynamoOnlineStore("twinloop").history("video", "u")
-    assert handler(batch(event("2"), event("1")), None) == {"batchItemFailures": []}
-    assert DynamoOnlineStore("twinloop").history("video", "u") == before
+def test_a_second_delivery_changes_no_history(bucket, handler):
+    handler(batch(event("1"), event("2")))
+    before = DynamoOnlineStore(TABLE).history("video", "u")
+    assert handler(batch(event("2"), event("1"))) == {"batchItemFailures": []}
+    assert DynamoOnlineStore(TABLE).history("video", "u") == before
 
 
 @pytest.fixture
-def dead_letters(cloud, monkeypatch):
+def dead_letters(handler, monkeypatch):
     """The messages in the dead-letter queue: bodies with their reasons."""
     sqs = boto3.client("sqs")
     url = sqs.create_queue(QueueName="dead-letters")["QueueUrl"]
@@ -114,26 +78,26 @@ def dead_letters(cloud, monkeypatch):
     return read
 
 
-def test_poison_lands_in_the_dead_letters_with_its_reason(cloud, dead_letters, handler):
+def test_poison_lands_in_the_dead_letters_with_its_reason(bucket, dead_letters, handler):
     late = batch(event("9", time="2999-01-01T00:00:00Z"))["Records"][0]["body"]
     unknown = json.dumps({"system": "nothing", "event": event("8")})
     wrong = batch(event("7", type="watch", watch_s="lo\u0001ng"))["Records"][0]["body"]
-    assert handler(batch("poison", event("1"), late, unknown, wrong), None) == {"batchItemFailures": []}
+    assert handler(batch("poison", event("1"), late, unknown, wrong)) == {"batchItemFailures": []}
     found = dead_letters()
     assert found.keys() == {"poison", late, unknown, wrong}
     assert "this one is not" in found["poison"]
     assert found[late].startswith("time: 2999-01-01 is not between 1990 and tomorrow")
     assert found[unknown].startswith("there is no system 'nothing'")
     assert found[wrong].startswith("watch_s: ")
-    assert [line["event_id"] for line in raw_lines(cloud)] == ["1"]
+    assert [line["event_id"] for line in raw_lines(bucket)] == ["1"]
 
 
-def test_poison_that_cannot_be_put_away_comes_again(cloud, handler, monkeypatch):
-    monkeypatch.setenv("TWINLOOP_DEAD_LETTERS_URL", "https://sqs.eu-west-1.amazonaws.com/123456789012/gone")
-    assert handler(batch("poison"), None) == {"batchItemFailures": [{"itemIdentifier": "m0"}]}
+def test_poison_that_cannot_be_put_away_comes_again(bucket, handler, monkeypatch):
+    monkeypatch.setenv("TWINLOOP_DEAD_LETTERS_URL", "https://sqs.us-east-1.amazonaws.com/123456789012/gone")
+    assert handler(batch("poison")) == {"batchItemFailures": [{"itemIdentifier": "m0"}]}
 
 
-def test_a_reason_holds_only_what_a_queue_takes(cloud, dead_letters):
+def test_a_reason_holds_only_what_a_queue_takes(dead_letters):
     url = os.environ["TWINLOOP_DEAD_LETTERS_URL"]
     assert SqsDeadLetters(url).send("a", "zero \x00 half \ud800 whole \U0001f600" + "x" * 5000)
     assert SqsDeadLetters(url).send("b", "")
@@ -145,7 +109,7 @@ def test_a_reason_holds_only_what_a_queue_takes(cloud, dead_letters):
 
 def features(user: str, *items: str) -> dict[str, list[float]]:
     """What a request would be told an hour after the events."""
-    known = DynamoFeatureStore("twinloop").recall("video", user, items)
+    known = DynamoFeatureStore(TABLE).recall("video", user, items)
     found = values.compute(COUNTING, 1_767_225_600_000 + 3_600_000, known.user, known.items)
     return {name: value.values.tolist() for name, value in found.items()}
 
@@ -160,8 +124,8 @@ def shown_and_watched() -> list[dict[str, object]]:
     ]
 
 
-def test_events_change_the_features_of_their_users_and_items(cloud, handler):
-    assert handler(batch(*shown_and_watched()), None) == {"batchItemFailures": []}
+def test_events_change_the_features_of_their_users_and_items(bucket, handler):
+    assert handler(batch(*shown_and_watched())) == {"batchItemFailures": []}
     found = features("u", "a", "b", "c")
     assert (found["user_impressions_1d"], found["user_clicks_7d"], found["user_watch_s_1d"]) == ([2.0], [1.0], [30.0])
     assert found["item_impressions_1d"] == [1.0, 2.0, 0.0]
@@ -169,17 +133,17 @@ def test_events_change_the_features_of_their_users_and_items(cloud, handler):
     assert features("v", "b")["user_impressions_1d"] == [1.0]
 
 
-def test_events_again_alone_late_and_in_disorder_change_no_feature(cloud, handler):
+def test_events_again_alone_late_and_in_disorder_change_no_feature(bucket, handler):
     events = shown_and_watched()
-    handler(batch(*events, event("6", type="impression", item_id="c", time="2025-12-31T23:30:00Z")), None)
+    handler(batch(*events, event("6", type="impression", item_id="c", time="2025-12-31T23:30:00Z")))
     expected = features("u", "a", "b", "c")
     assert expected["user_impressions_1d"] == [3.0]
     for again in ([*events[::-1], *events], events[:2], events[4:]):
-        assert handler(batch(*again), None) == {"batchItemFailures": []}
+        assert handler(batch(*again)) == {"batchItemFailures": []}
         assert features("u", "a", "b", "c") == expected
 
 
-def test_half_a_delivery_counts_once_when_it_comes_again(cloud, handler, monkeypatch):
+def test_half_a_delivery_counts_once_when_it_comes_again(bucket, handler, monkeypatch):
     """The items are written first; where the user cannot be, everything comes again and items know it."""
     whole = DynamoFeatureStore.count
 
@@ -190,16 +154,16 @@ def test_half_a_delivery_counts_once_when_it_comes_again(cloud, handler, monkeyp
 
     with monkeypatch.context() as patch:
         patch.setattr(DynamoFeatureStore, "count", half)
-        assert len(handler(batch(*shown_and_watched()), None)["batchItemFailures"]) == 5
-        assert {line["event_id"] for line in raw_lines(cloud)} == set("12345")  # the lake loses nothing
-    assert handler(batch(*shown_and_watched()), None) == {"batchItemFailures": []}
+        assert len(handler(batch(*shown_and_watched()))["batchItemFailures"]) == 5
+        assert {line["event_id"] for line in raw_lines(bucket)} == set("12345")  # the lake loses nothing
+    assert handler(batch(*shown_and_watched())) == {"batchItemFailures": []}
     found = features("u", "a", "b")
     assert (found["item_impressions_1d"], found["user_impressions_1d"]) == ([1.0, 2.0], [2.0])
 
 
-def test_without_its_stream_every_message_comes_again(cloud, handler, monkeypatch):
+def test_without_its_stream_every_message_comes_again(bucket, handler, monkeypatch):
     boto3.client("firehose").delete_delivery_stream(DeliveryStreamName="stack-video-events")
-    answer = handler(batch(event("1"), event("2")), None)
+    answer = handler(batch(event("1"), event("2")))
     assert answer == {"batchItemFailures": [{"itemIdentifier": "m0"}, {"itemIdentifier": "m1"}]}
 
 

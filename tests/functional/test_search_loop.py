@@ -2,23 +2,20 @@
 
 import gzip
 import hashlib
-import importlib.util
 import io
 import json
 import os
 import subprocess
 import sys
-import tarfile
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-import boto3
 import pytest
-from moto import mock_aws
+from job_files import on_disk, packed
+from played_aws import function
 from search_folder import install_encoder
 
 from twinloop import systems
-from twinloop.aws import clients
 from twinloop.commands.search import log_lines
 from twinloop.contracts.system import Refresh
 from twinloop.datasets.simulator.run import simulate
@@ -59,10 +56,7 @@ def loop(tmp_path_factory):
         )
     manifest = make_snapshot(SYSTEM, store, now=NOON)
     prefix = snapshot_key("search", manifest.snapshot_id)
-    for key in store.keys(prefix):
-        path = folder / "snapshot" / key.removeprefix(prefix)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(store.read(key).body)
+    on_disk(store, prefix, folder / "snapshot")
     words = [word for topic in SearchWorld(SETTINGS).words for word in topic]
     site = install_encoder(folder / "site", words)
     results = [run_rung(rung, folder, site, store) for rung in ("bm25", "learned_ranking")]
@@ -81,10 +75,7 @@ def run_rung(rung, folder, site, store):
         check=False,
     )
     assert ended.returncode == 0, ended.stderr
-    packed = io.BytesIO()
-    with tarfile.open(fileobj=packed, mode="w:gz") as archive:
-        archive.add(out, arcname=".")
-    store.write(f"jobs/{rung}/model.tar.gz", packed.getvalue())
+    store.write(f"jobs/{rung}/model.tar.gz", packed(out))
     return RungResult(rung=rung, status="Completed", model_key=f"jobs/{rung}/model.tar.gz", seconds=1.0)
 
 
@@ -144,19 +135,8 @@ def groups(folder):
     return pq.read_table(folder / "examples.parquet").column("group_id").to_pylist()
 
 
-def test_the_function_has_nothing_to_do_before_anything_was_learnt(monkeypatch):
-    spec = importlib.util.spec_from_file_location("refresh_handler", ROOT / "functions" / "refresh" / "handler.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
-        monkeypatch.setenv(name, "testing")
-    monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
-    monkeypatch.setenv("TWINLOOP_BUCKET", "data")
-    clients.forget()
-    with mock_aws():
-        boto3.client("s3").create_bucket(Bucket="data")
-        told = module.handler({"system": "search"}, None)
-    clients.forget()
+def test_the_function_has_nothing_to_do_before_anything_was_learnt(bucket):
+    told = function("refresh")({"system": "search"})
     assert (told["version"], told["fresh"]) == (None, 0)
     assert "twinloop learn search" in told["said"]
 

@@ -1,117 +1,75 @@
 """The handler `serve` on S3, DynamoDB and Firehose as moto plays them."""
 
-import importlib.util
 import json
-from pathlib import Path
 
 import boto3
 import pytest
 import tiny_system
-from moto import mock_aws
+from played_aws import TABLE, create_stream, function
 
-from twinloop.aws import clients
-from twinloop.aws.objects import S3ObjectStore
 from twinloop.aws.online_store import DynamoOnlineStore
 from twinloop.aws.serving import ServeSettings
 from twinloop.contracts.history import HistoryEntry
 from twinloop.errors import BadInputError
 
-HANDLER = Path(__file__).resolve().parents[2] / "functions" / "serve" / "handler.py"
 PATH = "/v1/video/recommendations"
 
 
 @pytest.fixture
-def cloud(monkeypatch, register):
-    settings = {
-        "AWS_DEFAULT_REGION": "us-east-1",
-        "AWS_ACCESS_KEY_ID": "test",
-        "AWS_SECRET_ACCESS_KEY": "test",
-        "TWINLOOP_SYSTEM": "video",
-        "TWINLOOP_BUCKET": "data",
-        "TWINLOOP_TABLE": "main",
-        "TWINLOOP_PREDICTION_STREAM": "predictions",
-        "POWERTOOLS_METRICS_NAMESPACE": "twinloop",
-    }
-    for name, value in settings.items():
-        monkeypatch.setenv(name, value)
+def handler(bucket, monkeypatch, register):
+    told = {"SYSTEM": "video", "PREDICTION_STREAM": "predictions"}
+    for name, value in told.items():
+        monkeypatch.setenv(f"TWINLOOP_{name}", value)
     register(tiny_system.SYSTEM)
-    with mock_aws():
-        clients.forget()
-        s3 = boto3.client("s3")
-        s3.create_bucket(Bucket="data")
-        s3.create_bucket(Bucket="logged")
-        boto3.client("dynamodb").create_table(
-            TableName="main",
-            BillingMode="PAY_PER_REQUEST",
-            AttributeDefinitions=[{"AttributeName": n, "AttributeType": "S"} for n in ("pk", "sk")],
-            KeySchema=[{"AttributeName": "pk", "KeyType": "HASH"}, {"AttributeName": "sk", "KeyType": "RANGE"}],
-        )
-        boto3.client("firehose").create_delivery_stream(
-            DeliveryStreamName="predictions",
-            ExtendedS3DestinationConfiguration={
-                "RoleARN": "arn:aws:iam::123456789012:role/r",
-                "BucketARN": "arn:aws:s3:::logged",
-            },
-        )
-        yield s3
-    clients.forget()
+    create_stream(boto3.client("firehose"), "predictions", "predictions/")
+    return function("serve")
 
 
-@pytest.fixture
-def handler(cloud):
-    spec = importlib.util.spec_from_file_location("serve_handler", HANDLER)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module.handler
-
-
-def promoted():
-    store = S3ObjectStore("data")
-    version = tiny_system.register(store)
-    tiny_system.promote(store, version)
+def promoted(bucket):
+    version = tiny_system.register(bucket)
+    tiny_system.promote(bucket, version)
     return version
 
 
 def ask(handler, body, **more):
     event = {"httpMethod": "POST", "path": PATH, "headers": {"content-type": "application/json"}} | more
-    response = handler(event | {"body": body if isinstance(body, str) else json.dumps(body)}, None)
+    response = handler(event | {"body": body if isinstance(body, str) else json.dumps(body)})
     return response["statusCode"], json.loads(response["body"])
 
 
-def logged(s3):
-    keys = [entry["Key"] for entry in s3.list_objects_v2(Bucket="logged").get("Contents", [])]
-    return [json.loads(s3.get_object(Bucket="logged", Key=key)["Body"].read()) for key in keys]
+def logged(bucket):
+    return [json.loads(bucket.read(key).body) for key in bucket.keys("predictions/")]
 
 
-def test_a_prediction_from_bucket_table_and_back_into_the_log(cloud, handler, capsys):
-    version = promoted()
-    DynamoOnlineStore("main").merge("video", "u1", [HistoryEntry("i2", 1000, 1.0)])
+def test_a_prediction_from_bucket_table_and_back_into_the_log(bucket, handler, capsys):
+    version = promoted(bucket)
+    DynamoOnlineStore(TABLE).merge("video", "u1", [HistoryEntry("i2", 1000, 1.0)])
     status, body = ask(handler, {"user_id": "u1", "limit": 2, "include": ["titles"]})
     assert status == 200
     assert [item["title"] for item in body["items"]] == ["Title of i3", "Title of i4"]
     assert (body["model_version"], body["degraded"], body["cold"]) == (version, False, False)
-    (record,) = logged(cloud)
+    (record,) = logged(bucket)
     assert record["prediction_id"] == body["prediction_id"]
     metric = json.loads(capsys.readouterr().out.strip().splitlines()[-1])
     assert (metric["Degraded"], metric["Arm_champion"], metric["Status2xx"]) == ([0.0], [1.0], [1.0])
     assert metric["Latency"][0] > 0
 
 
-def test_an_unknown_user(handler):
-    promoted()
+def test_an_unknown_user(bucket, handler):
+    promoted(bucket)
     status, body = ask(handler, {"user_id": "nobody"})
     assert (status, body["cold"], body["degraded"]) == (200, True, False)
 
 
-def test_without_the_table_the_answer_is_degraded_and_no_error(handler):
-    promoted()
-    boto3.client("dynamodb").delete_table(TableName="main")
+def test_without_the_table_the_answer_is_degraded_and_no_error(bucket, handler):
+    promoted(bucket)
+    boto3.client("dynamodb").delete_table(TableName=TABLE)
     status, body = ask(handler, {"user_id": "u1"})
     assert (status, body["degraded"], body["cold"]) == (200, True, True)
 
 
-def test_without_the_stream_nothing_is_lost_but_the_line(handler, caplog):
-    promoted()
+def test_without_the_stream_nothing_is_lost_but_the_line(bucket, handler, caplog):
+    promoted(bucket)
     boto3.client("firehose").delete_delivery_stream(DeliveryStreamName="predictions")
     assert ask(handler, {"user_id": "u1"})[0] == 200
     assert "prediction not logged" in caplog.text

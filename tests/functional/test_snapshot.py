@@ -1,61 +1,30 @@
 """The snapshot function on an S3 and a DynamoDB."""
 
-import importlib.util
 import io
 import json
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 
 import boto3
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from moto import mock_aws
+from played_aws import BUCKET, TABLE, function
 
-from twinloop.aws import clients
 from twinloop.aws.feature_store import DynamoFeatureStore
 from twinloop.aws.online_store import DynamoOnlineStore
 from twinloop.errors import BadInputError, NotFoundError
 from twinloop.features.values import compute
 from twinloop.systems.video.features import COUNTING
 
-ROOT = Path(__file__).parents[2]
 START = datetime(2025, 1, 1, tzinfo=UTC)
 
 
 @pytest.fixture
-def cloud(monkeypatch):
-    for name, value in {
-        "AWS_ACCESS_KEY_ID": "testing",
-        "AWS_SECRET_ACCESS_KEY": "testing",
-        "AWS_DEFAULT_REGION": "eu-west-1",
-        "TWINLOOP_BUCKET": "data",
-        "TWINLOOP_TABLE": "twinloop",
-    }.items():
-        monkeypatch.setenv(name, value)
-    clients.forget()
-    with mock_aws():
-        s3 = boto3.client("s3")
-        s3.create_bucket(Bucket="data", CreateBucketConfiguration={"LocationConstraint": "eu-west-1"})
-        boto3.client("dynamodb").create_table(
-            TableName="twinloop",
-            BillingMode="PAY_PER_REQUEST",
-            AttributeDefinitions=[{"AttributeName": name, "AttributeType": "S"} for name in ("pk", "sk")],
-            KeySchema=[{"AttributeName": "pk", "KeyType": "HASH"}, {"AttributeName": "sk", "KeyType": "RANGE"}],
-        )
-        yield s3
-    clients.forget()
+def handler(bucket):
+    return function("snapshot")
 
 
-@pytest.fixture
-def handler():
-    spec = importlib.util.spec_from_file_location("snapshot_handler", ROOT / "functions/snapshot/handler.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module.handler
-
-
-def fill(s3) -> None:
+def fill(bucket) -> None:
     rows = [
         {
             "event_id": f"{user}-{item}",
@@ -71,19 +40,24 @@ def fill(s3) -> None:
     for n in range(2):
         body = io.BytesIO()
         pq.write_table(pa.Table.from_pylist(rows[n::2]), body)
-        s3.put_object(Bucket="data", Key=f"lake/video/events/dt=2025-01-01/{n}.parquet", Body=body.getvalue())
+        bucket.write(f"lake/video/events/dt=2025-01-01/{n}.parquet", body.getvalue())
 
 
-def test_a_snapshot_is_made_once(cloud, handler):
-    fill(cloud)
-    answer = handler({"system": "video"}, None)
+def listed():
+    """The objects of all snapshots, with when each was written."""
+    return boto3.client("s3").list_objects_v2(Bucket=BUCKET, Prefix="snapshots/")["Contents"]
+
+
+def test_a_snapshot_is_made_once(bucket, handler):
+    fill(bucket)
+    answer = handler({"system": "video"})
     json.dumps(answer)  # what goes into the state machine
     assert answer["snapshot_key"] == f"snapshots/video/{answer['snapshot_id']}/"
     assert [rung["name"] for rung in answer["rungs"]][:2] == ["popularity", "ease"]
     assert [entry["rung"] for entry in answer["left_out"]] == ["multitask_ranker"], "nothing was shown"
     assert {"name", "framework", "hyperparameters", "instance_type", "max_runtime_s"} <= answer["rungs"][0].keys()
-    listed = cloud.list_objects_v2(Bucket="data", Prefix=answer["snapshot_key"])["Contents"]
-    assert [entry["Key"].removeprefix(answer["snapshot_key"]) for entry in listed] == [
+    written = listed()
+    assert [entry["Key"].removeprefix(answer["snapshot_key"]) for entry in written] == [
         "cases/test.jsonl.gz",
         "cases/validation.jsonl.gz",
         "items/items.parquet",
@@ -93,32 +67,31 @@ def test_a_snapshot_is_made_once(cloud, handler):
         "users/users.parquet",
         "validation/interactions.parquet",
     ]
-    assert handler({"system": "video"}, None) == answer
-    chosen = handler({"system": "video", "rungs": ["ease"]}, None)
+    assert handler({"system": "video"}) == answer
+    chosen = handler({"system": "video", "rungs": ["ease"]})
     assert ([rung["name"] for rung in chosen["rungs"]], chosen["left_out"]) == (["popularity", "ease"], [])
     with pytest.raises(BadInputError, match="multitask_ranker cannot be trained: the snapshot has no impressions"):
-        handler({"system": "video", "rungs": ["multitask_ranker", "ease"]}, None)
-    again = cloud.list_objects_v2(Bucket="data", Prefix="snapshots/")["Contents"]
-    assert [entry["LastModified"] for entry in again] == [entry["LastModified"] for entry in listed]
+        handler({"system": "video", "rungs": ["multitask_ranker", "ease"]})
+    assert [entry["LastModified"] for entry in listed()] == [entry["LastModified"] for entry in written]
 
 
-def test_histories_are_materialised(cloud, handler):
-    fill(cloud)
-    answer = handler({"action": "materialise", "system": "video"}, None)
+def test_histories_are_materialised(bucket, handler):
+    fill(bucket)
+    answer = handler({"action": "materialise", "system": "video"})
     assert answer == {"system": "video", "users": 12, "counted": {"items": 10, "users": 12}}
-    assert handler({"action": "materialise", "system": "video"}, None) == answer
-    history = DynamoOnlineStore("twinloop").history("video", "u03")
+    assert handler({"action": "materialise", "system": "video"}) == answer
+    history = DynamoOnlineStore(TABLE).history("video", "u03")
     assert [entry.item_id for entry in history] == [f"i{n}" for n in range(10)]
     at_ms = int((START + timedelta(hours=1)).timestamp() * 1000)
-    known = DynamoFeatureStore("twinloop").recall("video", "u03", ["i3"])
+    known = DynamoFeatureStore(TABLE).recall("video", "u03", ["i3"])
     assert compute(COUNTING, at_ms, known.user, known.items)["item_likes_30d"].values.tolist() == [12.0]
 
 
-def test_an_empty_lake_says_what_to_load(cloud, handler):
+def test_an_empty_lake_says_what_to_load(bucket, handler):
     with pytest.raises(BadInputError, match="twinloop load video"):
-        handler({"system": "video"}, None)
+        handler({"system": "video"})
 
 
-def test_an_unknown_system_is_named(cloud, handler):
+def test_an_unknown_system_is_named(bucket, handler):
     with pytest.raises(NotFoundError, match="there is no system 'nothing'"):
-        handler({"system": "nothing"}, None)
+        handler({"system": "nothing"})

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import io
 import json
-import tarfile
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
+from job_files import on_disk, packed
+from simulated_lake import loaded
 
 from twinloop import systems
 from twinloop.commands.labelled import read_labelled
@@ -20,11 +21,11 @@ from twinloop.evaluation.messages import JudgeRequest, PromoteRequest
 from twinloop.evaluation.run import judge_results, promote
 from twinloop.features.live import apply_events
 from twinloop.features.materialise import materialise
-from twinloop.features.snapshot import make_snapshot, snapshot_answer
+from twinloop.features.rungs import snapshot_answer
+from twinloop.features.snapshot import make_snapshot
 from twinloop.features.stores import MemoryFeatureStore
 from twinloop.ingest.process import ingest
 from twinloop.ingest.source import RawObject
-from twinloop.ingest.upload import plan
 from twinloop.ports import MemoryObjectStore
 from twinloop.registry.refresh import refresh
 from twinloop.registry.registry import Registry
@@ -52,29 +53,11 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 @pytest.fixture(scope="module")
 def bucket(tmp_path_factory):
     """A bucket whose lake has a simulated world's rows."""
-    folder, objects = tmp_path_factory.mktemp("suggestions") / "world", MemoryObjectStore()
+    folder = tmp_path_factory.mktemp("suggestions") / "world"
     simulate(folder, WORLD, SUGGESTIONS)
-    for upload in plan([folder / "raw"], systems.load("suggestions")):
-        with upload.path.open("rb") as body:
-            ingest(RawObject(upload.key, "1", NOW, upload.size, body), systems.load("suggestions"), objects)
+    objects = loaded(folder / "raw", "suggestions", NOW).objects
     assert not list(objects.keys("quarantine/"))
     return objects
-
-
-def on_disk(objects, prefix, folder):
-    """A channel as a job finds it."""
-    for key in objects.keys(prefix):
-        path = folder / key.removeprefix(prefix)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(objects.read(key).body)
-    return folder
-
-
-def packed(folder):
-    buffer = io.BytesIO()
-    with tarfile.open(fileobj=buffer, mode="w:gz") as tar:
-        tar.add(folder, arcname=".")
-    return buffer.getvalue()
 
 
 @pytest.fixture(scope="module")

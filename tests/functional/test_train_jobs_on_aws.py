@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from datetime import UTC, datetime
 from typing import Any
 
-import boto3
 import pytest
 from botocore.exceptions import EndpointConnectionError
 from botocore.stub import Stubber
-from moto import mock_aws
+from played_aws import BUCKET, TABLE
 
-from twinloop.aws import clients, executions
+from twinloop.aws import executions
 from twinloop.aws.clients import client
 from twinloop.aws.objects import S3ObjectStore
 from twinloop.aws.training_jobs import SageMakerJobs, StepFunctionsTasks, publish_bundle
@@ -20,26 +18,11 @@ from twinloop.contracts.spec import Rung
 from twinloop.errors import BadInputError, NotFoundError, UnavailableError
 from twinloop.training.launch import TrainingSettings, WaitingTask, training_job_request
 
-TABLE, BUCKET, JOB = "table", "bucket", "twinloop-video-ease-1"
+pytestmark = pytest.mark.usefixtures("bucket")
+
+JOB = "twinloop-video-ease-1"
 SETTINGS = TrainingSettings("twinloop", BUCKET, "arn:aws:iam::123456789012:role/training", {"xgboost": "xgb:1"})
 ONE, TWO = WaitingTask("token-one", "ease"), WaitingTask("token-two", "ease")
-
-
-@pytest.fixture(autouse=True)
-def cloud(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
-        monkeypatch.setenv(name, "testing")
-    monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
-    with mock_aws():
-        clients.forget()
-        boto3.client("dynamodb").create_table(
-            TableName=TABLE,
-            BillingMode="PAY_PER_REQUEST",
-            AttributeDefinitions=[{"AttributeName": name, "AttributeType": "S"} for name in ("pk", "sk")],
-            KeySchema=[{"AttributeName": "pk", "KeyType": "HASH"}, {"AttributeName": "sk", "KeyType": "RANGE"}],
-        )
-        yield
-        clients.forget()
 
 
 def request(job: str = JOB) -> dict[str, Any]:
@@ -154,7 +137,6 @@ def test_the_machine_is_told_what_to_try_again(monkeypatch: pytest.MonkeyPatch) 
 
 
 def test_jobs_may_not_write_where_their_code_lies() -> None:
-    boto3.client("s3").create_bucket(Bucket=BUCKET)
     address = publish_bundle(S3ObjectStore(BUCKET), "ease", b"code")
     assert address.startswith(f"s3://{BUCKET}/sources/ease-")
     assert publish_bundle(S3ObjectStore(BUCKET), "ease", b"code") == address

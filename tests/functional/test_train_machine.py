@@ -12,10 +12,10 @@ from typing import Any
 
 import boto3
 import pytest
-from moto import mock_aws
 from moto.core import DEFAULT_ACCOUNT_ID
 from moto.sns.models import sns_backends
 from moto.stepfunctions.parser.asl.component.state.exec.state_task import lambda_eval_utils
+from played_aws import TABLE, played_aws
 
 from twinloop.aws import clients
 from twinloop.aws.training_jobs import StepFunctionsTasks
@@ -24,7 +24,6 @@ from twinloop.errors import BadInputError, TwinloopError, UnavailableError
 from twinloop.training.launch import Launcher, TrainingSettings, resume
 
 ROOT = Path(__file__).parents[2]
-TABLE = "table"
 SETTINGS = TrainingSettings("twinloop", "bucket", "arn:role", {"xgboost": "xgb:1"})
 
 
@@ -148,19 +147,9 @@ def hurried(state: Any) -> Any:
 
 @pytest.fixture
 def loop(monkeypatch: pytest.MonkeyPatch) -> Iterator[Loop]:
-    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
-        monkeypatch.setenv(name, "testing")
-    monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
-    with mock_aws(config={"stepfunctions": {"execute_state_machine": True}}):
-        clients.forget()
+    with played_aws(monkeypatch, {"stepfunctions": {"execute_state_machine": True}}):
         role = boto3.client("iam").create_role(RoleName="learn", AssumeRolePolicyDocument="{}")["Role"]["Arn"]
         topic = boto3.client("sns").create_topic(Name="news")["TopicArn"]
-        boto3.client("dynamodb").create_table(
-            TableName=TABLE,
-            BillingMode="PAY_PER_REQUEST",
-            AttributeDefinitions=[{"AttributeName": name, "AttributeType": "S"} for name in ("pk", "sk")],
-            KeySchema=[{"AttributeName": "pk", "KeyType": "HASH"}, {"AttributeName": "sk", "KeyType": "RANGE"}],
-        )
         text = (ROOT / "infra/statemachines/learn.asl.json").read_text()
         named = {"SnapshotFunction": "snapshot", "TrainFunction": "train", "GateFunction": "gate", "NewsTopic": topic}
         for name, value in {**named, "TrainingConcurrency": "4"}.items():
@@ -173,7 +162,6 @@ def loop(monkeypatch: pytest.MonkeyPatch) -> Iterator[Loop]:
             lambda service, **more: made if service == "lambda" else other(service=service, **more),
         )
         yield made
-        clients.forget()
 
 
 def test_every_rung_is_trained_and_what_earned_it_is_promoted(loop: Loop) -> None:

@@ -138,14 +138,7 @@ class NotesAnswer(PredictionAnswer):
 
 
 def tell(question: Question, found: Found, origin: Origin) -> NotesAnswer:
-    return NotesAnswer(
-        chances=tuple(found.chances.tolist()),
-        model_version=origin.model_version,
-        arm=origin.arm,
-        prediction_id=origin.prediction_id,
-        degraded=origin.degraded,
-        preset=origin.preset,
-    )
+    return NotesAnswer(chances=tuple(found.chances.tolist()), **origin.told())
 
 
 def labelled_cases(rows: Iterable[Mapping[str, Any]], histories: Any) -> Iterable[Case]:
@@ -247,6 +240,14 @@ def train(rung: str, folder: Path) -> dict[str, bytes]:
         "outputs": ["aside"], "parity": {"max_abs_diff": 0.0, "rows": rows.num_rows}, "trained_seconds": 0.1,
     }  # fmt: skip
     return {"model.onnx": _model(float(a), b), "manifest.json": json.dumps(manifest).encode(), "metrics.json": b"{}"}
+
+
+def write(rung: str, snapshot: Path, model: Path) -> None:
+    """Leave in a job's model folder what it makes of a snapshot."""
+    folder = model / "text"
+    folder.mkdir(parents=True)
+    for name, content in train(rung, snapshot).items():
+        (folder / name).write_bytes(content)
 
 
 def _model(a: float, b: NDArray[Any]) -> bytes:

@@ -142,11 +142,7 @@ def ask(predictor: Predictor, question: Question) -> Answered:
 def tell(question: Question, found: Answered, origin: Origin) -> TapsAnswer:
     return TapsAnswer(
         chances=dict(zip(question.request.items, found.chances.tolist(), strict=True)),
-        model_version=origin.model_version,
-        arm=origin.arm,
-        prediction_id=origin.prediction_id,
-        degraded=origin.degraded,
-        preset=origin.preset,
+        **origin.told(),
     )
 
 

@@ -18,7 +18,8 @@ from twinloop.contracts.history import HistoryEntry
 from twinloop.contracts.system import System
 from twinloop.contracts.tally import NEVER, Happening, Layout, Tally
 from twinloop.features import lake
-from twinloop.features.snapshot import Resources, user_chunks
+from twinloop.features.chunks import user_chunks
+from twinloop.features.snapshot import Resources
 from twinloop.features.stores import Attributes, Entity, FeatureStore, OnlineStore
 from twinloop.ports import ObjectStore
 

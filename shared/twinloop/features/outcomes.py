@@ -21,6 +21,7 @@ from twinloop.contracts.spec import Split
 from twinloop.contracts.system import System
 from twinloop.errors import BadInputError
 from twinloop.features import lake
+from twinloop.features.chunks import ranges_of_ids
 from twinloop.features.counted import asof, make_happened
 from twinloop.features.splits import PART_SQL, move_to_requests
 
@@ -331,15 +332,4 @@ def _ranges(connection: duckdb.DuckDBPyConnection, key: str, labels: str, rows: 
         mine AS (SELECT {key}, count(*) AS size FROM {labels} GROUP BY {key})
         SELECT {key}, mine.size + coalesce(events.size, 0) FROM mine LEFT JOIN events USING ({key}) ORDER BY {key}
     """)
-    ranges: list[tuple[str, str]] = []
-    first, last, size = None, "", 0
-    while found := sizes.fetchmany(100_000):
-        for entity_id, entries in found:
-            first = entity_id if first is None else first
-            last, size = entity_id, size + entries
-            if size >= rows:
-                ranges.append((first, last))
-                first, size = None, 0
-    if first is not None:
-        ranges.append((first, last))
-    return ranges
+    return ranges_of_ids(sizes, rows)

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import hashlib
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -18,11 +18,11 @@ import pyarrow.compute as pc
 
 from twinloop.contracts.artefacts import FileEntry, SnapshotManifest
 from twinloop.contracts.examples import Examples
-from twinloop.contracts.spec import Rung
 from twinloop.contracts.system import System
 from twinloop.errors import AlreadyExistsError, BadInputError
 from twinloop.features import lake
 from twinloop.features.cases import MOST_CASES, cases
+from twinloop.features.chunks import user_chunks
 from twinloop.features.files import ParquetFile, file_entry, write_json_lines
 from twinloop.features.judged import BUNDLE, SHOWN_FILE
 from twinloop.features.offline import asof_sql
@@ -38,8 +38,6 @@ _ARROW = {
     "float64": pa.float64(),
     "list<string>": pa.list_(pa.string()),
 }
-# A chunk of users holds about this many events and elements of their lists; it bounds the memory, not the result.
-_CHUNK_ENTRIES = 5_000_000
 _BATCH_ROWS = 20_000
 _CASES = "cases/test.jsonl.gz"
 
@@ -241,56 +239,24 @@ def _time_range(connection: duckdb.DuckDBPyConnection, *, judged: bool = False) 
     return datetime.fromtimestamp(row[0] / 1000, UTC), datetime.fromtimestamp(row[1] / 1000, UTC)
 
 
-def user_chunks(
-    connection: duckdb.DuckDBPyConnection, *, list_length: int = 0, entries: int | None = None
-) -> list[tuple[str, str]]:
-    """Ranges of user ids, first and last, in order, that together are all users.
-
-    Args:
-        connection: With the table `events`.
-        list_length: Elements of the lists that every event will carry.
-        entries: About how many a chunk holds; by default what suits Arrow.
-    """
-    most = entries or _CHUNK_ENTRIES
-    users = connection.execute(
-        "SELECT user_id, count(*) * (1 + least(count(*), ?)) FROM events GROUP BY user_id ORDER BY user_id",
-        [list_length],
-    )
-    chunks: list[tuple[str, str]] = []
-    first, last, size = None, "", 0
-    while rows := users.fetchmany(100_000):
-        for user_id, theirs in rows:
-            first = user_id if first is None else first
-            last, size = user_id, size + theirs
-            if size >= most:
-                chunks.append((first, last))
-                first, size = None, 0
-    if first is not None:
-        chunks.append((first, last))
-    return chunks
-
-
 def _write_interactions(connection: duckdb.DuckDBPyConnection, system: System, folder: Path) -> dict[str, int]:
     """Write the three parts' interactions with their features; returns rows by path."""
     schema = pa.schema([(name, _ARROW[kind]) for name, kind in interaction_columns(system.features).items()])
+    return _write_parts(_interactions(connection, system), schema, folder, "interactions.parquet")
+
+
+def _interactions(connection: duckdb.DuckDBPyConnection, system: System) -> Iterator[pa.RecordBatch]:
+    """Yield all interactions with their features and their part, in the order of users, times and items."""
     features = asof_sql(system.features, events="chunk", labels="chunk", length=system.spec.history_length)
-    with ExitStack() as stack:
-        files = {
-            part: stack.enter_context(ParquetFile(folder / part / "interactions.parquet", schema)) for part in PARTS
-        }
-        lists = sum(feature.length for feature in system.features if feature.kind == "last_n")
-        for first, last in user_chunks(connection, list_length=lists):
-            connection.execute(
-                f"CREATE OR REPLACE TEMP TABLE chunk AS SELECT events.*, {PART_SQL} AS part"
-                " FROM events LEFT JOIN boundaries USING (user_id) WHERE user_id BETWEEN ? AND ?",
-                [first, last],
-            )
-            ordered = connection.sql(f"SELECT * FROM ({features}) ORDER BY user_id, time_ms, item_id")
-            for batch in ordered.to_arrow_reader(_BATCH_ROWS):
-                for part, file in files.items():
-                    chosen = batch.filter(pc.equal(batch["part"], part))
-                    file.write(pa.Table.from_batches([chosen]).select(schema.names))
-    return {f"{part}/interactions.parquet": file.rows for part, file in files.items()}
+    lists = sum(feature.length for feature in system.features if feature.kind == "last_n")
+    for first, last in user_chunks(connection, list_length=lists):
+        connection.execute(
+            f"CREATE OR REPLACE TEMP TABLE chunk AS SELECT events.*, {PART_SQL} AS part"
+            " FROM events LEFT JOIN boundaries USING (user_id) WHERE user_id BETWEEN ? AND ?",
+            [first, last],
+        )
+        ordered = connection.sql(f"SELECT * FROM ({features}) ORDER BY user_id, time_ms, item_id")
+        yield from ordered.to_arrow_reader(_BATCH_ROWS)
 
 
 def _write_cases(connection: duckdb.DuckDBPyConnection, system: System, folder: Path) -> dict[str, int]:
@@ -318,14 +284,18 @@ def _write_impressions(
             )
         return {}
     schema = impression_schema(outcomes, counting)
+    return _write_parts(impressions(connection, system, memory_mb=memory_mb), schema, folder, "impressions.parquet")
+
+
+def _write_parts(batches: Iterable[pa.RecordBatch], schema: pa.Schema, folder: Path, name: str) -> dict[str, int]:
+    """Write rows into the file of the part that each says; returns rows by path."""
     with ExitStack() as stack:
-        paths = {part: folder / part / "impressions.parquet" for part in PARTS}
-        files = {part: stack.enter_context(ParquetFile(path, schema)) for part, path in paths.items()}
-        for batch in impressions(connection, system, memory_mb=memory_mb):
+        files = {part: stack.enter_context(ParquetFile(folder / part / name, schema)) for part in PARTS}
+        for batch in batches:
             for part, file in files.items():
                 chosen = batch.filter(pc.equal(batch["part"], part))
                 file.write(pa.Table.from_batches([chosen]).select(schema.names))
-    return {f"{part}/impressions.parquet": file.rows for part, file in files.items()}
+    return {f"{part}/{name}": file.rows for part, file in files.items()}
 
 
 def _write_table(
@@ -390,75 +360,3 @@ def _check_enough_examples(system: System, rows: dict[str, int], minimum_cases: 
         )
     if not rows["train/examples.parquet"]:
         raise BadInputError("no example is left to train on; load more data: a group is either learnt from or judged")
-
-
-def chosen_rungs(system: System, names: Sequence[str] | None) -> tuple[Rung, ...]:
-    """Return the rungs of these names with the trivial baseline, which everybody is compared with; all for None.
-
-    Raises BadInputError for a name that is not on the ladder.
-    """
-    ladder = system.spec.rungs
-    if names is None:
-        return ladder
-    known = {rung.name for rung in ladder}
-    if isinstance(names, str) or not set(names) <= known:
-        raise BadInputError(f"rungs of {system.spec.name} are {', '.join(sorted(known))}, not {names}")
-    trivial = min(rung.complexity for rung in ladder)
-    return tuple(rung for rung in ladder if rung.name in names or rung.complexity == trivial)
-
-
-@dataclass(frozen=True)
-class GoingOn:
-    """What learning goes on from: the champion's rung, and the prefix of its files."""
-
-    rung: str
-    key: str
-
-
-def going_on(rungs: Sequence[Rung], rung: str, key: str) -> GoingOn:
-    """Return what learning goes on from; raises BadInputError where none of the rungs can go on from it."""
-    able = [entry.name for entry in rungs if entry.continues]
-    if rung not in able:
-        raise BadInputError(
-            f"the champion is {rung}, and {', '.join(able) or 'no rung'} can go on, each from its own; learn from "
-            "everything instead"
-        )
-    return GoingOn(rung, key)
-
-
-def snapshot_answer(
-    system: System,
-    manifest: SnapshotManifest,
-    rungs: Sequence[Rung],
-    *,
-    named: Sequence[str] = (),
-    champion: GoingOn | None = None,
-) -> dict[str, Any]:
-    """Return what the learn state machine goes on with: where the snapshot is and which rungs to train on it.
-
-    A rung that needs what the snapshot does not have is among those left out, which the gate tells of with the reason.
-    So is one that cannot go on from the champion, where learning is to; but not the trivial baseline.
-
-    Raises:
-        BadInputError: A rung that needs what is not there was asked for by name.
-    """
-    lacking = {rung.name: [what for what in rung.needs if not manifest.rows.get(f"train/{what}")] for rung in rungs}
-    reasons = {name: f"the snapshot has no {' and no '.join(missing)}" for name, missing in lacking.items() if missing}
-    for name in named:
-        if name in reasons:
-            raise BadInputError(
-                f"{name} cannot be trained: {reasons[name]} to train on; load such events, or ask for other rungs"
-            )
-    if champion is not None:
-        trivial = min(rung.complexity for rung in system.spec.rungs)
-        others = [rung.name for rung in rungs if rung.name != champion.rung and rung.complexity != trivial]
-        reasons = dict.fromkeys(others, f"learning went on from the champion, which is {champion.rung}") | reasons
-    return {
-        "system": system.spec.name,
-        "snapshot_id": manifest.snapshot_id,
-        "snapshot_key": snapshot_key(system.spec.name, manifest.snapshot_id),
-        "champion_key": champion.key if champion is not None else "",
-        "rungs": [rung.model_dump(mode="json") for rung in rungs if rung.name not in reasons],
-        "left_out": [{"rung": name, "reason": f"not trained, as {reason}"} for name, reason in reasons.items()],
-        "rows": manifest.rows,
-    }

@@ -5,9 +5,9 @@ from dataclasses import replace
 from datetime import UTC, datetime
 
 import numpy as np
-import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from simulated_lake import loaded, rows_of
 
 from twinloop import systems
 from twinloop.datasets.simulator.ads import AdsApplication
@@ -15,10 +15,6 @@ from twinloop.datasets.simulator.best import best_possible
 from twinloop.datasets.simulator.run import simulate
 from twinloop.datasets.simulator.settings import AdsSettings, WorldSettings
 from twinloop.errors import BadInputError
-from twinloop.ingest.process import ingest
-from twinloop.ingest.source import RawObject
-from twinloop.ingest.upload import plan
-from twinloop.ports import MemoryObjectStore
 
 WORLD = WorldSettings(users=500, items=200, days=10, seed=3)
 ADS = AdsSettings(events=120_000)
@@ -48,17 +44,9 @@ def tables(request, folder, tmp_path_factory):
     if request.param != "jsonl.gz":
         folder = tmp_path_factory.mktemp("simulated") / "it"
         simulate(folder, WORLD, replace(ADS, events=20_000), kind=request.param)
-    store, system = MemoryObjectStore(), systems.load("ads")
-    for upload in plan([folder / "raw"], system):
-        with upload.path.open("rb") as body:
-            ingest(RawObject(upload.key, "1", NOON, upload.size, body), system, store)
+    store = loaded(folder / "raw", "ads", NOON).objects
     assert not list(store.keys("quarantine/"))
-    return {table: rows_of(store, table) for table in system.tables}
-
-
-def rows_of(store, table):
-    keys = [key for key in store.keys(f"lake/ads/{table}/") if key.endswith(".parquet")]
-    return [row for key in keys for row in pq.read_table(pa.BufferReader(store.read(key).body)).to_pylist()]
+    return {table: rows_of(store, "ads", table) for table in systems.load("ads").tables}
 
 
 def test_the_etl_takes_every_row_and_they_hang_together(tables):

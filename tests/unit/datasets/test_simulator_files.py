@@ -5,6 +5,7 @@ import json
 import subprocess
 import sys
 from datetime import UTC, datetime, timedelta
+from operator import itemgetter
 from types import SimpleNamespace
 
 import pyarrow as pa
@@ -12,18 +13,14 @@ import pyarrow.parquet as pq
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from simulated_lake import loaded, rows_of
 
-from twinloop import systems
 from twinloop.datasets.simulator.best import best_possible
 from twinloop.datasets.simulator.json_lines import json_lines
 from twinloop.datasets.simulator.parts import Parts
 from twinloop.datasets.simulator.run import simulate
 from twinloop.datasets.simulator.settings import VideoSettings, WorldSettings
 from twinloop.errors import BadInputError
-from twinloop.ingest.process import ingest
-from twinloop.ingest.source import RawObject
-from twinloop.ingest.upload import plan
-from twinloop.ports import MemoryObjectStore
 
 WORLD = WorldSettings(users=300, items=200, days=10, seed=3)
 VIDEO = VideoSettings(events=30_000)
@@ -44,19 +41,10 @@ def made(tmp_path_factory):
 
 def lake(raw):
     """Deliver every file as `twinloop load` would, through the real ingest."""
-    store, system, receipts = MemoryObjectStore(), systems.load("video"), []
-    for upload in plan([raw], system):
-        with upload.path.open("rb") as body:
-            receipts.append(ingest(RawObject(upload.key, "1", NOON, upload.size, body), system, store))
-    tables = {table: rows_of(store, table) for table in ("users", "items", "events")}
+    store, receipts = loaded(raw, "video", NOON)
+    keys = {"users": "user_id", "items": "item_id", "events": "event_id"}
+    tables = {table: sorted(rows_of(store, "video", table), key=itemgetter(key)) for table, key in keys.items()}
     return SimpleNamespace(receipts=receipts, tables=tables, refused=list(store.keys("quarantine/")))
-
-
-def rows_of(store, table):
-    keys = [key for key in store.keys(f"lake/video/{table}/") if key.endswith(".parquet")]
-    rows = [row for key in keys for row in pq.read_table(pa.BufferReader(store.read(key).body)).to_pylist()]
-    key = {"users": "user_id", "items": "item_id", "events": "event_id"}[table]
-    return sorted(rows, key=lambda row: row[key])
 
 
 @pytest.mark.parametrize("kind", FORMATS)

@@ -6,9 +6,9 @@ from dataclasses import replace
 from datetime import UTC, datetime
 
 import numpy as np
-import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from simulated_lake import loaded, rows_of
 
 from twinloop import systems
 from twinloop.datasets.simulator.best import best_possible
@@ -16,10 +16,6 @@ from twinloop.datasets.simulator.run import simulate, write_simulated
 from twinloop.datasets.simulator.searches import GOOD, JUDGED, SearchWorld
 from twinloop.datasets.simulator.settings import SearchSettings, WorldSettings
 from twinloop.errors import BadInputError
-from twinloop.ingest.process import ingest
-from twinloop.ingest.source import RawObject
-from twinloop.ingest.upload import plan
-from twinloop.ports import MemoryObjectStore
 
 SEARCH = SearchSettings(items=300, topics=6, queries=150, searches=6000, days=7, seed=4)
 NOON = datetime(2025, 6, 1, 12, tzinfo=UTC)
@@ -42,17 +38,9 @@ def tables(request, tmp_path_factory):
     """The rows of a lake that took the files as `twinloop load` would deliver them."""
     folder = tmp_path_factory.mktemp("simulated") / "it"
     simulate(folder, SEARCH, kind=request.param)
-    store, system = MemoryObjectStore(), systems.load("search")
-    for upload in plan([folder / "raw"], system):
-        with upload.path.open("rb") as body:
-            ingest(RawObject(upload.key, "1", NOON, upload.size, body), system, store)
+    store = loaded(folder / "raw", "search", NOON).objects
     assert not list(store.keys("quarantine/"))
-    return {table: rows_of(store, table) for table in system.tables}
-
-
-def rows_of(store, table):
-    keys = [key for key in store.keys(f"lake/search/{table}/") if key.endswith(".parquet")]
-    return [row for key in keys for row in pq.read_table(pa.BufferReader(store.read(key).body)).to_pylist()]
+    return {table: rows_of(store, "search", table) for table in systems.load("search").tables}
 
 
 def test_the_etl_takes_every_row_and_they_hang_together(tables, truth):

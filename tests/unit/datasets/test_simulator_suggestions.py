@@ -7,18 +7,15 @@ from datetime import UTC, datetime
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
+from simulated_lake import loaded
 
-from twinloop import systems
 from twinloop.datasets.simulator.best import best_possible
 from twinloop.datasets.simulator.run import simulate
 from twinloop.datasets.simulator.settings import SuggestionsSettings, WorldSettings
-from twinloop.datasets.simulator.suggestions import TOWNS, SuggestionsApplication
+from twinloop.datasets.simulator.suggestions import SuggestionsApplication
+from twinloop.datasets.simulator.towns import TOWNS
 from twinloop.errors import BadInputError
 from twinloop.features import geography as geo
-from twinloop.ingest.process import ingest
-from twinloop.ingest.source import RawObject
-from twinloop.ingest.upload import plan
-from twinloop.ports import MemoryObjectStore
 
 WORLD = WorldSettings(users=300, items=600, days=10, seed=3)
 SETTINGS = SuggestionsSettings(events=30_000)
@@ -50,10 +47,7 @@ def test_the_same_settings_write_the_same_bytes(folder, tmp_path):
 
 def test_the_etl_takes_every_row(tmp_path):
     simulate(tmp_path / "it", WORLD, replace(SETTINGS, events=2_000))
-    store, system = MemoryObjectStore(), systems.load("suggestions")
-    for upload in plan([tmp_path / "it" / "raw"], system):
-        with upload.path.open("rb") as body:
-            ingest(RawObject(upload.key, "1", NOON, upload.size, body), system, store)
+    store = loaded(tmp_path / "it" / "raw", "suggestions", NOON).objects
     assert not list(store.keys("quarantine/"))
     assert list(store.keys("lake/suggestions/items/"))
 

@@ -22,7 +22,8 @@ from twinloop.contracts.outcomes import Outcomes
 from twinloop.contracts.spec import Split
 from twinloop.errors import BadInputError, IntegrityError
 from twinloop.evaluation.candidates import open_bench
-from twinloop.features.snapshot import make_snapshot, snapshot_answer
+from twinloop.features.rungs import snapshot_answer
+from twinloop.features.snapshot import make_snapshot
 from twinloop.features.splits import PARTS
 from twinloop.ports import MemoryObjectStore
 from twinloop.serving.loading import load_models

@@ -24,8 +24,9 @@ from twinloop.errors import BadInputError
 from twinloop.evaluation.cases import read_cases
 from twinloop.evaluation.messages import LeftOut, parse
 from twinloop.features.materialise import materialise
+from twinloop.features.rungs import chosen_rungs, going_on, snapshot_answer
 from twinloop.features.schema import schema_hash
-from twinloop.features.snapshot import Resources, chosen_rungs, content_id, going_on, make_snapshot, snapshot_answer
+from twinloop.features.snapshot import Resources, content_id, make_snapshot
 from twinloop.features.stores import MemoryOnlineStore
 from twinloop.ports import MemoryObjectStore
 from twinloop.serving.recommendations import RECOMMENDATIONS

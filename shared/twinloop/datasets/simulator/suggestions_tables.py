@@ -9,7 +9,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from twinloop.datasets.simulator.people import Array
-from twinloop.datasets.simulator.suggestions import NOBODY, ONLINE, TOWNS, Piece, SuggestionsApplication
+from twinloop.datasets.simulator.suggestions import NOBODY, Piece, SuggestionsApplication
+from twinloop.datasets.simulator.towns import ONLINE, TOWNS
 from twinloop.datasets.simulator.video_tables import coded, ids, pieces, times, yes
 from twinloop.datasets.simulator.vocabulary import DEVICES
 

@@ -10,10 +10,7 @@ from twinloop.training.job import Job, run_job
 
 def train(config: JobConfig, job: Job) -> None:
     del config
-    folder = job.model_dir / "text"
-    folder.mkdir(parents=True)
-    for name, content in notes.train("constant", job.snapshot).items():
-        (folder / name).write_bytes(content)
+    notes.write("constant", job.snapshot, job.model_dir)
 
 
 if __name__ == "__main__":
