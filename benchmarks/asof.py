@@ -1,6 +1,6 @@
 """As-of features of 1M labels over 10M events: the definitions' cost against plain SQL for the same values.
 
-    python benchmarks/asof.py [--events 10000000] [--labels 1000000] [--out benchmarks/asof.json]
+    python -m benchmarks.asof [--events 10000000] [--labels 1000000] [--out benchmarks/asof.json]
 
 `latest`: the as-of join alone (one recency feature) against DuckDB's own ASOF JOIN.
 `all`: every kind of feature at once against the SQL that one would write by hand for these values.
@@ -106,7 +106,7 @@ def main() -> None:
             "all": compare(connection, asof_sql(ALL), BARE_ALL, options.runs),
         }
     report = {
-        "command": "python benchmarks/asof.py "
+        "command": "python -m benchmarks.asof "
         f"--events {options.events} --labels {options.labels} --runs {options.runs}",
         "budget": "latest.ratio <= 1.5",
         "results": results,

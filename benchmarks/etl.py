@@ -1,6 +1,6 @@
 """ETL: JSONL events into the lake, against DuckDB merely reading and writing them.
 
-    python benchmarks/etl.py [--out benchmarks/etl.json]
+    python -m benchmarks.etl [--out benchmarks/etl.json]
 
 Every run is a fresh process (so that peak memory is its own), in turns; the best time of the runs counts, without
 imports. `cpu_ratio` is what a machine that others share can still tell; `load` is how busy they kept it. Both read from

@@ -1,6 +1,6 @@
 """Video's counters: what a request pays to read them, a write to change them, and a snapshot to compute them.
 
-    python benchmarks/features.py [--events 1000000] [--labels 100000] [--out benchmarks/features.json]
+    python -m benchmarks.features [--events 1000000] [--labels 100000] [--out benchmarks/features.json]
 
 `request`: all features of one user and 100 candidates, from the bytes of the store. `write`: one event into the
 counters of a user who did as much as is remembered and more. `offline`: all features of every impression, as of its
@@ -127,7 +127,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path(__file__).with_suffix(".json"))
     options = parser.parse_args()
     report = {
-        "command": f"python benchmarks/features.py --events {options.events} --labels {options.labels}",
+        "command": f"python -m benchmarks.features --events {options.events} --labels {options.labels}",
         "features": len(COUNTING.features),
         "online": online(COUNTING),
         "offline": offline(load("video"), options.events, options.labels, options.threads, options.memory_mb),

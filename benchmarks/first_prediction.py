@@ -1,6 +1,6 @@
 """From `make up` to the first prediction of a model trained on MovieLens-100K: seconds by step of `twinloop demo`.
 
-    python benchmarks/first_prediction.py [--out benchmarks/first_prediction.json]
+    python -m benchmarks.first_prediction [--out benchmarks/first_prediction.json]
 
 It runs the demo on a local cloud of its own and ends that again. Installs are aside: the environments are there before.
 Packaging the functions and their layers counts where the build is not up to date; `packaged` tells whether it was done.
@@ -36,7 +36,7 @@ def main() -> None:
         facts = json.loads((ROOT / "build" / "demo.json").read_text(encoding="utf-8"))
     finally:
         twinloop("down")
-    report = {"command": "python benchmarks/first_prediction.py", **measured(facts["seconds"])}
+    report = {"command": "python -m benchmarks.first_prediction", **measured(facts["seconds"])}
     report["packaged"] = packaged_at() != built
     report["champion"] = facts["champion"]["rung"]
     report["machine"] = {"cpus": os.cpu_count(), "system": platform.platform(), "load_before": round(load, 1)}

@@ -1,6 +1,6 @@
 """Serving: cold start against a bare script, and what one request costs on one thread.
 
-    python benchmarks/serving.py [--out benchmarks/serving.json] [--starts 15] [--only PART ...]
+    python -m benchmarks.serving [--out benchmarks/serving.json] [--starts 15] [--only PART ...]
 
 With --only, the other parts of the result stay as they are.
 
@@ -26,25 +26,20 @@ import argparse
 import json
 import os
 import platform
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import onnxruntime
-
-ROOT = Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(ROOT))  # started as a file, which leaves the package that it is of aside
-
-from benchmarks.predictions.ads import ads  # noqa: E402
-from benchmarks.predictions.cold_start import cold_start  # noqa: E402
-from benchmarks.predictions.video import engaged, ranking, recommendation, request, retrieval  # noqa: E402
+from benchmarks.predictions.ads import ads
+from benchmarks.predictions.cold_start import cold_start
+from benchmarks.predictions.video import engaged, ranking, recommendation, request, retrieval
 
 
 def main() -> None:
     """Measure everything and write it down."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--out", type=Path, default=ROOT / "benchmarks" / "serving.json")
+    parser.add_argument("--out", type=Path, default=Path(__file__).with_name("serving.json"))
     parser.add_argument("--starts", type=int, default=15)
     parts: dict[str, Callable[[], Any]] = {
         "cold_start": lambda: cold_start(options.starts),
@@ -59,7 +54,7 @@ def main() -> None:
     options = parser.parse_args()
     before = json.loads(options.out.read_text()) if options.out.exists() else {}
     result = {
-        "command": "python benchmarks/serving.py",
+        "command": "python -m benchmarks.serving",
         **{
             name: {"systems": ["ads" if name == "ads_100" else "video"], **part()}
             if name in options.only

@@ -1,6 +1,6 @@
 """The simulator: its time and memory, up to 100,000 users, 100,000 videos and 10 million events.
 
-    python benchmarks/simulator.py [--out benchmarks/simulator.json]
+    python -m benchmarks.simulator [--out benchmarks/simulator.json]
 
 Each case is the command itself, in a process of its own; what it wrote is deleted again. `best` is the score of the
 true probabilities, which no model is expected to pass.
@@ -61,7 +61,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path(__file__).with_suffix(".json"))
     parser.add_argument("--cases", default=",".join(CASES))
     options = parser.parse_args()
-    report: dict[str, object] = {"command": "python benchmarks/simulator.py", "systems": ["video"]}
+    report: dict[str, object] = {"command": "python -m benchmarks.simulator", "systems": ["video"]}
     for case in options.cases.split(","):
         report[case] = measure(CASES[case])
         print(case, report[case], flush=True)

@@ -1,6 +1,6 @@
 """A video snapshot of many made-up ratings: its time and the memory it needs.
 
-    python benchmarks/snapshot.py [--events 10000000] [--memory-mb 1500] [--out benchmarks/snapshot.json]
+    python -m benchmarks.snapshot [--events 10000000] [--memory-mb 1500] [--out benchmarks/snapshot.json]
 
 The lake is a folder, so what is measured is the snapshot and not a network. The lake is made in another process.
 """
@@ -92,7 +92,7 @@ def main() -> None:
         manifest = make_snapshot(load("video"), FolderStore(Path(folder)), now=datetime.now(UTC), resources=resources)
         seconds = time.perf_counter() - start
     report = {
-        "command": f"python benchmarks/snapshot.py --events {options.events} --memory-mb {options.memory_mb}",
+        "command": f"python -m benchmarks.snapshot --events {options.events} --memory-mb {options.memory_mb}",
         "seconds": round(seconds, 1),
         "peak_mb": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024),
         "rows": manifest.rows,

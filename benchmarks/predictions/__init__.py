@@ -1,1 +1,1 @@
-"""What a prediction costs, part by part: the parts of `python benchmarks/serving.py`, which says what each is."""
+"""What a prediction costs, part by part: the parts of `python -m benchmarks.serving`, which says what each is."""

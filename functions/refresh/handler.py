@@ -3,6 +3,7 @@
 In: {"system": name}. Out: contracts.system.Refreshed.
 """
 
+import os
 from typing import Any
 
 from aws_lambda_powertools import Logger, Metrics

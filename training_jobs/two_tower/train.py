@@ -11,7 +11,7 @@ from twinloop.training.snapshot import read_snapshot
 from twinloop.training.towers import write_towers
 from twinloop.training.two_tower import Shape
 
-# Three pairs take 1.35 ms to search 100,000 items, one takes 0.65 (python benchmarks/serving.py).
+# Three pairs take 1.35 ms to search 100,000 items, one takes 0.65 (python -m benchmarks.serving).
 MANY_ITEMS = 50_000
 
 
