@@ -6,6 +6,7 @@ from datetime import UTC, datetime
 
 import boto3
 import pytest
+from moto.s3.responses import S3Response
 from moto.server import ThreadedMotoServer
 
 from twinloop.aws.objects import S3ObjectStore
@@ -20,19 +21,28 @@ RACERS = 12
 @pytest.fixture(scope="module")
 def s3():
     """A real HTTP server, because racing writers must race on a socket, not on a patched client."""
+    # S3 compares and writes an object in one step; moto does it in two, between which another thread may write.
+    write, one_at_a_time = S3Response._key_response_put, threading.Lock()
+
+    def put(*arguments):
+        with one_at_a_time:
+            return write(*arguments)
+
     server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
-    server.start()
-    host, port = server.get_host_and_port()
-    client = boto3.client(
-        "s3",
-        endpoint_url=f"http://{host}:{port}",
-        region_name="us-east-1",
-        aws_access_key_id="testing",
-        aws_secret_access_key="testing",
-    )
-    yield client
-    client.close()
-    server.stop()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(S3Response, "_key_response_put", put)
+        server.start()
+        host, port = server.get_host_and_port()
+        client = boto3.client(
+            "s3",
+            endpoint_url=f"http://{host}:{port}",
+            region_name="us-east-1",
+            aws_access_key_id="testing",
+            aws_secret_access_key="testing",
+        )
+        yield client
+        client.close()
+        server.stop()
 
 
 @pytest.fixture(params=["memory", "s3"])

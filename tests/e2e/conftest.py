@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import socket
 from collections import defaultdict
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,6 +11,7 @@ from typing import Any
 
 import pytest
 from deployed import Cloud, Learned, Loaded, write_lines
+from ports import free_port
 
 from twinloop.aws import clients
 from twinloop.commands import learn
@@ -31,11 +31,10 @@ def cloud(request: pytest.FixtureRequest) -> Iterator[Cloud]:
     for name in [name for name in os.environ if name.startswith(("AWS_", "TWINLOOP_STACK"))]:
         del os.environ[name]
     emulator = request.config.getoption("--emulator")
-    port, sagemaker_port = _free_ports()
     os.environ |= {
         "TWINLOOP_STACK": f"twinloop-e2e-{emulator}",
-        "TWINLOOP_PORT": str(port),
-        "TWINLOOP_SAGEMAKER_PORT": str(sagemaker_port),
+        "TWINLOOP_PORT": str(free_port()),
+        "TWINLOOP_SAGEMAKER_PORT": str(free_port()),
         "TWINLOOP_STOP_GRACE": "5",
     }
     settings = LocalSettings.from_environment(ROOT)
@@ -90,10 +89,3 @@ def _split(rows: list[dict[str, Any]]) -> tuple[list[dict[str, Any]], list[dict[
 
 def _read(path: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
-
-
-def _free_ports() -> tuple[int, int]:
-    with socket.socket() as one, socket.socket() as other:
-        one.bind(("127.0.0.1", 0))
-        other.bind(("127.0.0.1", 0))
-        return one.getsockname()[1], other.getsockname()[1]

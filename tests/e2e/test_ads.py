@@ -6,6 +6,7 @@ import io
 import math
 import time
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -118,8 +119,8 @@ def test_where_more_is_clicked_than_was_said_chances_follow_within_a_look(
     version = champion.version
     before = answered_by(version, lambda: ask(cloud, **control))
 
-    answers = [ask(cloud, user_id=f"{mark}-{n}", limit=10).json for n in range(12)]
-    assert {answer["model_version"] for answer in answers} == {version}
+    # Nobody learns of answers that were degraded, as one is where the store took too long.
+    answers = [answered_by(version, partial(ask, cloud, user_id=f"{mark}-{n}", limit=10)) for n in range(12)]
     shown = int((now - timedelta(hours=3)).timestamp() * 1000)
     events: list[dict[str, Any]] = []
     for n, answer in enumerate(answers):
@@ -160,12 +161,13 @@ def test_where_more_is_clicked_than_was_said_chances_follow_within_a_look(
 
         def moved() -> dict[str, Any] | None:
             found: dict[str, Any] = ask(cloud, **control).json
-            return found if found["ads"][0]["p_click"] != before["ads"][0]["p_click"] else None
+            same = found["degraded"] or found["ads"][0]["p_click"] == before["ads"][0]["p_click"]
+            return None if same else found
 
         after = wait_for(moved, 30, "the offset is in what is said")
         said = {one["ad"]: one["p_click"] for one in before["ads"]}
         for one in after["ads"]:
             assert odds(one["p_click"]) == pytest.approx(odds(said[one["ad"]]) * math.exp(added), rel=1e-3)
-        assert (after["model_version"], after["degraded"]) == (version, False)
+        assert after["model_version"] == version
     finally:
         store.delete(live_key("ads"))

@@ -63,9 +63,10 @@ def test_a_preset_changes_the_list_and_an_unknown_one_is_refused(cloud: Cloud, l
 
 
 def test_new_items_are_tried_at_few_places(cloud: Cloud, loaded: Loaded, learned: Learned) -> None:
-    answers = [cloud.recommend("196", limit=50, include=["titles", "reasons"])["items"] for _ in range(8)]
+    # Each of its five places is given to a new item one time in five: of so many lists, one will surely have some.
+    answers = [cloud.recommend("196", limit=50, include=["titles", "reasons"])["items"] for _ in range(24)]
     tried = [item for items in answers for item in items if item["reason"] == "new"]
-    assert 0 < len(tried) <= 8 * 5
+    assert 0 < len(tried) < 24 * 5 / 2
     assert {item["rank"] for item in tried} <= {6, 16, 26, 36, 46}
     assert all(item["title"] == loaded.items[item["item_id"]] for item in tried)
 

@@ -82,11 +82,11 @@ def test_the_lake_is_in_the_glue_catalog_by_date(cloud: Cloud, loaded: Loaded) -
 
 
 def test_the_same_file_twice_leaves_the_lake_as_it_was(cloud: Cloud, loaded: Loaded) -> None:
-    wait_for(lambda: drained(cloud), 30, "the ETL is idle")
+    wait_for(lambda: drained(cloud), 120, "the ETL is idle")
     before = contents(cloud)
     said = cloud.twinloop("load", "video", loaded.folder)
     assert f"{len(loaded.events):,} rows in the lake" in said
-    wait_for(lambda: drained(cloud), 30, "the ETL has seen it again")
+    wait_for(lambda: drained(cloud), 120, "the ETL has seen it again")
     assert contents(cloud) == before
 
 

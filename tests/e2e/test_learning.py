@@ -76,7 +76,7 @@ def test_stopped_jobs_do_not_sink_the_rungs_beside_them(cloud: Cloud, learned: L
         names = [job.name for job in executions.jobs(prefix, since)]
         return [name for rung in doomed for name in names if rung in name]
 
-    stopped = wait_for(lambda: names if len(names := started()) == len(doomed) else None, 60, "jobs have started")
+    stopped = wait_for(lambda: names if len(names := started()) == len(doomed) else None, 180, "jobs have started")
     for name in stopped:
         client("sagemaker").stop_training_job(TrainingJobName=name)
     ended = wait_for(lambda: found if (found := executions.describe(arn)).ended else None, 240, "the loop has ended")

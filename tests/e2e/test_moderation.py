@@ -108,6 +108,7 @@ def test_people_decide_what_policy_sends_them_and_are_heard(
 
     wait_for(waits, 180, "the text waits for a person")
     assert mark[:12] in cloud.twinloop("review", "queue", "--days", "1", "--limit", "1000").replace("\n", "")
+    decided = datetime.now(UTC)
     cloud.twinloop("review", "decide", mark, "spam=1", "--as", "ann")
     assert not waits()
 
@@ -119,7 +120,8 @@ def test_people_decide_what_policy_sends_them_and_are_heard(
     wait_for(stricter, 120, "the author's record counts")
 
     def learnt() -> bool:
-        rows = cloud.lake_rows("labels", f"{datetime.now(UTC):%Y-%m-%d}", system="moderation")
+        days = {f"{moment:%Y-%m-%d}" for moment in (decided, datetime.now(UTC))}  # it may be midnight
+        rows = [row for day in days for row in cloud.lake_rows("labels", day, system="moderation")]
         return any((row["item_id"], row["label"], row["reviewer_id"]) == (mark, "spam", "ann") for row in rows)
 
     wait_for(learnt, 120, "the word is a label in the lake")

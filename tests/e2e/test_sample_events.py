@@ -10,7 +10,6 @@ from __future__ import annotations
 import io
 import json
 import os
-import socket
 import subprocess
 import sys
 import urllib.request
@@ -29,6 +28,7 @@ from built import Functions
 from deployed import Cloud, wait_for
 from moto.server import ThreadedMotoServer
 from played_aws import create_stream, create_table
+from ports import free_port
 
 from twinloop_local.deploy import build_folder
 from twinloop_local.settings import ACCOUNT
@@ -214,9 +214,7 @@ class World:
 @contextmanager
 def executor(folder: Path, endpoint: str) -> Iterator[str]:
     """Run training jobs on data and code of that AWS; yields the address of SageMaker."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    port = free_port()
     command = [sys.executable, "-m", "twinloop_local.executor", "--port", str(port), "--jobs", str(folder)]
     own = {**TOLD, "AWS_ENDPOINT_URL": endpoint, "MOTO_ACCOUNT_ID": ACCOUNT, "PATH": os.environ["PATH"]}
     address = f"http://127.0.0.1:{port}"
@@ -230,11 +228,11 @@ def executor(folder: Path, endpoint: str) -> Iterator[str]:
 
     process = subprocess.Popen([*command, "--grace", "1"], env=own)
     try:
-        wait_for(answers, 30, "the SageMaker executor")
+        wait_for(answers, 120, "the SageMaker executor")
         yield address
     finally:
         process.terminate()
-        process.wait(10)
+        process.wait(60)
 
 
 def read(file: str) -> dict[str, Any]:

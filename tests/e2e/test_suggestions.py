@@ -67,12 +67,13 @@ def test_upcoming_events_near_by_are_told_with_their_clocks_and_reasons(cloud: C
 
 
 def test_what_serves_is_scored_on_a_labelled_file(cloud: Cloud, verdict: dict[str, Any], tmp_path: Path) -> None:
-    labelled, now = tmp_path / "events.jsonl", datetime.now(UTC) - timedelta(hours=1)
+    # Lists of one moment, at which they are judged, too: who is asked an hour later may put events in another order.
+    labelled, at_ms = tmp_path / "events.jsonl", int(time.time() * 1000) - 3_600_000
     usual(cloud, verdict["version"], **BERLIN)
     rows: list[dict[str, Any]] = []
     for who in range(20):
-        events = ask(cloud, user_id=f"judge{who}", **BERLIN, limit=8).json["events"]
-        told = {"user_id": f"judge{who}", "request_id": f"judged-{who}", "time": now.isoformat()}
+        events = ask(cloud, user_id=f"judge{who}", **BERLIN, limit=8, time_ms=at_ms).json["events"]
+        told = {"user_id": f"judge{who}", "request_id": f"judged-{who}", "time": at_ms}
         rows += [
             {"event_id": f"v{who}-{n}", "type": "view", "item_id": one["item_id"], "position": n, "context": BERLIN}
             | told

@@ -12,6 +12,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -56,7 +57,7 @@ def handler(event, context):
     return done.pop() if len(done) == 1 else sorted(done)
 """
 
-# Holds 60 % of 128 MB and forks a child, which fills some MB of its own and is idle for longer than one look takes.
+# Holds 60 % of 128 MB and forks a child, which fills some MB of its own and is idle for longer than a look takes.
 FORKS = """
 import os, time
 
@@ -66,7 +67,7 @@ def handler(event, context):
     child = os.fork()
     if child == 0:
         own = bytearray(b"y" * 1024) * (event["megabytes"] << 10)
-        time.sleep(0.5)
+        time.sleep(event["idle_s"])
         os._exit(0)
     return os.waitpid(child, 0)[1]
 """
@@ -144,12 +145,12 @@ def start(place: Place, tmp_path: Path) -> Iterator[Start]:
 
 
 def test_a_warm_worker_keeps_its_state_and_its_log_has_the_platforms_lines(start: Start) -> None:
-    shop = start("count", timeout_s=7)
+    shop = start("count", timeout_s=60)
     first, second = shop.call(), shop.call()
     said, again = json.loads(first.payload), json.loads(second.payload)
     assert (said["calls"], again["calls"]) == (1, 2)
     assert said["process"] == again["process"]
-    assert 5000 < said["left_ms"] <= 7000
+    assert 30_000 < said["left_ms"] <= 60_000
     numbers = r"\tDuration: \d+\.\d\d ms\tBilled Duration: \d+ ms\tMemory Size: 128 MB\tMax Memory Used: \d+ MB\t"
     assert re.fullmatch(
         r"loading\nSTART RequestId: request-0 Version: \$LATEST\ncall 1 request-0\nEND RequestId: request-0\n"
@@ -306,10 +307,8 @@ def test_changed_code_is_seen_by_the_next_environment(place: Place, tmp_path: Pa
 
 @pytest.mark.parametrize("handler", ["leak", "leak_in_child"])
 def test_a_leak_is_stopped_at_the_limit_and_the_next_call_starts_afresh(start: Start, handler: str) -> None:
-    shop = start(handler, memory_mb=128)
-    began = time.monotonic()
+    shop = start(handler, memory_mb=128, timeout_s=50)  # `leak_in_child` would go on for longer
     result = shop.call()
-    assert time.monotonic() - began < 15
     error = json.loads(result.payload)
     assert error["errorType"] == "Runtime.ExitError"
     assert error["errorMessage"] == "RequestId: request-0 Error: Runtime exited with error: signal: killed"
@@ -324,7 +323,7 @@ def test_a_leak_is_stopped_at_the_limit_and_the_next_call_starts_afresh(start: S
 def test_memory_that_processes_share_counts_once(start: Start, megabytes: int, killed: bool) -> None:
     """A handler that holds most of its limit may fork; what its child then has of its own counts."""
     shop = start("handler", source=FORKS, memory_mb=128)
-    result = shop.call({"megabytes": megabytes})
+    result = shop.call({"megabytes": megabytes, "idle_s": 15 if killed else 0.5})
     assert result.failed == killed, result
     if killed:
         assert "Error Type: Runtime.OutOfMemory" in result.log
@@ -338,7 +337,7 @@ def test_a_hanging_call_is_killed_with_all_it_started(start: Start) -> None:
     seconds = f"61.{os.getpid()}"
     began = time.monotonic()
     result = shop.call({"seconds": seconds})
-    assert 1 <= time.monotonic() - began < 5
+    assert 1 <= time.monotonic() - began < 30  # it would sleep for a minute
     assert json.loads(result.payload) == {
         "errorType": "Sandbox.Timedout",
         "errorMessage": "RequestId: request-0 Error: Task timed out after 1.00 seconds",
@@ -402,13 +401,13 @@ def test_a_failed_initialisation_can_be_asked_for_ahead_of_any_call(start: Start
     assert json.loads(failure.payload)["errorType"] == "Runtime.ImportModuleError"
 
 
-@pytest.mark.parametrize(("takes", "fails"), [(0.6, False), (30, True)])
+@pytest.mark.parametrize(("takes", "timeout_s", "fails"), [(0.6, 20, False), (30, 2, True)])
 def test_what_initialisation_takes_beyond_its_time_counts_as_the_calls(
-    start: Start, monkeypatch: pytest.MonkeyPatch, takes: float, fails: bool
+    start: Start, monkeypatch: pytest.MonkeyPatch, takes: float, timeout_s: int, fails: bool
 ) -> None:
     monkeypatch.setattr(environment_module, "INIT_LIMIT_S", 0.1)
     source = f"import time\ntime.sleep({takes})\ndef handler(event, context): return 1\n"
-    result = start("handler", source=source, timeout_s=2).call()
+    result = start("handler", source=source, timeout_s=timeout_s).call()
     assert result.failed == fails
     assert ("Sandbox.Timedout" in result.payload.decode()) == fails
 
@@ -445,13 +444,9 @@ def test_environments_work_at_the_same_time(start: Start) -> None:
     shops = [start("sleep") for _ in range(3)]
     for shop in shops:
         shop.environment.ready()
-    began = time.monotonic()
-    threads = [threading.Thread(target=shop.answer, args=({"seconds": 1},)) for shop in shops]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert time.monotonic() - began < 2.5
+    with ThreadPoolExecutor(len(shops)) as pool:
+        ended = list(pool.map(lambda shop: shop.answer({"seconds": 3}), shops))
+    assert max(ended) - min(ended) < 3  # each had begun before another one ended
 
 
 def test_closing_ends_a_call_under_way_and_leaves_nothing(start: Start, place: Place) -> None:
@@ -469,7 +464,7 @@ def test_closing_ends_a_call_under_way_and_leaves_nothing(start: Start, place: P
     thread.start()
     _until(lambda: _running("sleep", seconds))
     shop.environment.close()
-    thread.join(10)
+    thread.join(60)
     assert len(ends) == 1
     assert not _running("sleep", seconds)
     with pytest.raises(Closed):
@@ -525,7 +520,7 @@ environment.invoke(Invocation("request", json.dumps({{"seconds": {seconds!r}}}).
 def test_workers_die_with_whoever_started_them(hanging: Hanging) -> None:
     parent, below, seconds = hanging
     parent.send_signal(signal.SIGKILL)
-    parent.wait(10)
+    parent.wait(60)
     _until(lambda: not any(_alive(child) for child in below))
     assert not _running("sleep", seconds)
 
@@ -540,7 +535,7 @@ def test_down_leaves_nothing_of_a_function_behind(hanging: Hanging, tmp_path: Pa
     processes.sweep(str(tmp_path))
     assert not any(_alive(child) for child in below)  # already: the state folder is removed next
     assert not _running("sleep", seconds)
-    waiting.join(10)
+    waiting.join(60)
 
 
 def test_a_guard_that_is_stuck_is_killed_with_all_below_it(hanging: Hanging, tmp_path: Path) -> None:
@@ -612,7 +607,7 @@ def _running(program: str, argument: str) -> bool:
 
 
 def _until(look: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 15
+    deadline = time.monotonic() + 60
     while not look():
         assert time.monotonic() < deadline
         time.sleep(0.05)

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import psutil
 import pytest
+from ports import free_port
 
 from twinloop_local import (
     LocalCloudError,
@@ -37,12 +38,6 @@ pytestmark = [
 ]
 
 
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
 def settings_in(root: Path, stack: str) -> LocalSettings:
     here = LocalSettings.from_environment(ROOT, {})
     return replace(here, root=root, stack=stack, port=free_port(), sagemaker_port=free_port())
@@ -59,7 +54,7 @@ def pids(settings: LocalSettings) -> list[int]:
     return [component.pid for component in status(settings).components]
 
 
-def wait_until(true: Callable[[], bool], seconds: float = 5) -> None:
+def wait_until(true: Callable[[], bool], seconds: float = 30) -> None:
     deadline = time.monotonic() + seconds
     while not true() and time.monotonic() < deadline:
         time.sleep(0.02)

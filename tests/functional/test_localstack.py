@@ -16,6 +16,7 @@ import capabilities
 import psutil
 import pytest
 from capabilities import missing
+from ports import free_port
 from sessions import aws_client
 
 from twinloop_local import LocalCloudError, LocalSettings, PortInUseError, deploy, down, status, up
@@ -50,12 +51,6 @@ installed = pytest.mark.skipif(
     not (ROOT / ".envs/localstack").exists(),
     reason="LocalStack is not installed: make environments EMULATOR=localstack",
 )
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 @pytest.fixture

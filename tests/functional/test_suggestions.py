@@ -211,7 +211,7 @@ def test_a_challenger_and_a_shadow_have_the_events_of_the_lake_too(judged, bucke
     assert registry.alias("previous") is None or registry.alias("previous").version == champion
     served = Served(own)
     served.ask()
-    arms = {served.ask(user_id=f"u{n}", radius_km=1, limit=100)["arm"] for n in range(60)}
+    arms = {served.ask(user_id=f"u{n}", radius_km=1, limit=100)["arm"] for n in range(200)}  # a tenth by a hash
     assert arms == {"champion", "challenger"}
 
     deliver(own, "more", row("more"))
