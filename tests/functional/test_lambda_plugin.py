@@ -26,7 +26,8 @@ from localstack.services.lambda_.invocation.runtime_executor import get_runtime_
 
 def version(code, layer, handler, runtime):
     config = models.VersionFunctionConfiguration(
-        description="", role="", timeout=1, runtime=runtime, memory_size=256, handler=handler,
+        description="", role="", timeout=1 if handler == "handlers.hang" else 60, runtime=runtime, memory_size=256,
+        handler=handler,
         package_type=PackageType.Zip, environment={"COLOUR": "blue"}, architectures=[Architecture.x86_64],
         internal_revision="1", ephemeral_storage=None, snap_start=None, tracing_config_mode=None, last_modified="",
         state=None, code=models.HotReloadingCode(code, "0"),
@@ -94,7 +95,7 @@ def told(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
         "HOST_SECRET": "of the host",
     }
     command = [str(PYTHON), "-c", ASK, str(code), str(layer)]
-    done = subprocess.run(command, env=variables, capture_output=True, text=True, timeout=120, check=False)
+    done = subprocess.run(command, env=variables, capture_output=True, text=True, timeout=240, check=False)
     assert done.returncode == 0, done.stderr
     assert list(scratch.glob("lambda-workers-*")) == []
     return [json.loads(line) for line in done.stdout.splitlines()]

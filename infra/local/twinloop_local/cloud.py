@@ -46,7 +46,7 @@ class Status:
 
 
 def up(
-    settings: LocalSettings, emulator: str | None = None, *, progress: Progress = lambda _: None, patience: float = 60.0
+    settings: LocalSettings, emulator: str | None = None, *, progress: Progress = lambda _: None, patience: float = 120
 ) -> Status:
     """Start the stack, or leave it as it is where it runs already.
 
