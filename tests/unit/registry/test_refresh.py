@@ -1,16 +1,16 @@
 """Releases of suggestions, refreshed: what answers where the champion cannot has the items of the lake, too."""
 
 import hashlib
-import importlib.util
 import io
 import json
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 
 import pytest
+from played_aws import function
 from tiny_suggestions import NOW_MS, event, files
 
 from twinloop import systems
+from twinloop.aws import environment
 from twinloop.contracts.system import Refresh
 from twinloop.features.schema import schema_hash
 from twinloop.ingest.process import ingest
@@ -20,7 +20,6 @@ from twinloop.registry.refresh import refresh
 from twinloop.registry.registry import Registry
 from twinloop.systems.suggestions import catalogue
 
-ROOT = Path(__file__).parents[3]
 NOW = datetime.fromtimestamp(NOW_MS / 1000, UTC)
 SYSTEM = systems.load("suggestions")
 KNOWN = [event(f"e{n}") for n in range(3)]
@@ -125,10 +124,8 @@ def test_a_previous_that_cannot_be_refreshed_is_named_and_the_champion_follows(l
 
 def test_the_function_counts_the_releases_that_it_could_not_refresh(lake, monkeypatch, capsys):
     """What CloudWatch makes a metric of; the alarm `RefreshOthers` rings by it."""
-    spec = importlib.util.spec_from_file_location("refresh_handler", ROOT / "functions" / "refresh" / "handler.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    monkeypatch.setattr(module, "store", lambda: lake.store)
+    monkeypatch.setattr(environment, "own_bucket", lambda: lake.store)
+    handler = function("refresh")
     monkeypatch.setenv("AWS_LAMBDA_FUNCTION_NAME", "fn")
     lake.learn("event_logistic")
     lake.learn("event_trees")
@@ -137,7 +134,7 @@ def test_the_function_counts_the_releases_that_it_could_not_refresh(lake, monkey
         if failed:
             version = lake.registry.release(lake.points("previous")).components["ranking"]
             lake.store.write(f"registry/suggestions/ranking/versions/{version}/{catalogue.FILE}", b"spoilt")
-        assert list(module.handler({"system": "suggestions"}, None)["failed"]) == failed
+        assert list(handler({"system": "suggestions"})["failed"]) == failed
         [told] = [json.loads(line) for line in capsys.readouterr().out.splitlines() if '"_aws"' in line]
         [metric] = told["_aws"]["CloudWatchMetrics"]
         assert (metric["Namespace"], metric["Metrics"][0]["Name"]) == ("twinloop", "NotRefreshed")
