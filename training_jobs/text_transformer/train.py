@@ -27,7 +27,7 @@ class Config(NetworkConfig):
     package: str = Field(PACKAGE, pattern=r"^[a-z][a-z0-9_]{0,60}$", description="The installed one with weights.")
     layers: int = Field(6, ge=1, le=12, description="From the bottom; each costs .2 ms of 22 pieces.")
     most_pieces: int = Field(96, ge=8, le=512, description="Of a window of a text.")
-    epochs: int = Field(2, ge=1, le=50)
+    epochs: int = Field(3, ge=1, le=50)
     batch: int = Field(32, ge=1, le=1024)
     rate: float = Field(1e-4, gt=0, le=1e-2, description="Of the uppermost layer.")
     rate_fall: float = Field(0.85, gt=0, le=1, description="A layer's rate as a share of that of the one above.")
