@@ -7,7 +7,7 @@ learning run is asked in process, through the same serving code. A split at one 
 because under the per-user split popularity may look at other users' later events.
 
 KuaiRand, what becomes of a video that is shown: `benchmarks/clicks.py`. Probabilities of clicks on ads:
-`benchmarks/ads`. Search on judged queries: `benchmarks/search.py`. Labels of texts: `benchmarks/moderation.py`.
+`benchmarks/ads`. Search on judged queries: `benchmarks/search.py`. Labels of texts: `benchmarks/moderation`.
 Events in simulated towns: `benchmarks/suggestions.py`.
 """
 
