@@ -81,6 +81,24 @@ def test_up_status_down_leave_nothing(settings: LocalSettings) -> None:
     down(settings)  # again: no error
 
 
+def test_down_removes_whatever_lies_there_and_nothing_that_a_link_leads_to(
+    settings: LocalSettings, tmp_path: Path
+) -> None:
+    kept = tmp_path / "kept" / "of somebody else"
+    kept.parent.mkdir()
+    kept.write_bytes(b"kept")
+    code = settings.state_dir / "tmp" / "worker" / "code"
+    (code / "package").mkdir(parents=True)
+    for folder in (code, code / "package"):
+        (folder / "module.py").write_bytes(b"")
+        (folder / "link").symlink_to(kept)
+        (folder / "link to a folder").symlink_to(kept.parent)
+        folder.chmod(0o500)
+    down(settings)
+    assert not settings.state_dir.exists()
+    assert kept.read_bytes() == b"kept"
+
+
 def test_nothing_listens_beyond_this_machine(settings: LocalSettings) -> None:
     up(settings)
     for pid in pids(settings):

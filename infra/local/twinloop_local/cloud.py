@@ -10,6 +10,7 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +22,7 @@ from twinloop_local.program import Program
 from twinloop_local.settings import HOST, LocalSettings
 
 Progress = Callable[[str], None]
+_EMPTIED_AT_ONCE = 16
 
 
 @dataclass(frozen=True)
@@ -171,12 +173,24 @@ def _stop_all(settings: LocalSettings) -> None:
 
 
 def _remove_tree(folder: Path) -> None:
-    """Remove a folder with what was made read only in it, as functions' code is."""
-    for parent, names, _ in os.walk(folder):
-        for name in names:
-            if not (path := Path(parent, name)).is_symlink():
-                path.chmod(0o700)
+    """Remove a folder with what was made read only in it, as functions' code is.
+
+    Folders are emptied side by side: where the file system tells the disk of every file that is gone, tens of thousands
+    take minutes one after the other, and seconds together.
+    """
+    with ThreadPoolExecutor(_EMPTIED_AT_ONCE) as pool:
+        for parent, names, files in os.walk(folder):
+            for name in names:
+                if not (path := Path(parent, name)).is_symlink():
+                    path.chmod(0o700)
+            pool.submit(_empty, Path(parent), files)
     shutil.rmtree(folder, ignore_errors=True)
+
+
+def _empty(folder: Path, files: list[str]) -> None:
+    for name in files:
+        with suppress(OSError):  # gone meanwhile, or left to whoever looks at what remains
+            (folder / name).unlink()
 
 
 def _remove(settings: LocalSettings) -> None:
